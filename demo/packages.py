@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from demo.checkout import Checkout
 #: Where commands are, root's included.
 PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 _APT_ENV = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+#: Parts of the bed come up side by side; only one of them may use apt.
+_ONE_AT_A_TIME = threading.Lock()
+_LOCK_TIMEOUT_S = 120
 
 
 def find(command: str) -> str | None:
@@ -31,6 +36,11 @@ def require(commands: Mapping[str, str], say: Callable[[str], None]) -> None:
     Raises:
         UserError: something is missing and we can't install it.
     """
+    with _ONE_AT_A_TIME:
+        _require(commands, say)
+
+
+def _require(commands: Mapping[str, str], say: Callable[[str], None]) -> None:
     if os.geteuid() == 0 and shutil.which("dpkg") is not None:
         _finish_interrupted()
     missing = sorted({package for command, package in commands.items() if find(command) is None})
@@ -65,9 +75,10 @@ def unpacked(checkout: Checkout, package: str, command: str, say: Callable[[str]
         raise UserError(f"demo: {command} missing; install the package {package}")
     say(f"unpacking {package} below {checkout.demo.relative_to(checkout.root)}/tools")
     download = checkout.folder("tools", "download", mode=0o777)
-    if os.geteuid() == 0:
-        _apt("update", "-qq")
-    _apt("download", package, cwd=download)
+    with _ONE_AT_A_TIME:
+        if os.geteuid() == 0:
+            _apt("update", "-qq")
+        _apt("download", package, cwd=download)
     (archive,) = download.glob(f"{package}_*.deb")
     staging = target.with_name(f".{package}.new")
     shutil.rmtree(staging, ignore_errors=True)
@@ -85,8 +96,17 @@ def _finish_interrupted() -> None:
 
 
 def _apt(*arguments: str, cwd: Path | None = None) -> None:
-    # Waits for another apt that holds the lock instead of failing on it.
-    _run("apt-get", "-o", "DPkg::Lock::Timeout=120", *arguments, cwd=cwd)
+    # Waits for another apt (the system's own upgrades, another checkout) instead of failing on its
+    # lock. The option does so for dpkg's, but not for that of the package lists.
+    until = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            _run("apt-get", "-o", f"DPkg::Lock::Timeout={_LOCK_TIMEOUT_S}", *arguments, cwd=cwd)
+            return
+        except UserError as error:
+            if "Unable to lock directory" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(1)
 
 
 def _run(*argv: str, cwd: Path | None = None) -> None:
