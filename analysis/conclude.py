@@ -355,15 +355,18 @@ def _lead(view: _View, best: str, against: str, pair: Pair | None, decided: bool
 
 
 def _interval(pair: Pair) -> str:
-    """The simultaneous interval as *less* energy, ``95 % CI 90.8 to 91.7 %``."""
+    """The simultaneous interval as *less* energy, ``95 % CI 90.8 to 91.7 %``; across 0 both ways are named."""
     interval = pair.simultaneous
     if interval is None or interval.lower_pct is None or interval.upper_pct is None:
         return "no interval"
     digits = _digits(pair)
     low, high = sorted((-interval.upper_pct, -interval.lower_pct))
+    name = f"{100 * interval.level:g} % CI"
+    if low < 0 < high:
+        return f"{name} {high:.{digits}f} % less to {-low:.{digits}f} % more"
     # + 0.0 turns a rounded −0.0 into 0.0.
     low_text, high_text = (f"{round(v, digits) + 0.0:.{digits}f}" for v in (low, high))
-    return f"{100 * interval.level:g} % CI {low_text} to {high_text} %"
+    return f"{name} {low_text} to {high_text} %"
 
 
 def _digits(pair: Pair) -> int:

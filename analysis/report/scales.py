@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 #: Above this many percent beside an effect within LINEAR_PCT, the axis turns logarithmic.
 FAR_PCT = 40.0
-#: Least distance of two ticks, as a share of the axis.
-_APART = 0.13
+#: Least distance of two ticks, as a share of the axis: ``+1000`` must fit on the narrowest page.
+_APART = 0.22
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_no_significance_is_never_called_the_same() -> None:
     assert found.hosts[0].pairs[0].verdict is PairVerdict.UNDECIDED
     assert "equivalent within" not in found.headline.sentence
     assert "undecided" in found.headline.sentence
+    assert re.search(r"95 % CI \d\.\d % less to \d\.\d % more, one host", found.headline.sentence)
 
 
 # What is missing --------------------------------------------------------------------------------
