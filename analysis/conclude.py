@@ -355,7 +355,7 @@ def _lead(view: _View, best: str, against: str, pair: Pair | None, decided: bool
 
 
 def _interval(pair: Pair) -> str:
-    """The simultaneous interval as *less* energy, ``95 % CI 90.8 to 91.7 %``; across 0 both ways are named."""
+    """The simultaneous interval as *less* energy: ``95 % CI 90.8 to 91.7 %``; across 0, both ways."""
     interval = pair.simultaneous
     if interval is None or interval.lower_pct is None or interval.upper_pct is None:
         return "no interval"

@@ -1,15 +1,18 @@
-"""``python -m analysis report``: tables, figures and one page from a run."""
+"""``python -m analysis report``: tables, figures and one page from a run, or from what is there instead."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
 _EPILOG = """\
 what SOURCE may be
   a folder with a run's run.json, or s3://BUCKET/PREFIX/runs/RUN_ID. For S3-compatible stores set
   AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
+  A folder of runs (…/runs) is reported as `compare` does, somebody else's campaign as `audit` does;
+  those commands have more options.
 
 what lies in DIR afterwards
   index.html      one self-contained page: open it, mail it, print it
@@ -44,7 +47,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a run's folder or s3:// place")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a run's folder or s3:// place; or of runs, or a campaign's",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (needed unless --format md)"
     )
@@ -61,11 +68,19 @@ def run(args: argparse.Namespace) -> int:
     from analysis import report
     from analysis.errors import UserError
     from analysis.report.markdown import markdown
-    from analysis.source import open_source
+    from analysis.source import MissingError, open_source
 
     if args.out is None and args.format == "html":
         raise UserError("--out DIR is missing; name a folder to write to")
     source = open_source(args.source)
+    try:
+        source.read("run.json")
+    except MissingError:
+        if args.format == "md":
+            raise UserError(
+                f"{args.source} holds no run.json, and only a run has Markdown; name one run's folder"
+            ) from None
+        return _as(_other(args.source), args.source, args.out)
     if args.out is None:
         done = report.study(source, _progress)
         _say(markdown(done.data, done.conclusion, done.findings).rstrip("\n"))
@@ -80,6 +95,24 @@ def run(args: argparse.Namespace) -> int:
         ) from fault
     _say(made.markdown.rstrip("\n") if args.format == "md" else f"{made.headline}\n{made.page}")
     return int(made.has_errors)
+
+
+def _other(place: str) -> ModuleType:
+    """The command for a place that holds no run itself: several runs, or a campaign of others."""
+    from analysis.audit.discover import run_folders
+    from analysis.commands import audit, compare
+
+    if place.startswith("s3://"):
+        return compare
+    return compare if run_folders(Path(place)) else audit
+
+
+def _as(command: ModuleType, place: str, out: Path) -> int:
+    name = command.__name__.rpartition(".")[2]
+    _progress(f"{place} is no run: doing what `python -m analysis {name}` does")
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    return int(command.run(parser.parse_args([name, place, "--out", str(out)])))
 
 
 def _say(text: str) -> None:

@@ -283,7 +283,8 @@ def test_the_command_prints_markdown_without_writing_anything(
     ("arguments", "says"),
     [
         (["NOWHERE", "--out", "r"], "no such folder"),
-        (["EMPTY", "--out", "r"], "run.json"),
+        (["EMPTY", "--out", "r"], "no EnergiBridge CSV, log, summary table or run"),
+        (["EMPTY", "--format", "md"], "run.json"),
         (["EMPTY"], "--out"),
         (["RUN", "--out", "FILE"], "is a file"),
         (["s3://", "--out", "r"], "bucket"),
@@ -303,10 +304,40 @@ def test_unusable_input_is_one_line_and_exit_code_2(
     arguments = [str(root) if a == "RUN" else a for a in arguments]
     assert main(["report", *arguments]) == 2
     told = capsys.readouterr()
-    lines = [line for line in told.err.splitlines() if not line.startswith("report: reading")]
+    lines = [
+        line
+        for line in told.err.splitlines()
+        if not line.startswith("report: reading") and "is no run: doing" not in line
+    ]
     assert len(lines) == 1
     assert says in lines[0]
     assert not (tmp_path / "r" / "index.html").exists()
+
+
+def test_a_folder_of_runs_is_reported_as_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for second in (1, 2):
+        name = f"paper-20260314T22000{second}Z-a1b2c3"
+        simulated.write(tmp_path, small(steady_s=3.0, run_id=name))
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) in (0, 1)
+    assert "python -m analysis compare" in capsys.readouterr().err
+    assert (tmp_path / "out" / "tables" / "runs.csv").is_file()
+
+
+def test_somebody_elses_campaign_is_reported_as_an_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{i},{1000 + i}.5,{100 + i}.25\n" for i in range(1, 8))
+    for image in ("alpha", "beta"):
+        (tmp_path / f"{image}_output.csv").write_text(
+            f"Run,Energy Consumption (Joules),Execution Time (Seconds)\n{rows}"
+        )
+    out = tmp_path / "out"
+    assert main(["report", str(tmp_path), "--out", str(out)]) in (0, 1)
+    assert "python -m analysis audit" in capsys.readouterr().err
+    energy = pd.read_csv(out / "tables" / "energy.csv")
+    assert list(energy["median_j"]) == [1004.5, 1004.5]
 
 
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
