@@ -99,12 +99,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _other(place: str) -> ModuleType:
     """The command for a place that holds no run itself: several runs, or a campaign of others."""
-    from analysis.audit.discover import run_folders
     from analysis.commands import audit, compare
+    from analysis.errors import InputError
+    from analysis.history import places
 
-    if place.startswith("s3://"):
-        return compare
-    return compare if run_folders(Path(place)) else audit
+    try:
+        places.find([place])
+    except InputError:
+        if place.startswith("s3://"):
+            raise
+        return audit
+    return compare
 
 
 def _as(command: ModuleType, place: str, out: Path) -> int:
