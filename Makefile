@@ -51,6 +51,9 @@ test-docker: setup ## the tests on the virtual hosts alone
 	@$(PY) -m demo up
 	@$(PYTEST) -m docker
 
+images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGISTRY=HOST:PORT
+	@$(PY) -m demo images $(SET) $(if $(REGISTRY),--registry $(REGISTRY))
+
 bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
 
 from analysis.errors import UserError
-from demo import bed, campaign, docker_engine, down, network
+from demo import bed, campaign, docker_engine, down, image_sets, network
 from demo.checkout import Checkout, here
 from demo.processes import services
 from demo.timings import Timings, minutes
@@ -23,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 done; 1 the demo's run failed, or something is down; 2 a mistake of the user or of the
-        machine, told in one line.
+        0 done; 1 the demo's run failed, an image was not built, or something is down; 2 a mistake of
+        the user or of the machine, told in one line.
     """
     options = _parser().parse_args(argv)
     checkout = here()
@@ -36,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
                 (down.remove if options.remove else down.stop)(checkout, _say)
                 return 0
             timings = Timings(options.since)
+            if options.command == "images":
+                say = partial(_say, who="images")
+                return image_sets.make(checkout, options.set, options.registry, say, timings)
             up = bed.up(checkout, _say, timings)
             return _run(up, timings) if options.command == "run" else _up(up, timings)
     except UserError as error:
@@ -86,8 +90,8 @@ def _status(checkout: Checkout) -> int:
     return 0 if well else 1
 
 
-def _say(text: str) -> None:
-    print(f"demo: {text}", flush=True)
+def _say(text: str, who: str = "demo") -> None:
+    print(f"{who}: {text}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,6 +114,27 @@ def _parser() -> argparse.ArgumentParser:
             metavar="UNIX_S",
             help="count the time from here (default: now)",
         )
+    text = "build and push a set of images"
+    images = commands.add_parser(
+        "images",
+        help=text,
+        description=f"{text.capitalize()}: one line a step, and at the end one an image. Exit code 1: "
+        "some were not built, and the last lines say why.",
+    )
+    images.add_argument(
+        "set",
+        nargs="?",
+        default="twins",
+        metavar="SET",
+        help="twins (for CPUs; on this machine's own Debian where no public registry answers), paper "
+        "(the study's five, 80 GB), demo (what make demo compares); default: twins",
+    )
+    images.add_argument(
+        "--registry",
+        metavar="HOST:PORT[/PATH]",
+        help="default: this checkout's own, on this machine",
+    )
+    images.set_defaults(since=time.time())
     text = "stop services and hosts; nothing is lost"
     stop = commands.add_parser("down", help=text, description=text)
     stop.add_argument(

@@ -26,7 +26,21 @@ _OCI = "org.opencontainers.image"
 _DEBIANS_PYTHON = "3.11"  # bookworm's, and that of the official Python image of the Dockerfiles
 _INPUTS = "wattbench.inputs"  # the label that says what an image was made from
 _STEP = re.compile(r"^(?:Step|#\d+ \[[^\]]*?) ?(\d+/\d+)(?: :|\]) (.*)")
+_LAYER = re.compile(r"^[0-9a-f]{12}: (Pulling fs layer|Already exists|Pull complete)$")
+# A refused push, by words of dockerd and of registries, and what a person can do about it.
+_PUSH_ADVICE = (
+    (("denied", "unauthorized", "authentication", "credentials"), "docker login {host} first"),
+    (("http response to https",), "add {host} to insecure-registries in Docker's daemon.json"),
+    (
+        ("connection refused", "no such host", "timeout"),
+        "check that {host} is a registry that runs",
+    ),
+)
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+
+
+class BaseError(UserError):
+    """The image that a build starts from can't be had; another base may do."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class BuiltImage:
 
     Attributes:
         name: of its folder.
+        base: what it was built on.
         ref: repository and tag, `HOST:PORT/wattbench/NAME:TAG`.
         digest: of its manifest in the registry, `sha256:…`; None when it was not pushed.
         size_bytes: unpacked, as Docker counts.
@@ -43,6 +58,7 @@ class BuiltImage:
     """
 
     name: str
+    base: str
     ref: str
     digest: str | None
     size_bytes: int
@@ -70,13 +86,14 @@ def build(
         say: told what happens, a line at a time.
 
     Raises:
+        BaseError: the base is not here and can't be pulled.
         UserError: no such image, a step failed (message and log file say where), or the registry
             refused it.
     """
     if name not in names():
         raise UserError(f"images: {name!r} is none of {', '.join(names())}")
     started = time.monotonic()
-    base = base or _default_base(name)
+    base = base or default_base(name)
     inspected = _ensure_base(base, say)
     context, served = _context(name, base, say)
     key = context.key(inspected["Id"])
@@ -96,10 +113,11 @@ def build(
     seconds = time.monotonic() - started
     verb = "unchanged" if reused else "built"
     say(f"{name}: {verb}, {size / 1e6:.0f} MB, {seconds:.1f} s{f', {digest}' if digest else ''}")
-    return BuiltImage(name, ref, digest, size, seconds, reused)
+    return BuiltImage(name, base, ref, digest, size, seconds, reused)
 
 
-def _default_base(name: str) -> str:
+def default_base(name: str) -> str:
+    """The base that an image's Dockerfile names."""
     found = re.search(r"^ARG BASE=(\S+)", Context(name).dockerfile, re.MULTILINE)
     if found is None:
         raise UserError(f"images/{name}/Dockerfile: no line ARG BASE=…; add it or give --base")
@@ -110,13 +128,29 @@ def _ensure_base(base: str, say: Callable[[str], None]) -> dict[str, Any]:
     inspected = _inspect(base)
     if inspected is None:
         say(f"pulling {base}")
-        result = _docker("pull", "--quiet", base)
-        if result.returncode:
-            raise UserError(f"images: base {base} can't be pulled: {_last(result.stderr)}")
+        _pull(base, say)
         inspected = _inspect(base)
     if inspected is None:
         raise UserError(f"images: base {base} is not there after pulling it")
     return inspected
+
+
+def _pull(base: str, say: Callable[[str], None]) -> None:
+    """Pulls a base, which may be 20 GB: a line a layer that has arrived."""
+    found: list[str] = []
+    last = ""
+    with subprocess.Popen(
+        ["docker", "pull", base], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            last = line.strip() or last
+            if match := _LAYER.match(last):
+                found.append(match.group(1))
+                here = len(found) - found.count("Pulling fs layer")
+                if match.group(1) == "Pull complete":
+                    say(f"{base}: {here} of {len(found) - found.count('Pull complete')} layers")
+    if process.returncode:
+        raise BaseError(f"images: base {base} can't be pulled: {last or 'no message'}")
 
 
 def _context(
@@ -250,7 +284,10 @@ def _push(name: str, ref: str, say: Callable[[str], None]) -> str:
     result = _docker("push", ref)
     found = _DIGEST.search(result.stdout)
     if result.returncode or found is None:
-        raise UserError(f"{name}: pushing {ref} failed: {_last(result.stderr or result.stdout)}")
+        why, host = _last(result.stderr or result.stdout), ref.partition("/")[0]
+        advice = [text for words, text in _PUSH_ADVICE if any(w in why.lower() for w in words)]
+        action = f"; {advice[0].format(host=host)}" if advice else ""
+        raise UserError(f"{name}: pushing {ref} failed: {why}{action}")
     return found.group(1)
 
 

@@ -25,6 +25,14 @@ case "$1 $2" in
       [ ! -e "$WB/broken" ] || { echo "make: no rule"; exit 1; }
       echo '[{"Id": "sha256:new", "Size": 1500000, "Config": {"Labels": {}}}]' \\
         > "$WB/images/$(echo "$3" | tr '/:' '__')" ;;
+  "pull base:2")
+      echo "2: Pulling from base"
+      echo "aaaaaaaaaaaa: Already exists"; echo "bbbbbbbbbbbb: Pulling fs layer"
+      echo "cccccccccccc: Pulling fs layer"; echo "bbbbbbbbbbbb: Download complete"
+      echo "bbbbbbbbbbbb: Pull complete"; echo "cccccccccccc: Pull complete"
+      cp "$WB/images/base_1" "$WB/images/base_2" ;;
+  pull*) echo "Error response from daemon: lookup registry-1.docker.io: no such host" >&2; exit 1 ;;
+  "push far.example/"*) echo "denied: requested access to the resource is denied" >&2; exit 1 ;;
   push*) echo "latest: digest: sha256:$(printf 'a%.0s' $(seq 64)) size: 1" ;;
 esac
 """
@@ -140,6 +148,22 @@ def test_an_image_of_the_same_tag_from_other_inputs_is_built_anew(docker):
     (docker / "images" / "wattbench_apt-torch_demo").write_text(json.dumps(known))
     assert not build.build("apt-torch", base="base:1", tag="demo", say=lambda line: None).reused
     assert "build --tag wattbench/apt-torch:demo" in asked(docker)
+
+
+def test_a_base_is_pulled_with_a_line_for_each_layer_that_arrives(docker):
+    said = []
+    assert build.build("apt-torch", base="base:2", say=said.append).base == "base:2"
+    assert said[:3] == ["pulling base:2", "base:2: 2 of 3 layers", "base:2: 3 of 3 layers"]
+
+
+def test_a_base_that_cannot_be_had_is_told_from_a_build_that_fails(docker):
+    with pytest.raises(build.BaseError, match=r"base absent:1 can't be pulled: .*no such host"):
+        build.build("apt-torch", base="absent:1", say=lambda line: None)
+
+
+def test_a_push_that_is_refused_says_what_to_do(docker):
+    with pytest.raises(UserError, match=r"is denied; docker login far\.example first$"):
+        build.build("apt-torch", base="base:1", registry="far.example/team", say=lambda line: None)
 
 
 def test_a_failed_step_is_named_with_its_last_words_and_the_log(docker):
