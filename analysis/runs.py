@@ -284,7 +284,7 @@ def _why(run: Run, host: str, planned: Mapping[str, Any]) -> tuple[str, str]:
     entry = (run.document.get("hosts") or {}).get(host) or {}
     pull = (entry.get("pulls") or {}).get(planned["image"]) or {}
     if pull.get("error"):
-        return "missing", f"the image could not be pulled: {pull['error']}"
+        return "missing", f"the image can't be measured: {pull['error']}"
     hard = [p for p in entry.get("problems") or () if p.get("severity") == "hard"]
     if hard:
         return "missing", f"the host was not fit: {hard[0].get('message')}"

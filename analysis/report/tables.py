@@ -84,6 +84,12 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "compressed_mb": ("to pull", "MB", ",.0f"),
     "unpacked_gb": ("on disk", "GB", ".2f"),
     "layers": ("layers", "", "d"),
+    "pulled_mb": ("pulled", "MB", ",.1f"),
+    "pull_s": ("in", "s", ",.1f"),
+    "mb_per_s": ("rate", "MB/s", ".1f"),
+    "window_s": ("over", "s", ",.1f"),
+    "source": ("joules are", "", ""),
+    "remark": ("remark", "", ""),
     "pareto": ("Pareto-optimal", "", ""),
     "scenario": ("scenario", "", ""),
     "trials": ("trials", "", "d"),
@@ -609,6 +615,50 @@ def sizes(data: RunData, conclusion: Conclusion) -> Table:
     )
 
 
+def pulls(data: RunData) -> Table:
+    """What bringing each image to each host took, apart from every trial."""
+    rows = []
+    for host in data.hosts:
+        found = ((data.document.get("hosts") or {}).get(host) or {}).get("pulls") or {}
+        for image, pull in found.items():
+            if not pull or (not pull.get("image") and not pull.get("error")):
+                continue  # a process is not pulled
+            rows.append({"host": host, "image": image, **_pull_row(pull)})
+    columns = ("host", "image", "pulled_mb", "pull_s", "mb_per_s", "energy_j", "energy_uncertainty_j",
+               "window_s", "mean_w", "scope", "source", "remark")  # fmt: skip
+    return Table(
+        "pulls",
+        "What deployment took",
+        "Bytes received (compressed) until the image was unpacked and verified. Joules are the whole "
+        "host’s over the time beside them, its idle draw included; they are in no trial.",
+        _frame(rows, columns),
+        ("image", "host", "pulled_mb", "pull_s", "mb_per_s", "energy_j", "window_s", "mean_w", "source",
+         "remark"),
+        "" if rows else "no image was pulled in this run",
+    )  # fmt: skip
+
+
+def _pull_row(pull: Mapping[str, Any]) -> dict[str, Any]:
+    energy = pull.get("energy") or {}
+    joules, window_s = energy.get("energy_j"), energy.get("window_s")
+    fetched, seconds = pull.get("bytes"), pull.get("seconds")
+    remarks = [pull.get("error") or energy.get("why") or ""]
+    if pull.get("tag_moved_to"):
+        remarks.append(f"its tag has since moved to {str(pull['tag_moved_to'])[:19]}…")
+    return {
+        "pulled_mb": None if fetched is None else fetched / 1e6,
+        "pull_s": seconds,
+        "mb_per_s": fetched / 1e6 / seconds if fetched and seconds else None,
+        "energy_j": joules,
+        "energy_uncertainty_j": energy.get("energy_uncertainty_j"),
+        "window_s": window_s,
+        "mean_w": joules / window_s if joules is not None and window_s else None,
+        "scope": energy.get("energy_scope"),
+        "source": energy.get("energy_source"),
+        "remark": "; ".join(r for r in remarks if r) or None,
+    }
+
+
 def _is_pareto(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool | None:
     if row["unpacked_gb"] is None or row["estimate_pct"] is None:
         return None
@@ -730,6 +780,7 @@ def everything(data: RunData, conclusion: Conclusion) -> dict[str, Table]:
         costs,
         break_even(costs, conclusion.reference),
         sizes(data, conclusion),
+        pulls(data),
         fitness(conclusion),
         sensitivity(conclusion),
     ]

@@ -7,8 +7,9 @@ knows what is wrong. Nothing passes through a shell. docs/architecture.md has ve
 
 Beside the verbs: ``supervise DIR READY_FD`` is an attempt's supervisor, ``command DIR -- ARGV`` the
 wrapper inside the meter, ``burner SECONDS`` the warm-up, ``burn --rounds N`` the control workload,
-``clock`` answers each line with the time, ``pipe SOCKET`` joins stdin and stdout with a Unix socket
-(how the controller reaches this host's Docker).
+``hold`` what a meter runs around a pull until ``finish``, ``clock`` answers each line with the time,
+``pipe SOCKET`` joins stdin and stdout with a Unix socket (how the controller reaches this host's
+Docker).
 
 How an attempt lives and ends:
 
@@ -82,6 +83,10 @@ LEAD_S = 3.0
 RESERVE_BYTES = 1 << 20
 #: A machine draws less than this through one counter: the bound behind the sampling period, W.
 MAX_ZONE_W = 500.0
+#: How long a container may take until its workload speaks, s.
+PROBE_S = 60.0
+#: How long an attempt that only holds may take until it can be told to end, s.
+FINISH_S = 30.0
 #: The load above which an idle host is called busy, %.
 BUSY_PCT = 10.0
 
@@ -695,10 +700,10 @@ def docker_argv(spec: Json, spool: str) -> list[str]:
 
 
 def workload_argv(spec: Json, spool: str) -> list[str]:
-    """What the wrapper runs: ``docker run …``, the command itself, or our own control workload."""
+    """What the wrapper runs: ``docker run …``, the command itself, or one of our own."""
     if spec["runtime"] == "docker":
         return docker_argv(spec, spool)
-    if spec["kind"] == "control" and spec["command"][:1] == ["burn"]:
+    if (spec["kind"], *spec["command"][:1]) in (("control", "burn"), ("pull", "hold")):
         return [sys.executable, os.path.abspath(__file__), *spec["command"]]
     return [*([spec["entrypoint"]] if spec.get("entrypoint") else []), *spec["command"]]
 
@@ -902,6 +907,13 @@ def burn(rounds: int) -> None:
         duration_s=duration_s, fingerprint=list(digest[:8]),
     )  # fmt: skip
     tell("end", images=rounds)
+
+
+def hold() -> None:
+    """Sleep in the kernel until ``finish`` opens the other end of a fifo in the attempt's folder."""
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo("finish")
+    os.close(os.open("finish", os.O_RDONLY))
 
 
 # --------------------------------------------------------------------------------------- the spool
@@ -1381,10 +1393,21 @@ def verb_start(spool: Spool, payload: Json) -> Json:
         write_json(spool.path("lease.json"), lease)
         attempt.note("start")
         _launch(attempt)
-        return {
-            "state": "started", "active": spec["id"], "path": attempt.folder,
-            "deadline_unix_s": time.time() + deadline_s,
-        }  # fmt: skip
+    if spec["kind"] == "pull":
+        _until_held(attempt)
+    return {
+        "state": "started", "active": spec["id"], "path": attempt.folder,
+        "deadline_unix_s": time.time() + deadline_s,
+    }  # fmt: skip
+
+
+def _until_held(attempt: Attempt) -> None:
+    """Come back when the window is open, so that nothing of the pull lies before it."""
+    deadline = time.monotonic() + FINISH_S
+    while attempt.is_running() and time.monotonic() < deadline:
+        if os.path.exists(attempt.path("finish")):
+            return
+        time.sleep(0.02)
 
 
 def _attach(attempt: Attempt, spec: Json) -> Json:
@@ -1534,6 +1557,82 @@ def verb_status(spool: Spool, payload: Json) -> Json:
         report = attempt.settle()
     state = "over" if report else "running"
     return {"state": state, "id": attempt_id, "path": attempt.folder, "report": report}
+
+
+def verb_finish(spool: Spool, payload: Json) -> Json:
+    """Let an attempt that only holds end well; answers as ``wait``."""
+    attempt = _known(spool, payload)
+    deadline = time.monotonic() + float(payload.get("timeout_s", FINISH_S))
+    while attempt.is_running() and time.monotonic() < deadline:
+        try:
+            os.close(os.open(attempt.path("finish"), os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody holds yet: the meter is still starting
+            time.sleep(0.05)
+        else:
+            break
+    left_s = max(deadline - time.monotonic(), 0.0)
+    return verb_wait(spool, {"id": attempt.id, "timeout_s": left_s})
+
+
+def verb_probe(spool: Spool, payload: Json) -> Json:
+    """Start what a trial would start, until its workload speaks; nothing is measured.
+
+    Raises:
+        AgentError: ``entry-point``: it can't start, or what starts is not the workload.
+    """
+    spec = {k: v for k, v in payload.items() if k != "spool"}
+    with spool.guard():
+        active = active_attempt(spool, holding(spool, str(spec.get("owner"))))
+    if active:
+        raise AgentError("busy", "%s is being measured" % active, "wait for it", active=active)
+    try:
+        trouble = _first_words(docker_argv(spec, spool.root), spool)
+        remove_container(container_name(spec))
+    except (DockerError, OSError) as error:
+        raise AgentError("docker", str(error), "check dockerd on the host") from error
+    if trouble:
+        raise AgentError(
+            "entry-point", "its container %s" % trouble,
+            "use an image whose entry point is the workload (docs/images.md), "
+            "or say how it starts in the image's `command`",
+        )  # fmt: skip
+    return {"speaks": True}
+
+
+def _first_words(argv: list[str], spool: Spool) -> str | None:
+    """Read a command's output until the workload's first event; None, or what came instead."""
+    said, overdue = "", threading.Event()
+    with tempfile.NamedTemporaryFile(prefix=".probe-", dir=spool.root) as errors:
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        ) as process:
+
+            def give_up() -> None:
+                overdue.set()
+                process.kill()
+
+            timer = threading.Timer(PROBE_S, give_up)
+            timer.start()
+            try:
+                while process.stdout and (line := process.stdout.readline(1 << 16)):
+                    if _is_start(line):
+                        process.kill()
+                        return None
+                    said = line.decode("utf-8", "replace").strip()[:200] or said
+            finally:
+                timer.cancel()
+        said = complaint(errors.name) or said or "nothing"
+    if overdue.is_set():
+        return "was silent about any workload for %g s; it said: %s" % (PROBE_S, said)
+    return "ended with %d before any workload spoke; it said: %s" % (process.returncode, said)
+
+
+def _is_start(line: bytes) -> bool:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get("event") == "start"
 
 
 def verb_list(spool: Spool, payload: Json) -> Json:
@@ -2277,6 +2376,8 @@ VERBS: dict[str, Callable[[Spool, Json], Json]] = {
     "start": verb_start,
     "wait": verb_wait,
     "status": verb_status,
+    "finish": verb_finish,
+    "probe": verb_probe,
     "list": verb_list,
     "forget": verb_forget,
     "cleanup": verb_cleanup,
@@ -2333,6 +2434,9 @@ def main(argv: list[str]) -> int:
         return 0
     if len(argv) == 3 and argv[:2] == ["burn", "--rounds"] and argv[2].isdigit():
         burn(int(argv[2]))
+        return 0
+    if argv == ["hold"]:
+        hold()
         return 0
     if len(argv) == 2 and argv[0] == "pipe":
         pipe(argv[1])

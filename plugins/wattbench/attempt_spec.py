@@ -8,6 +8,11 @@ from wattbench.config import Experiment, HostConfig
 from wattbench.layout import attempt_id
 from wattbench.plan import IDLE_HOST, PlannedTrial
 
+#: What the folders of attempts begin with that belong to a pull and not to the plan.
+PREPARING = "pull-"
+#: The longest pull that is metered, s: what a killed controller leaves running ends then.
+PULL_LIMIT_S = 4 * 3600
+
 #: Free in the spool before a trial starts: raw logs of one attempt and room to work.
 MIN_FREE_BYTES = 2**30
 
@@ -55,15 +60,57 @@ def attempt_spec(
         "command": command,
         "env": env,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
-        "meter": {
-            "kind": host.meter.kind,
-            "command": host.meter.argv,
-            "interval_ms": host.meter.interval_ms,
-        },
+        "meter": _meter(host),
         "timeout_s": experiment.protocol.timeout_s,
         "user": None,
         "rest": rest,
         "min_free_bytes": MIN_FREE_BYTES,
+    }
+
+
+def metering_spec(host: HostConfig, *, run_id: str, host_name: str, image: str) -> dict[str, Any]:
+    """The payload of ``start`` for the meter around a pull: an attempt that waits for ``finish``."""
+    trial = f"{PREPARING}{image}"
+    return {
+        "id": attempt_id(run_id, host_name, trial, 1),
+        "run": run_id,
+        "host": host_name,
+        "trial": trial,
+        "attempt": 1,
+        "owner": run_id,
+        "kind": "pull",
+        "runtime": "none",
+        "command": ["hold"],
+        "meter": _meter(host),
+        "timeout_s": PULL_LIMIT_S,
+        "lead_s": 0,
+    }
+
+
+def probe_spec(
+    experiment: Experiment, host: HostConfig, *, run_id: str, host_name: str, image: str, ref: str
+) -> dict[str, Any]:
+    """The payload of ``probe``: what a trial of the image would start."""
+    trial = PlannedTrial(1, 1, "workload", image)
+    spec = attempt_spec(
+        experiment,
+        host,
+        run_id=run_id,
+        host_name=host_name,
+        trial=trial,
+        attempt=1,
+        ref=ref,
+        rest={},
+    )
+    name = f"{PREPARING}{image}"
+    return spec | {"trial": name, "id": attempt_id(run_id, host_name, name, 1)}
+
+
+def _meter(host: HostConfig) -> dict[str, Any]:
+    return {
+        "kind": host.meter.kind,
+        "command": host.meter.argv,
+        "interval_ms": host.meter.interval_ms,
     }
 
 

@@ -88,7 +88,7 @@ def _host_group(
         check = CheckHost(task_id="check", host=name)
         pull = PullImage.partial(
             task_id="pull", host=name, map_index_template="{{ task.image }}",
-            max_active_tis_per_dagrun=2 * len(experiment.hosts),
+            max_active_tis_per_dagrun=1,  # a host's pulls one by one: their joules stay apart
         ).expand(image=list(experiment.images))  # fmt: skip
         plan = PlanHost(task_id="plan", host=name, check=f"{name}.check")
         warm_up = WarmUp(task_id="warm_up", host=name, seconds=protocol.warm_up.seconds)

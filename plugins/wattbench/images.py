@@ -386,6 +386,15 @@ def _find(api: Any, ref: str) -> dict[str, Any] | None:
     return found
 
 
+def is_there(docker: Any, image: ResolvedImage) -> bool:
+    """Whether the host has the image, so that :func:`pull` will fetch nothing.
+
+    Raises:
+        HostError: Docker does not answer.
+    """
+    return _find(getattr(docker, "api_client", docker), image.ref_by_digest) is not None
+
+
 def holds(found: Mapping[str, Any], ref_by_digest: str) -> bool:
     """Whether an image, as inspected, is the one of this name and digest."""
     wanted = ImageRef.parse(ref_by_digest)

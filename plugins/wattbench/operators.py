@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from analysis.errors import UserError
 from wattbench.config import Selection, load_experiment, select
 from wattbench.plan import PlannedTrial
 from wattbench.tasks import (
@@ -95,12 +94,8 @@ class PullImage(BaseOperator):
             with connected(self.host) as host:
                 if run.image_ref(self.image) is None:
                     list_packages(run, host, self.host, self.image)
-                    return
-                try:
+                else:
                     pull_image(run, host, self.host, self.image, registry_access(hosts_config()))
-                except UserError as error:
-                    run.write_pull(self.host, self.image, {"error": str(error)})
-                    raise
 
 
 class PlanHost(BaseOperator):

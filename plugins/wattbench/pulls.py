@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from wattbench import images, registry
-from wattbench.errors import HostError
+from wattbench.attempt_spec import probe_spec
+from wattbench.errors import HostError, RegistryError, UserError
+from wattbench.pull_energy import metered
 from wattbench.registry import Access
 from wattbench.run import Run
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from wattbench.host import Host
 
 log = logging.getLogger(__name__)
+
+#: The agent gives a container a minute to speak; Docker may need another to start and remove it.
+PROBE_TIMEOUT_S = 180
 
 
 def list_packages(run: Run, host: Host, host_name: str, image: str) -> None:
@@ -48,24 +54,93 @@ def pull_image(
 ) -> None:
     """Pull by digest through the host's own Docker socket, forwarded over SSH; keep what it took.
 
+    Then see whether the workload starts in it, so that another image than meant is refused before its
+    first window.
+
     Raises:
-        HostError, RegistryError: with the reason; other images carry on.
+        HostError, RegistryError: with the reason, which is kept too; other images carry on.
     """
     from airflow.providers.docker.hooks.docker import DockerHook
 
     ref = run.image_ref(image)
     assert ref is not None, f"{image} runs without a container"
-    resolved = registry.resolve(ref, registries=registries)
-    docker_facts = ((run.host_document(host_name) or {}).get("facts") or {}).get("docker") or {}
-    with host.forward_socket() as socket_path:
-        client = DockerHook(docker_conn_id=None, base_url=f"unix://{socket_path}").api_client
-        report = images.pull(
-            client,
-            resolved,
-            login=registries.get(registry.ImageRef.parse(ref).registry),
-            free_bytes=docker_facts.get("disk_free_bytes"),
-        )
-        provenance = images.inspect(client, ref)
-    run.write_pull(host_name, image, report.to_dict() | {"provenance": provenance})
-    how = "was there already" if report.already_present else f"{report.bytes / 1e6:.0f} MB"
-    log.info("%s on %s: %s in %.1f s, verified by digest", image, host_name, how, report.seconds)
+    facts = (run.host_document(host_name) or {}).get("facts") or {}
+    found: dict[str, Any] = {}
+    try:
+        resolved = registry.resolve(ref, _platform(facts), registries)
+        found |= _moved_tag(run, image, resolved.digest, registries)
+        with host.forward_socket() as socket_path:
+            client = DockerHook(docker_conn_id=None, base_url=f"unix://{socket_path}").api_client
+            meter: AbstractContextManager[dict[str, Any]] = metered(run, host, host_name, image)
+            if images.is_there(client, resolved):
+                meter = nullcontext({"why": "nothing was pulled: the host had it"})
+            with meter as found["energy"]:
+                report = images.pull(
+                    client,
+                    resolved,
+                    login=registries.get(registry.ImageRef.parse(ref).registry),
+                    free_bytes=(facts.get("docker") or {}).get("disk_free_bytes"),
+                )
+            log.info("%s on %s: %s", image, host_name, _told(report, found["energy"]))
+            found |= report.to_dict()
+            earlier = run.pulls(host_name).get(image, {})
+            if report.already_present and earlier.get("bytes"):  # a try of this task brought it
+                found |= {key: earlier[key] for key in ("energy", *report.to_dict())}
+            found["provenance"] = images.inspect(client, ref)
+        _probe(run, host, host_name, image, found["provenance"]["entrypoint"])
+    except UserError as error:
+        run.write_pull(host_name, image, found | {"error": str(error)})
+        raise
+    run.write_pull(host_name, image, found)
+
+
+def _told(report: images.PullReport, energy: Mapping[str, Any]) -> str:
+    if report.already_present:
+        return "was there already, verified by digest"
+    text = f"{report.bytes / 1e6:.0f} MB in {report.seconds:.1f} s, verified by digest"
+    if "energy_j" not in energy:
+        return text
+    scope, source = energy["energy_scope"], energy["energy_source"]
+    return f"{text}; {energy['energy_j']:.0f} J of the whole host ({scope}, {source})"
+
+
+def _platform(facts: Mapping[str, Any]) -> str:
+    """The host's platform as registries name it."""
+    machine = str((facts.get("host") or {}).get("architecture") or "x86_64")
+    names = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
+    return f"linux/{names.get(machine, machine)}"
+
+
+def _moved_tag(
+    run: Run, image: str, planned: str, registries: Mapping[str, Access]
+) -> dict[str, Any]:
+    """Say where a tag has moved since the plan was drawn: all hosts measure what it pointed at then."""
+    ref = registry.ImageRef.parse(str(run.experiment.images[image].ref))
+    if ref.digest:
+        return {}
+    try:
+        now = registry.resolve(ref, registries=registries).digest
+    except RegistryError:  # the tag is gone or for others; the digest is what counts
+        return {}
+    if now == planned:
+        return {}
+    log.warning(
+        "%s has moved to %s; this run measures %s, as its plan says: start another for the new one",
+        ref, now[:19], planned[:19],
+    )  # fmt: skip
+    return {"tag_moved_to": now}
+
+
+def _probe(run: Run, host: Host, host_name: str, image: str, entry_point: list[str] | None) -> None:
+    spec = probe_spec(
+        run.experiment, run.host_config(host_name), run_id=run.run_id, host_name=host_name,
+        image=image, ref=str(run.image_ref(image)),
+    )  # fmt: skip
+    try:
+        host.call("probe", spec, PROBE_TIMEOUT_S)
+    except HostError as error:
+        if error.code != "entry-point":
+            raise
+        entry = " ".join(entry_point or ()) or "none"
+        raise HostError(f"{error} (the image's entry point: {entry})", code=error.code) from None
+    log.info("%s on %s: its workload starts", image, host_name)

@@ -164,27 +164,37 @@ def collect(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> Record
         )
     report = answer["report"]
     folder = f"{host.spool}/trials/{run.run_id}/{trial.name}/{attempt}"
+    key = layout.trial_key(run.run_id, host_name, trial.name, attempt)
+    raw = bring(run, host, report, folder, key)
+    record = _evaluate(run, host_name, trial, attempt, report, raw)
+    run.store.put_json(f"{key}/trial.json", record.to_dict())
+    host.call("forget", {"id": identity})
+    return record
 
-    def key(name: str) -> str:
-        return layout.trial_key(run.run_id, host_name, trial.name, attempt, name)
 
+def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -> dict[str, bytes]:
+    """Copy an attempt's raw files and report into the store, verified.
+
+    Args:
+        report: the agent's.
+        folder: of the attempt on the host.
+        key: of the folder in the store.
+
+    Returns:
+        The raw files by name.
+    """
     raw: dict[str, bytes] = {}
     for name in RAW_FILES:
         expected = report["files"].get(name)
         if expected is None:
             continue
-        data = _fetch(host, f"{folder}/{name}", expected)
-        raw[name] = data
+        raw[name] = data = _fetch(host, f"{folder}/{name}", expected)
         if name.endswith(".csv"):
-            run.store.put_gzip(key(f"{name}.gz"), data)
+            run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
-            run.store.put(key(name), data)
-    run.store.put_json(key("attempt.json"), report)
-
-    record = _evaluate(run, host_name, trial, attempt, report, raw)
-    run.store.put_json(key("trial.json"), record.to_dict())
-    host.call("forget", {"id": identity})
-    return record
+            run.store.put(f"{key}/{name}", data)
+    run.store.put_json(f"{key}/attempt.json", report)
+    return raw
 
 
 def _fetch(host: Host, path: str, expected: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -326,6 +327,33 @@ def test_an_image_is_pareto_optimal_when_nothing_is_smaller_and_thriftier(out: P
         )
         assert row["pareto"] == str(not beaten)
     assert "True" in {r["pareto"] for r in rows}
+
+
+def test_pulls_have_bytes_time_and_the_hosts_joules_where_its_meter_ran(out: Path) -> None:
+    rows = {(r["host"], r["image"]): r for r in read(out, "pulls")}
+    design = simulated_run.small()
+    assert set(rows) == {(host, image) for host in design.hosts for image in design.images}
+    for (host, name), row in rows.items():
+        gigabytes = design.images[name].size_gb
+        assert float(row["pulled_mb"]) == pytest.approx(400 * gigabytes)
+        assert float(row["mb_per_s"]) == pytest.approx(40)
+        if (host, name) == ("lab-b", "nvcr"):
+            assert (row["energy_j"], row["source"]) == ("", "")
+            assert "ended with 101" in row["remark"]
+        else:
+            assert float(row["mean_w"]) == pytest.approx(design.hosts[host].idle_w + 20)
+            assert (row["source"], row["scope"]) == ("measured", "package")
+
+
+def test_a_refused_pull_and_a_process_are_told_from_a_pull() -> None:
+    assert tables._pull_row({"error": "registry: gone"})["remark"] == "registry: gone"
+    there = {"image": "x@y", "bytes": 0, "seconds": 0.2, "energy": {"why": "nothing was pulled"}}
+    row = tables._pull_row(there | {"tag_moved_to": "sha256:" + 64 * "b"})
+    assert (row["pulled_mb"], row["mb_per_s"], row["energy_j"]) == (0, None, None)
+    assert row["remark"].startswith("nothing was pulled; its tag has since moved to sha256:bbb")
+    document = {"hosts": {"h": {"pulls": {"bare": {"image": None, "packages": []}}}}}
+    data: Any = SimpleNamespace(hosts=("h",), document=document)
+    assert tables.pulls(data).frame.empty
 
 
 def test_latex_holds_the_same_cells_as_the_page(study: report.Study, out: Path) -> None:

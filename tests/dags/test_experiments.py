@@ -51,6 +51,15 @@ def test_every_host_has_a_group_of_its_own(parsed: dict) -> None:  # type: ignor
     assert tasks["verdict"]["up"] == ["analyze"]
 
 
+def test_hosts_pull_side_by_side_and_each_one_image_at_a_time(parsed: dict) -> None:  # type: ignore[type-arg]
+    tasks = parsed["dags"]["exp-00"]["tasks"]
+    pulls = {name: task for name, task in tasks.items() if name.endswith(".pull")}
+    assert {name: task["at_once"] for name, task in pulls.items()} == {
+        "gpu-00.pull": 1,
+        "gpu-01.pull": 1,
+    }
+
+
 def test_collect_and_release_are_teardowns_so_they_always_run(parsed: dict) -> None:  # type: ignore[type-arg]
     tasks = parsed["dags"]["exp-00"]["tasks"]
     assert tasks["gpu-00.trial.collect"]["teardown"]

@@ -1,4 +1,4 @@
-"""Bad hosts: refused before anything is measured, one clear line each; the good one carries on."""
+"""Bad hosts and images: refused before anything is measured, one clear line each; the good carry on."""
 
 from __future__ import annotations
 

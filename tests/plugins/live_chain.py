@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from wattbench import agent
 from wattbench.attempt_spec import attempt_spec, expectation
 from wattbench.config import Experiment, HostConfig
+from wattbench.errors import HostError
 from wattbench.layout import attempt_id
 from wattbench.plan import PlannedTrial
 
@@ -167,6 +168,48 @@ class Live:
         rows = [row["unix_ms"] for row in self.truth["rows"]]
         late = [row - stamp for row, stamp in zip(rows, stamps, strict=False)]
         return float(max([0, *late[1:]])) / 1000
+
+
+class Shelf:
+    """A store in memory: what a Run asks of one."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        self.kept[key] = data
+
+    put_gzip = put
+
+    def put_json(self, key: str, value: Any) -> None:
+        self.kept[key] = json.loads(json.dumps(value))
+
+    def get_json(self, key: str) -> Any:
+        return self.kept[key]
+
+    def exists(self, key: str) -> bool:
+        return key in self.kept
+
+
+class Here:
+    """The agent on this machine, without SSH in between."""
+
+    def __init__(self, spool: Path) -> None:
+        self.spool = spool
+
+    def fetch(self, remote_path: str, into: IO[bytes]) -> int:
+        return into.write(Path(remote_path).read_bytes())
+
+    def call(self, verb: str, payload: dict[str, Any], timeout_s: float = 60) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, str(AGENT), verb],
+            input=json.dumps({"spool": str(self.spool), **payload}),
+            capture_output=True, text=True, check=True, timeout=timeout_s,
+        )  # fmt: skip
+        answer: dict[str, Any] = json.loads(done.stdout)
+        if not answer["ok"]:
+            raise HostError(answer["message"], code=answer["error"])
+        return answer
 
 
 class Chain:

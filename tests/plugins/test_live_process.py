@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from wattbench.pulls import list_packages
 from wattbench.run import Run, is_deterministic
 
 from analysis import checks, runs
-from tests.plugins.live_chain import AGENT, ROOT, Case, Chain, Live
+from tests.plugins.live_chain import ROOT, Case, Chain, Here, Live, Shelf
 
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_core_w:0"
 
@@ -72,40 +70,6 @@ def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: dict[str,
 
 
 # ── the digest of a process ─────────────────────────────────────────────────────────────────────
-
-
-class Shelf:
-    """A store in memory: what a Run asks of one."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-
-    def put_json(self, key: str, value: Any) -> None:
-        self.kept[key] = json.loads(json.dumps(value))
-
-    def get_json(self, key: str) -> Any:
-        return self.kept[key]
-
-    def exists(self, key: str) -> bool:
-        return key in self.kept
-
-
-class Here:
-    """The agent on this machine, without SSH in between."""
-
-    def __init__(self, spool: Path) -> None:
-        self.spool = spool
-
-    def call(self, verb: str, payload: dict[str, Any]) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, str(AGENT), verb],
-            input=json.dumps({"spool": str(self.spool), **payload}),
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        answer: dict[str, Any] = json.loads(done.stdout)
-        if not answer["ok"]:
-            raise HostError(answer["message"], code=answer["error"])
-        return answer
 
 
 def a_run(command: list[str]) -> Run:

@@ -98,6 +98,31 @@ def test_gpus_are_asked_for_one_by_one(image: str) -> None:
         docker("rm", "-f", name)
 
 
+def test_image_whose_workload_speaks_passes_the_probe_and_leaves_nothing(
+    leased: Any, contained: Any
+) -> None:
+    spec = contained("""echo '{"event": "start"}'; sleep 600""", trial="pull-base")
+    assert leased.call("probe", spec)["speaks"] is True
+    assert containers(leased) == ""
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "script", "said"),
+    [
+        ("python3.absent", "", 'exec: "python3.absent": executable file not found'),
+        ("/bin/sh", "echo welcome", "it said: welcome"),
+    ],
+)
+def test_image_without_the_workload_s_python_or_with_another_program_is_refused(
+    leased: Any, contained: Any, entry_point: str, script: str, said: str
+) -> None:
+    answer = leased.ask("probe", contained(script, trial="pull-x") | {"entrypoint": entry_point})
+    assert answer["error"] == "entry-point"
+    assert said in answer["message"]
+    assert "use an image whose entry point is the workload" in answer["action"]
+    assert containers(leased) == ""
+
+
 def test_container_is_stopped_at_the_timeout(leased: Any, contained: Any) -> None:
     report = leased.run(contained("trap '' TERM; sleep 600 & wait", timeout_s=2))
     assert report["state"] == "timeout"
