@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,7 @@ from wattbench.rest import Run
 from demo import hosts as virtual_hosts
 from demo.keys import key_pair
 from tests.integration.conftest import Lab
+from tests.plugins.pushed_images import RegistryWriter
 
 pytestmark = pytest.mark.docker
 
@@ -24,10 +28,42 @@ BAD = {
     "no-docker": "Docker",
 }
 
+#: Image → what its refusal says: those that no registry could give, and those that a host tried.
+LEFT_OUT = {
+    "other-machine": "is built for linux/arm64, not for linux/amd64; use an image",
+    "gone": "no longer has this digest; choose an image that is there",
+}
+BAD_IMAGES = {
+    "no-python": 'exec: "python3": executable file not found',
+    "other-program": "ended with 0 before any workload spoke; it said: welcome",
+}
+
 
 @pytest.fixture(scope="module")
-def run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One run over one good host and six bad ones (all of them faces of the second virtual host)."""
+def bad_images(lab: Lab) -> dict[str, dict[str, str]]:
+    pull, push = lab.bed.registry.pull, lab.bed.registry.push
+    entry_point = {"Entrypoint": ["python3", "/opt/wattbench/workload"]}
+    registry = RegistryWriter(push)
+    motd = {"etc/motd": os.urandom(100_000)}  # never pulled before
+    registry.push_image("bad/no-python", "v1", motd, config=entry_point)
+    registry.push_image("bad/other-machine", "v1", motd, architecture="arm64", config=entry_point)
+    other = f"{push}/bad/other-program:v1"
+    build = f"FROM {push}/wattbench/pip-torch:demo\nENTRYPOINT echo welcome\n"
+    argv = ["docker", "build", "-q", "-t", other, "--label", lab.bed.checkout.label, "-"]
+    subprocess.run(argv, input=build, text=True, check=True, capture_output=True)
+    subprocess.run(["docker", "push", "-q", other], check=True, capture_output=True)
+    refs = {
+        name: f"{pull}/bad/{name}:v1" for name in ("no-python", "other-program", "other-machine")
+    }
+    refs["gone"] = f"{pull}/wattbench/pip-torch@sha256:{64 * '0'}"
+    return {name: {"ref": ref} for name, ref in refs.items()}
+
+
+@pytest.fixture(scope="module")
+def run(
+    lab: Lab, bad_images: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    """One run over one good host and six bad ones (faces of the second virtual host), with bad images."""
     real = lab.connection(1)
     wrong_key = key_pair(tmp_path_factory.mktemp("keys") / "wrong").public
     meter = {"kind": "modelled", "command": "/usr/local/bin/energibridge-standin"}
@@ -60,7 +96,9 @@ def run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             "it_nowhere": real | {"host": "127.0.0.1", "port": 1},
         },
     )  # fmt: skip
-    lab.write_experiment("it-refusals", hosts=["virtual-1", *BAD])
+    good = {"pip-torch": {"ref": lab.image("pip-torch")}}
+    good["one-thread"] = good["pip-torch"] | {"env": {"OMP_NUM_THREADS": "1"}}
+    lab.write_experiment("it-refusals", hosts=["virtual-1", *BAD], images=good | bad_images)
     lab.in_container(
         1, "sh", "-c", "mkdir -p /run/hold; touch /run/hold/dockerd; kill -9 $(cat /run/docker.pid)"
     )
@@ -73,8 +111,44 @@ def run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def test_the_good_host_measured_everything(lab: Lab, run: Run) -> None:
     stored = lab.stored(run)
-    statuses = [r[-1].row.status for r in stored.records("virtual-1").values()]
-    assert statuses == ["valid", "valid"], lab.table(run)
+    statuses = {r[-1].row.image: r[-1].row.status for r in stored.records("virtual-1").values()}
+    assert statuses == {"pip-torch": "valid", "one-thread": "valid"}, lab.table(run)
+
+
+def test_an_image_that_no_registry_could_give_is_left_out_of_the_plan(lab: Lab, run: Run) -> None:
+    skipped = lab.stored(run).document["skipped_images"]
+    assert skipped.keys() == LEFT_OUT.keys()
+    for name, words in LEFT_OUT.items():
+        assert words in skipped[name]
+        assert f"image {name} is left out" in lab.log(run, "prepare")
+
+
+@pytest.mark.parametrize("image", BAD_IMAGES)
+def test_an_image_without_the_workload_is_refused_before_its_first_window(
+    lab: Lab, run: Run, image: str
+) -> None:
+    stored = lab.stored(run)
+    pull = stored.pulls("virtual-1")[image]
+    assert BAD_IMAGES[image] in pull["error"]
+    assert "use an image whose entry point is the workload" in pull["error"]
+    reasons = [o["reason"] for n, o in stored.outcomes("virtual-1").items() if n.endswith(image)]
+    assert [BAD_IMAGES[image] in reason for reason in reasons] == [True]
+    assert lab.on_host(0, "docker ps -aq --filter label=wattbench.run") == ""
+
+
+def test_a_pull_is_metered_apart_from_every_trial(lab: Lab, run: Run) -> None:
+    pull = lab.stored(run).pulls("virtual-1")["no-python"]
+    assert pull["bytes"] > 100_000
+    energy = pull["energy"]
+    assert energy["energy_source"] == "modelled"
+    assert energy["energy_j"] > 0
+    assert energy["window_s"] > pull["seconds"]
+    run_id = lab.stored(run).run_id
+    folder = layout.host_key(run_id, "virtual-1", "pulls", "no-python")
+    assert lab.store.exists(f"{folder}/energibridge.csv.gz")
+    table = lab.store.get(layout.report_key(run_id, "tables", "pulls.csv")).decode()
+    (row,) = [row for row in csv.DictReader(table.splitlines()) if row["image"] == "no-python"]
+    assert float(row["energy_j"]) == pytest.approx(energy["energy_j"])
 
 
 @pytest.mark.parametrize("host", BAD)
@@ -88,7 +162,7 @@ def test_a_bad_host_is_refused_with_one_clear_line(lab: Lab, run: Run, host: str
 
 def test_the_run_is_red_and_its_verdict_names_what_is_missing(lab: Lab, run: Run) -> None:
     assert run.state == "failed"
-    assert "2/14 trials valid" in lab.log(run, "verdict")
+    assert "2/28 trials valid" in lab.log(run, "verdict")
 
 
 def test_there_is_a_report_all_the_same(lab: Lab, run: Run) -> None:
