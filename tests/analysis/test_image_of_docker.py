@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 import subprocess
 
+import docker as client
 import pytest
 
 from analysis.findings import Verdict
 from analysis.image import archive, checks
 from analysis.image.checks import Wants
-from analysis.image.provenance import Image, describe
+from analysis.image.provenance import describe
+from demo import base_image
+from demo.checkout import here
+from images.build import build
 
 pytestmark = pytest.mark.docker
 
@@ -20,24 +24,38 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def built(name: str) -> str:
-    """A reference of a built image, or a skip that says how to get one."""
-    if shutil.which("docker") is None:
-        pytest.skip("no docker command")
-    listed = docker("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-    found = [ref for ref in listed if f"wattbench/{name}:" in ref and not ref.endswith(":<none>")]
-    if not found:
-        pytest.skip(f"no image wattbench/{name}: python -m images.build {name}")
-    return found[0]
+@pytest.fixture(scope="module")
+def pip_torch() -> str:
+    with contextlib.closing(client.from_env()) as daemon:
+        base = base_image.ensure(daemon, here(), print).python
+    return build("pip-torch", base=base, label=here().label).ref
 
 
-def audited(name: str) -> tuple[str, Image]:
-    ref = built(name)
-    return ref, describe(archive.read(ref))
+#: What `images/bloated` plants, on an image that is there already.
+PLANTED = """\
+FROM {base}
+USER 0
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends file
+RUN head -c 50000000 /dev/urandom > /opt/download.bin
+RUN rm /opt/download.bin
+RUN chmod g+w /opt/packages/torch/lib/libtorch_cpu.so
+RUN find /opt/packages -name __pycache__ -prune -exec rm -rf {{}} +
+ENV PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=16
+USER 10001
+"""
 
 
-def test_layers_sizes_and_configuration_are_those_that_docker_tells() -> None:
-    ref, image = audited("pip-torch")
+@pytest.fixture(scope="module")
+def planted(pip_torch: str) -> str:
+    ref = f"{here().prefix}/planted:test"
+    argv = ["docker", "build", "-q", "-t", ref, "--label", here().label, "-"]
+    recipe = PLANTED.format(base=pip_torch)
+    subprocess.run(argv, input=recipe, text=True, check=True, capture_output=True)
+    return ref
+
+
+def test_layers_sizes_and_configuration_are_those_that_docker_tells(pip_torch: str) -> None:
+    ref, image = pip_torch, describe(archive.read(pip_torch))
     (inspected,) = json.loads(docker("image", "inspect", ref))
     assert [one.diff_id for one in image.layers] == inspected["RootFS"]["Layers"]
     assert image.id == inspected["Id"]
@@ -58,8 +76,8 @@ def test_layers_sizes_and_configuration_are_those_that_docker_tells() -> None:
     ]
 
 
-def test_everything_planted_in_the_bloated_image_is_found() -> None:
-    _, image = audited("bloated")
+def test_everything_planted_is_found(planted: str) -> None:
+    image = describe(archive.read(planted))
     findings = checks.run(image, Wants(device="cpu", cores=2, max_waste_pct=5.0), {})
     found = {f.code: f for f in findings if f.verdict is Verdict.FOUND}
     assert found["thread-setting"].evidence["value"] == "16"
@@ -72,8 +90,8 @@ def test_everything_planted_in_the_bloated_image_is_found() -> None:
     assert [str(one.how) for one in again] == ["copied unchanged"]
 
 
-def test_a_twin_without_planted_waste_is_let_pass() -> None:
-    _, image = audited("pip-torch")
+def test_a_twin_without_planted_waste_is_let_pass(pip_torch: str) -> None:
+    image = describe(archive.read(pip_torch))
     findings = checks.run(
         image, Wants(device="cpu", cores=2, max_waste_pct=5.0, platform=image.platform), {}
     )

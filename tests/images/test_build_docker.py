@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 
 import pytest
 
 from demo import base_image, checkout
+from images import context
 from images.build import build
 
 pytestmark = pytest.mark.docker
@@ -74,6 +76,40 @@ def test_a_second_build_takes_no_time(pip_torch, base):
     assert again.reused
     assert again.ref == pip_torch.ref
     assert again.seconds < 10
+
+
+@pytest.fixture(scope="module")
+def stand_in(base, pip_torch):
+    """The base of the study's three that install torch themselves: with pip, and with a torch."""
+    ref = f"{checkout.here().prefix}/stand-in:python"
+    recipe = (
+        f"FROM {base}\n"
+        "RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-pip\n"
+        f"COPY --from={pip_torch.ref} /opt/packages /opt/packages\n"
+        "ENV PYTHONPATH=/opt/packages PIP_BREAK_SYSTEM_PACKAGES=1\n"
+    )
+    argv = ["docker", "build", "-q", "-t", ref, "--label", checkout.here().label, "-"]
+    subprocess.run(argv, input=recipe, text=True, check=True, capture_output=True)
+    return ref
+
+
+@pytest.fixture
+def torch_is_there(tmp_path, monkeypatch):
+    """The images' files but for the pinned CUDA wheel of torch, which only its own index has."""
+    folder = tmp_path / "images"
+    shutil.copytree(context.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "torch-cuda.txt").write_text("")
+    monkeypatch.setattr(context, "FOLDER", folder)
+
+
+@pytest.mark.parametrize("name", ["paper-ubuntu", "paper-python", "paper-cuda"])
+def test_the_studys_images_that_install_torch_build_on_a_stand_in(name, stand_in, torch_is_there):
+    made = build(name, base=stand_in, label=checkout.here().label)
+    code, lines = workload(made.ref, "--device", "cpu")
+    assert code == 0
+    assert lines[-1]["images"] == 2
+    refused, lines = workload(made.ref, "--device", "cuda")
+    assert (refused, lines[-1]["event"]) == (3, "error")
 
 
 @pytest.mark.parametrize("name", ["paper-pytorch", "paper-nvcr"])
