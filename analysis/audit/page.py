@@ -27,7 +27,9 @@ _TITLES = {
     "omnibus": "All images together (Kruskal–Wallis)", "dunn": "Pairs (Dunn, Bonferroni)",
     "effects": "Effects: difference of means, Cliff's delta", "relative": "Against the reference image",
     "idle_energy": "Energy idle, J", "idle_time": "Time idle, s", "domains": "Domains of the valid trials",
-    "repairs": "Trials: imported, repaired, taken out", "undefined": "Empty cells, and why",
+    "repairs": "Trials: imported, repaired, taken out",
+    "verdicts": "Every pair: % energy of image_a against image_b, intervals that hold together",
+    "undefined": "Empty cells, and why",
 }  # fmt: skip
 
 
@@ -64,6 +66,8 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
             if name not in ("energy", "time", "idle_energy", "idle_time", "bases")
             and not table.empty
         ],
+        answers=result.answers,
+        doubted=result.has_errors,
         figures=drawn,
         out_of_statistics=[result.trials.row(i) for i in out_of_statistics[:_LISTED]],
         not_valid=len(out_of_statistics),

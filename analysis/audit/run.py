@@ -27,12 +27,13 @@ from analysis.records import Record
 from analysis.trials import write_columns
 
 if TYPE_CHECKING:
+    from analysis.audit.answer import Answer
     from analysis.audit.bases import Tables
 
 #: What tables and pages need.
 _HEAVY = (
-    "analysis.audit.bases", "analysis.audit.page", "analysis.fitness", "matplotlib.figure",
-    "matplotlib.backends.backend_svg",
+    "analysis.audit.answer", "analysis.audit.bases", "analysis.audit.page", "analysis.fitness",
+    "matplotlib.figure", "matplotlib.backends.backend_svg",
 )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ class Audit:
         trials: judged.
         findings: all of them.
         tables: on every basis.
+        answers: what each basis says by this product's own statistics.
     """
 
     campaign: Campaign
@@ -53,6 +55,7 @@ class Audit:
     trials: Trials
     findings: tuple[Finding, ...]
     tables: Tables
+    answers: tuple[Answer, ...]
 
     @property
     def has_errors(self) -> bool:
@@ -99,7 +102,7 @@ def audit(
             whole = list(about_all)
         attempts = trials
         findings = [*campaign.findings, *whole, *mine]
-    from analysis.audit import bases, claims, printed
+    from analysis.audit import answer, bases, claims, printed
 
     progress("tables")
     sizes = dict(campaign.sizes_gb) | mapping.sizes_gb
@@ -107,7 +110,11 @@ def audit(
     tables = bases.build(campaign, trials, chosen, sizes)
     findings += claims.check(campaign, trials, tables)
     findings += printed.compare(mapping.printed, tables.tables)
-    return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables)
+    progress("verdicts")
+    modelled = "modelled" in trials.rows["energy_source"]
+    told = answer.answers(tables.trials, chosen, modelled=modelled)
+    tables = replace(tables, tables={**tables.tables, "verdicts": answer.table(told)})
+    return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
 
 
 def _own(
@@ -244,6 +251,7 @@ def summary(result: Audit) -> dict[str, Any]:
             "undecidable": sum(f.verdict is Verdict.UNDECIDABLE for f in result.findings),
             "codes": sorted({f.code for f in found}),
         },
+        "answers": {a.basis: a.sentence for a in result.answers},
         "bases": {
             r["basis"]: {k: v for k, v in r.items() if k != "basis"}
             for r in result.tables.tables["bases"].to_dict("records")
