@@ -84,14 +84,15 @@ def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: boo
             "pair by pair.",
         )
     named = {key_of(str(i)): str(i) for i in work["image"].unique()}
+    told = work[["host", "image", "energy_j", "duration_s"]].to_numpy(object).tolist()
     trials = to_frame(
         TrialRow(
-            run_id=basis, host=row.host, kind="workload", block=None, position=None,
-            planned_position=None, image=row.image, status="valid", energy_j=row.energy_j,
-            duration_s=row.duration_s, energy_scope="package", package_j=row.energy_j,
+            run_id=basis, host=host, kind="workload", block=None, position=None, planned_position=None,
+            image=image, status="valid", energy_j=joules, duration_s=seconds,
+            energy_scope="package", package_j=joules,
             energy_source="modelled" if modelled else "measured",
         )
-        for row in work.itertuples()
+        for host, image, joules, seconds in told
     )  # fmt: skip
     found = conclude(
         trials, Settings(reference=named.get(key_of(reference)) if reference else None)
