@@ -98,5 +98,7 @@ def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: boo
         trials, Settings(reference=named.get(key_of(reference)) if reference else None)
     )
     notes = [*found.notes, *(note for host in found.hosts for note in host.notes)]
-    pairs = found.hosts[0].pairs if len(found.hosts) == 1 else found.across.pairs
+    pairs = tuple(p.these_hosts for p in found.across.pairs)
+    if len(found.hosts) == 1:
+        pairs = found.hosts[0].pairs
     return Answer(basis, found.headline.sentence, tuple(dict.fromkeys(notes)), pairs)
