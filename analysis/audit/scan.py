@@ -1,10 +1,10 @@
 """Many raw EnergiBridge logs → one :class:`Reduced` each: first to last row, nothing trimmed.
 
 A campaign may hold tens of thousands of small files. Those without any oddity and with one header are
-parsed together and reduced by array operations over the whole batch; every other file goes one by one
-through :mod:`analysis.energibridge`, whose notes then travel with it. Both ways end in the same
-arithmetic. Samples are dropped as soon as a batch is reduced, so memory depends on the number of files
-and not on their size.
+parsed together and reduced by array operations to one :class:`Batch`, a column a quantity; every other
+file goes one by one through :mod:`analysis.energibridge`, whose notes then travel with it. Both ways end
+in the same arithmetic. Samples are dropped as soon as a batch is reduced, so memory depends on the number
+of files and not on their size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,8 @@ from analysis.errors import InputError
 from analysis.records import Note
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 #: Bytes and files that are parsed together.
 BATCH_BYTES = 4 * 1024 * 1024
@@ -68,6 +70,7 @@ class Energy(NamedTuple):
         span_j: the counter's range, where it wrapped.
         wrap_lines: lines of the first row after each wrap.
         cumulative: counter (True) or integrated power (False).
+        start_j: a counter's first value.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Energy(NamedTuple):
     span_j: float | None = None
     wrap_lines: tuple[int, ...] = ()
     cumulative: bool = True
+    start_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,82 @@ class Reduced:
         return next((e for e in self.energies if e.name == name), None)
 
 
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Joules of one domain in each log of a batch; the values are those of :class:`Energy`, NaN: None.
+
+    Attributes:
+        wrapped: place of a log whose counter wrapped → range of the counter, lines after the wraps.
+    """
+
+    name: str
+    column: str
+    cumulative: bool
+    joules: FloatArray
+    naive_j: FloatArray
+    summary_j: FloatArray
+    start_j: FloatArray
+    wraps: IntArray
+    wrapped: Mapping[int, tuple[float | None, tuple[int, ...]]] = field(default_factory=dict)
+
+    def __getitem__(self, i: int) -> Energy:
+        joules, naive, summary, start = (
+            _finite(float(v[i])) for v in (self.joules, self.naive_j, self.summary_j, self.start_j)
+        )
+        span, lines = self.wrapped.get(i, (None, ()))
+        return Energy(
+            self.name, self.column, joules, naive, summary, int(self.wraps[i]), span, lines,
+            self.cumulative, start,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Logs of one header, reduced: the values of :class:`Reduced` as columns, NaN: None.
+
+    Attributes:
+        courses: name of a gauge → ``mean``, ``min``, ``max``, ``first``, ``last``.
+        still: column → whether it never changes.
+        notes: by place of the log, where there are any.
+    """
+
+    paths: list[str]
+    rows: IntArray
+    first_s: FloatArray
+    last_s: FloatArray
+    interval_s: FloatArray
+    largest_gap_s: FloatArray
+    last_delta_s: FloatArray
+    energies: tuple[Counts, ...]
+    courses: Mapping[str, Mapping[str, FloatArray]]
+    still: Mapping[str, BoolArray]
+    notes: Mapping[int, tuple[Note, ...]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Reduced]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, i: int) -> Reduced:
+        return Reduced(
+            self.paths[i],
+            int(self.rows[i]),
+            float(self.first_s[i]),
+            float(self.last_s[i]),
+            _finite(float(self.interval_s[i])),
+            float(self.largest_gap_s[i]),
+            _finite(float(self.last_delta_s[i])),
+            tuple(e[i] for e in self.energies),
+            {
+                name: {what: float(v[i]) for what, v in course.items()}
+                for name, course in self.courses.items()
+            },
+            tuple(name for name, still in self.still.items() if still[i]),
+            self.notes.get(i, ()),
+        )
+
+
 def scan(
     paths: Sequence[str | Path],
     *,
@@ -152,7 +232,7 @@ def scan(
     if processes < 2 or size < PARALLEL_FROM:
         done = 0
         for chunk in parts:
-            yield from reduce_files(root, chunk, limit, renames)
+            yield from _reduce_each(root, chunk, limit, renames)
             done += len(chunk)
             progress(done)
         return
@@ -163,7 +243,7 @@ def scan(
         done = 0
         for chunk, results in zip(
             parts,
-            pool.map(reduce_files, repeat(root), parts, repeat(limit), repeat(renames)),
+            pool.map(_reduce_each, repeat(root), parts, repeat(limit), repeat(renames)),
             strict=True,
         ):
             yield from results
@@ -192,21 +272,25 @@ def chunks(root: str, paths: Sequence[str], limit: int) -> tuple[list[list[str]]
 
 def reduce_files(
     root: str, paths: Sequence[str], limit: int, renames: Mapping[str, str] | None = None
-) -> list[Reduced]:
-    """Reduce some files: together where nothing is odd about them.
+) -> tuple[list[Batch], list[Reduced]]:
+    """Reduce some files.
 
     Args:
         root: the folder that relative paths start from.
         paths: the files.
         limit: bytes of a file beyond which it is not read.
         renames: columns of other names: as found → EnergiBridge's name.
+
+    Returns:
+        those without an oddity, a batch a header, and the others one by one.
     """
-    done: dict[str, Reduced] = {}
-    batches: dict[bytes, list[_Plain]] = {}
+    batches: list[Batch] = []
+    odd: list[Reduced] = []
+    plain: dict[bytes, list[_Plain]] = {}
     for path in paths:
         data = _bytes(os.path.join(root, path), limit)  # noqa: PTH118 - many small files
         if isinstance(data, Note):
-            done[path] = Reduced(path, notes=(data,))
+            odd.append(Reduced(path, notes=(data,)))
             continue
         head = data[: data.find(b"\n") + 1]
         if renames:
@@ -214,12 +298,22 @@ def reduce_files(
             head = data[: data.find(b"\n") + 1]
         rows = _plain_rows(head, data)
         if rows:
-            batches.setdefault(head, []).append(_Plain(path, data, rows))
+            plain.setdefault(head, []).append(_Plain(path, data, rows))
         else:
-            done[path] = reduce_one(path, data)
-    for head, files in batches.items():
-        for file, reduced in zip(files, _reduce_batch(head, files), strict=True):
-            done[file.path] = reduced or reduce_one(file.path, file.data)
+            odd.append(reduce_one(path, data))
+    for head, files in plain.items():
+        batch, others = _reduce_batch(head, files)
+        batches += [batch] if batch else []
+        odd += [reduce_one(file.path, file.data) for file in others]
+    return batches, odd
+
+
+def _reduce_each(
+    root: str, paths: Sequence[str], limit: int, renames: Mapping[str, str] | None
+) -> list[Reduced]:
+    """Reduce some files, in their order."""
+    batches, odd = reduce_files(root, paths, limit, renames)
+    done = {one.path: one for one in itertools.chain(odd, *batches)}
     return [done[path] for path in paths]
 
 
@@ -268,19 +362,22 @@ def _plain_rows(head: bytes, data: bytes) -> int:
     return rows if rows > 2 and left == title + line * rows else 0
 
 
-def _reduce_batch(head: bytes, files: Sequence[_Plain]) -> Sequence[Reduced | None]:
-    """Reduce files of one header; None for those with an oddity."""
+def _reduce_batch(head: bytes, files: Sequence[_Plain]) -> tuple[Batch | None, Sequence[_Plain]]:
+    """Reduce files of one header, and name those with an oddity."""
     names = [cell.strip() for cell in head.decode("utf-8", "replace").split(",")]
     columns = None
     if len(set(names)) == len(names):
         columns = _parse(names, b"".join([memoryview(f.data)[len(head) :] for f in files]))
     if columns is None:
-        return [None] * len(files)
-    ends = np.cumsum([f.rows for f in files])
-    starts = np.concatenate([[0], ends[:-1]])
-    regular = _regular(columns, starts, ends)
-    reduced = _reduce([f.path for f in files], columns, starts, ends)
-    return [one if fine else None for one, fine in zip(reduced, regular, strict=True)]
+        return None, files
+    counts = np.array([f.rows for f in files])
+    regular = _regular(columns, counts)
+    others = [f for f, fine in zip(files, regular, strict=True) if not fine]
+    if others:
+        kept = np.repeat(regular, counts)
+        columns = {name: values[kept] for name, values in columns.items()}
+        files = [f for f, fine in zip(files, regular, strict=True) if fine]
+    return _reduce([f.path for f in files], columns, counts[regular]) if files else None, others
 
 
 def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
@@ -306,20 +403,19 @@ def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
     return columns if all(np.isfinite(v).all() for v in columns.values()) else None
 
 
-def _steps(values: FloatArray, starts: npt.NDArray[np.int64]) -> FloatArray:
+def _steps(values: FloatArray, starts: IntArray) -> FloatArray:
     """Differences between neighbours; 0 where a file begins, so that reductions ignore it."""
     steps = np.diff(values, prepend=values[0])
     steps[starts] = 0.0
     return steps
 
 
-def _regular(
-    columns: Mapping[str, FloatArray], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
     """Which files have an even clock: no step back, no gap, Delta and Time agree, no repeated row."""
+    ends = np.cumsum(counts)
+    starts = ends - counts
     steps = _steps(columns["Time"], starts)
     longest = np.maximum.reduceat(steps, starts)
-    counts = ends - starts
     usual = (columns["Time"][ends - 1] - columns["Time"][starts + 1]) / np.maximum(counts - 2, 1)
     apart = np.zeros_like(steps)
     # Delta of row k covers the step to row k + 1; the first step follows at once and is left out.
@@ -327,7 +423,7 @@ def _regular(
     apart[starts] = 0.0
     apart[starts + 1] = 0.0
     still = (steps == 0).astype(np.int64)
-    even: npt.NDArray[np.bool_] = (
+    even: BoolArray = (
         (np.minimum.reduceat(steps, starts) >= 0)
         & (longest <= 1.5 * usual)
         & (np.maximum.reduceat(apart, starts) <= np.maximum(100.0, 0.25 * usual))
@@ -356,119 +452,99 @@ def reduce_one(path: str, data: bytes) -> Reduced:
                 notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
             continue
         columns[name] = values
-    start, end = np.array([0]), np.array([samples.rows])
-    one = _reduce([path], columns, start, end, samples.lines)[0]
+    one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
     return replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes))
 
 
 def _reduce(
-    paths: Sequence[str],
+    paths: list[str],
     columns: Mapping[str, FloatArray],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    lines: npt.NDArray[np.int64] | None = None,
-) -> list[Reduced]:
+    counts: IntArray,
+    lines: IntArray | None = None,
+) -> Batch:
     """Reduce files that lie one after the other in ``columns`` (file units)."""
+    ends = np.cumsum(counts)
+    starts = ends - counts
     time_s = columns["Time"] * 1e-3
     steps = _steps(time_s, starts)
-    counts = ends - starts
     first, last = time_s[starts], time_s[ends - 1]
     second = time_s[np.minimum(starts + 1, ends - 1)]
-    interval = np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan)
-    gaps = np.maximum.reduceat(steps, starts)
     delta = columns.get("Delta")
-    deltas = delta[ends - 1] * 1e-3 if delta is not None else np.full(len(paths), np.nan)
-    notes: list[list[Note]] = [[] for _ in paths]
-    energies: list[list[Energy]] = []
-    same: dict[str, npt.NDArray[np.bool_]] = {}
+    notes: dict[int, list[Note]] = {}
+    energies: list[Counts] = []
+    still: dict[str, BoolArray] = {}
     for name, values in columns.items():
         if name in ("Delta", "Time"):
             continue
         low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-        same[name] = (low == high) & (counts > 2)
+        still[name] = (low == high) & (counts > 2)
         spec = energibridge.spec_of(name)
         if spec.domain is None or spec.kind not in (Kind.CUMULATIVE, Kind.POWER):
             continue
         if spec.kind is Kind.POWER:
             watts = values * spec.factor
             middle = np.concatenate([[0.0], (watts[1:] + watts[:-1]) / 2])
-            joules = np.add.reduceat(middle * steps, starts).tolist()
-            domain = spec.domain
-            energies.append([Energy(domain, name, j, None, None, cumulative=False) for j in joules])
+            joules = np.add.reduceat(middle * steps, starts)
+            none = np.full(len(paths), np.nan)
+            no_wraps = np.zeros(len(paths), dtype=np.int64)
+            energies.append(Counts(spec.domain, name, False, joules, none, none, none, no_wraps))
         else:
             energies.append(_reduce_counter(name, values, time_s, starts, ends, lines, notes))
-    return [
-        Reduced(path, *told)
-        for path, *told in zip(
-            paths,
-            counts.tolist(),
-            first.tolist(),
-            last.tolist(),
-            _finite(interval),
-            gaps.tolist(),
-            _finite(deltas),
-            zip(*energies, strict=True) if energies else [()] * len(paths),
-            _series(columns, starts, ends),
-            _names(same, len(paths)),
-            map(tuple, notes),
-            strict=True,
-        )
-    ]
-
-
-def _names(has: Mapping[str, npt.NDArray[np.bool_]], n: int) -> list[tuple[str, ...]]:
-    """The names that each of ``n`` files has; equal ones are one object."""
-    known: dict[bytes, tuple[str, ...]] = {}
-    table = np.stack(list(has.values()), axis=1) if has else np.zeros((n, 0), dtype=bool)
-    out = []
-    for row in table:
-        key = row.tobytes()
-        if key not in known:
-            known[key] = tuple(itertools.compress(has, row.tolist()))
-        out.append(known[key])
-    return out
+    return Batch(
+        paths,
+        rows=counts,
+        first_s=first,
+        last_s=last,
+        interval_s=np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan),
+        largest_gap_s=np.maximum.reduceat(steps, starts),
+        last_delta_s=np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3,
+        energies=tuple(energies),
+        courses=_courses(columns, starts, ends),
+        still=still,
+        notes={i: tuple(mine) for i, mine in notes.items()},
+    )
 
 
 def _reduce_counter(
     name: str,
     values: FloatArray,
     time_s: FloatArray,
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    lines: npt.NDArray[np.int64] | None,
-    notes: list[list[Note]],
-) -> list[Energy]:
-    """Energies of one cumulative column, falls resolved; adds to each file's notes."""
+    starts: IntArray,
+    ends: IntArray,
+    lines: IntArray | None,
+    notes: dict[int, list[Note]],
+) -> Counts:
+    """Energies of one cumulative column, falls resolved; adds to the files' notes."""
     domain = energibridge.spec_of(name).domain or name
-    falls = np.add.reduceat((_steps(values, starts) < 0).astype(np.int64), starts)
-    naive = (values[ends - 1] - values[starts]).tolist()
-    summary = (values[np.maximum(ends - 2, starts)] - values[starts]).tolist()
-    energies = [Energy(domain, name, j, j, s) for j, s in zip(naive, summary, strict=True)]
+    falls = np.minimum.reduceat(_steps(values, starts), starts) < 0
+    naive = values[ends - 1] - values[starts]
+    joules = naive.copy()
+    wraps = np.zeros(len(starts), dtype=np.int64)
+    wrapped: dict[int, tuple[float | None, tuple[int, ...]]] = {}
     for i in np.flatnonzero(falls).tolist():
         mine = slice(starts[i], ends[i])
         at_line = lines[mine] if lines is not None else np.arange(2, ends[i] - starts[i] + 2)
         whole = energy.unwrap(values[mine], time_s=time_s[mine])
-        energies[i] = energies[i]._replace(
-            joules=None if whole.resets else float(whole.values_j[-1]),
-            wraps=whole.wraps,
-            span_j=whole.span_j,
-            wrap_lines=tuple(
-                int(at_line[n.line]) for n in whole.notes if n.kind == "wrap" and n.line is not None
-            ),
-        )
-        notes[i] += [
+        joules[i] = np.nan if whole.resets else whole.values_j[-1]
+        wraps[i] = whole.wraps
+        after = [n.line for n in whole.notes if n.kind == "wrap" and n.line is not None]
+        wrapped[i] = whole.span_j, tuple(int(at_line[line]) for line in after)
+        others = [
             replace(n, line=None if n.line is None else int(at_line[n.line]), column=name)
             for n in whole.notes
             if n.kind != "wrap"
         ]
-    return energies
+        if others:
+            notes.setdefault(i, []).extend(others)
+    summary = values[np.maximum(ends - 2, starts)] - values[starts]
+    return Counts(domain, name, True, joules, naive, summary, values[starts], wraps, wrapped)
 
 
-def _series(
-    columns: Mapping[str, FloatArray], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> list[dict[str, dict[str, float]]]:
-    """Courses of each file's gauges, in :class:`energibridge.Spec` units, averaged over a group's members."""
-    series: list[dict[str, dict[str, float]]] = [{} for _ in starts]
+def _courses(
+    columns: Mapping[str, FloatArray], starts: IntArray, ends: IntArray
+) -> dict[str, dict[str, FloatArray]]:
+    """Courses of the gauges, in :class:`energibridge.Spec` units, averaged over a group's members."""
+    courses: dict[str, dict[str, FloatArray]] = {}
     for group, (quantity, prefix) in _GAUGES.items():
         members = [
             values * spec.factor
@@ -480,18 +556,15 @@ def _series(
         if not members:
             continue
         values = members[0] if len(members) == 1 else np.mean(members, axis=0)
-        courses = zip(
-            (np.add.reduceat(values, starts) / (ends - starts)).tolist(),
-            np.minimum.reduceat(values, starts).tolist(),
-            np.maximum.reduceat(values, starts).tolist(),
-            values[starts].tolist(),
-            values[ends - 1].tolist(),
-            strict=True,
-        )
-        for mine, (mean, low, high, first, last) in zip(series, courses, strict=True):
-            mine[group] = {"mean": mean, "min": low, "max": high, "first": first, "last": last}
-    return series
+        courses[group] = {
+            "mean": np.add.reduceat(values, starts) / (ends - starts),
+            "min": np.minimum.reduceat(values, starts),
+            "max": np.maximum.reduceat(values, starts),
+            "first": values[starts],
+            "last": values[ends - 1],
+        }
+    return courses
 
 
-def _finite(values: FloatArray) -> list[float | None]:
-    return [v if math.isfinite(v) else None for v in values.tolist()]
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -188,7 +188,8 @@ def _belongs(path: PurePosixPath, group: Mapping[str, Any]) -> bool:
     return folder in group["folders"]
 
 
-def _run_of(path: str, mapping: CampaignMapping) -> int | None:
+def run_of(path: str, mapping: CampaignMapping) -> int | None:
+    """The run number in a file's name."""
     pattern = mapping.raw.run if mapping.raw and mapping.raw.run else r"(\d+)(?:\.csv)?(?:\.gz)?$"
     match = re.search(pattern, path)
     return int(match.group(1)) if match and match.group(1).isdigit() else None
@@ -306,13 +307,13 @@ def record_of(
     problem = _failure(start, raw, joules)
     row = TrialRow(
         **known,
-        run=_run_of(raw.path, mapping),
+        run=run_of(raw.path, mapping),
         status="failed" if problem else "valid",
         reason=problem,
-        started_at=None if raw.first_s is None else _iso(raw.first_s),
+        started_at=None if raw.first_s is None else iso(raw.first_s),
         duration_s=raw.duration_s,
         energy_j=joules,
-        energy_scope=_scope(tuple(d.name for d in counted)),
+        energy_scope=scope_of(tuple(d.name for d in counted)),
         energy_source="measured" if joules is not None else None,
         package_j=_sum(counted, "package") if raw.fatal is None else None,
         dram_j=_sum(counted, "dram"),
@@ -425,7 +426,8 @@ def _inferred(start: Start | None, mapping: CampaignMapping) -> int | None:
 
 
 @functools.cache
-def _is_counted(name: str) -> bool:
+def is_counted(name: str) -> bool:
+    """Whether a domain's joules add to the total."""
     return _COUNTED.fullmatch(name) is not None
 
 
@@ -444,8 +446,8 @@ def _domains(raw: Reduced) -> tuple[Domain, ...]:
             course = (raw.series or {}).get("GPU_POWER") or {"max": 0.0, "min": 0.0}
             doubt = (raw.interval_s or 0.0) * (course["max"] - course["min"]) / 2
         # A counter that stands at 0 is a domain that this CPU does not have, not one that used nothing.
-        absent = energy.cumulative and joules == 0.0 and energy.column in raw.constant
-        counted = _is_counted(energy.name) and not absent
+        absent = energy.start_j == 0.0 == joules
+        counted = is_counted(energy.name) and not absent
         domains.append(
             Domain(
                 energy.name, "energibridge", joules, doubt, energy.wraps, (energy.column,), counted
@@ -460,12 +462,14 @@ def _sum(domains: Sequence[Domain], prefix: str) -> float | None:
 
 
 @functools.cache
-def _scope(names: tuple[str, ...]) -> str | None:
+def scope_of(names: tuple[str, ...]) -> str | None:
+    """``energy_scope`` of domains that were added."""
     kinds = {re.sub(r"\d+$", "", name) for name in names}
     return "+".join(n for n in ("system", "package", "dram", "gpu") if n in kinds) or None
 
 
-def _iso(unix_s: float) -> str:
+def iso(unix_s: float) -> str:
+    """``started_at``."""
     return (
         datetime.fromtimestamp(unix_s, UTC)
         .isoformat(timespec="milliseconds")

@@ -16,7 +16,7 @@ from typing import Any
 from analysis.checks.campaign import CAMPAIGN_CHECKS, Facts
 from analysis.checks.columns import Trials
 from analysis.checks.outcome import Found, Outcome, Unknown, to_finding
-from analysis.checks.tally import SHARED, Tally, checks_of
+from analysis.checks.tally import SHARED, Tally, checks_of, found_of
 from analysis.checks.trial import TRIAL_CHECKS
 from analysis.findings import CODES, Finding, Severity
 from analysis.records import Record
@@ -115,10 +115,11 @@ def _findings(
     for place, code, outcome in tally.own:
         found_codes[code] += 1
         per_trial[subjects[place]].append(to_finding(code, outcome, subjects[place]))
-    for code in tally.shared:
-        found_codes[code] += len(tally.places(code))
+    for code, having in tally.shared.items():
+        found_codes[code] += len(having.places)
         if code not in hoisted:
-            for place, outcome in tally.hits(code):
+            for place in having.places:
+                outcome = found_of(code, trials.record(place))
                 per_trial[subjects[place]].append(to_finding(code, outcome, subjects[place]))
     known = set(subjects)
     fine: dict[str, list[str]] = defaultdict(list)
@@ -163,12 +164,11 @@ def _shared(trials: Trials, tally: Tally, facts: Facts) -> list[Finding]:
     """Faults that every trial that can be judged has: said once."""
     findings = []
     for code in [c for c in CODES if c in tally.shared]:
-        severities = tally.severities(code)
-        serious = Severity.ERROR in severities
-        hits = tally.judged_places(code)
+        hits = tally.shared[code].judged
+        serious = Severity.ERROR in tally.shared[code].severities
         if len(hits) < max(2, tally.judged[code]) or (serious and not facts.imported):
             continue
-        first = tally.first(code, _EXAMPLES)
+        first = [found_of(code, trials.record(i)) for i in hits[:_EXAMPLES]]
         findings.append(
             to_finding(
                 code,
@@ -199,7 +199,7 @@ def _closing(
     for code in CODES:
         whys = unknown.get(code)
         if whys:
-            why, _ = whys.most_common(1)[0]
+            why = min(whys, key=lambda w: (-whys[w], w))
             n = whys.total()
             text = f"{why} ({n} of {probed[code]} trials)" if n else why
             rows.append(to_finding(code, Unknown(text), facts.whole))

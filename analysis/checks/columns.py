@@ -1,15 +1,15 @@
 """All trials of a campaign as columns: what its checks and tables look at.
 
-A campaign of raw files alone may hold tens of thousands of trials that differ in a few numbers. Their
-records are made, probed and dropped file by file; the columns stay.
+A campaign of raw files alone may hold tens of thousands of trials that differ in a few numbers. Of these
+there are columns only; a record is made where something is to be said of one trial.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,7 @@ class Trials:
         domains: joules of each domain.
         records: the trials' records, where they were kept; None for trials of raw files alone, which
             have no plan, no log, no edges and no word of their workload.
+        made: makes the record of a trial of a raw file alone.
     """
 
     rows: dict[str, list[Any]]
@@ -55,6 +56,7 @@ class Trials:
     first: dict[str, list[float | None]]
     domains: dict[DomainKey, list[float | None]] = field(default_factory=dict)
     records: tuple[Record, ...] | None = None
+    made: Callable[[int], Record] | None = None
 
     def __len__(self) -> int:
         return len(self.derived)
@@ -114,8 +116,12 @@ class Trials:
         )
 
     def record(self, i: int) -> Record:
-        """A trial's record; of a raw file alone no more than its row."""
-        return self.records[i] if self.records is not None else Record(self.row(i))
+        """A trial's record."""
+        if self.records is not None:
+            return self.records[i]
+        assert self.made is not None  # one of the two is there
+        record, row = self.made(i), self.row(i)
+        return replace(record, row=row, state="failed" if row.status == "failed" else record.state)
 
     def row(self, i: int) -> TrialRow:
         """A trial's row."""

@@ -38,6 +38,13 @@ CLOCK_STEP_S = 0.1
 #: CPU time of others: from this many core-seconds on, as a share of one core.
 FOREIGN_S, FOREIGN_SHARE, FOREIGN_NOTABLE = 2.0, 0.10, 0.02
 
+#: CPU usage that shows work of others: in the first sample, and over an idle trial, %.
+BUSY_AT_START_PCT, BUSY_IDLE_PCT = 50.0, 10.0
+
+#: Change of GPU utilisation under which power can't stand still, %, over more samples than these.
+STALE_USAGE_PCT = 30.0
+STALE_SAMPLES = 5
+
 #: Growth of used swap inside a window, bytes; and pages written to it.
 SWAP_GROWTH = 32 * 1024 * 1024
 SWAP_PAGES = 2560
@@ -72,13 +79,14 @@ def place(record: Record, **more: Any) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _matching(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def matching(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that match as a whole, whatever their case."""
     return tuple(n for n in names if re.fullmatch(pattern, n, re.IGNORECASE))
 
 
 def series(record: Record, pattern: str) -> list[Mapping[str, float]]:
     """Courses of the columns whose name matches."""
-    return [record.series[name] for name in _matching(pattern, tuple(record.series))]
+    return [record.series[name] for name in matching(pattern, tuple(record.series))]
 
 
 def gpu_usage(record: Record) -> float | None:
@@ -285,7 +293,7 @@ def pull_in_window(record: Record) -> Outcome:
     if not lines:
         return (
             None
-            if record.log or record.container or record.expected
+            if record.log.get("file") or record.container or record.expected
             else Unknown("no log of this run")
         )
     layers = record.log.get("layers_downloaded", 0)
@@ -446,12 +454,12 @@ def host_busy(record: Record) -> Outcome:
     usage = series(record, r"cpu_usage")
     if not usage:
         return Unknown("CPU time of other processes was not recorded")
-    if usage[0]["first"] > 50:
+    if usage[0]["first"] > BUSY_AT_START_PCT:
         return Found(
             f"the CPU was {usage[0]['first']:.0f} % busy when the measurement began",
             {"file": record.row.raw, "line": 2, "cpu_usage_pct": usage[0]["first"]},
         )
-    if record.row.kind == "idle" and usage[0]["mean"] > 10:
+    if record.row.kind == "idle" and usage[0]["mean"] > BUSY_IDLE_PCT:
         return Found(
             f"mean CPU usage is {usage[0]['mean']:.0f} % in an idle trial",
             place(record, cpu_usage_pct=usage[0]["mean"]),
@@ -496,8 +504,8 @@ def sensor_stale(record: Record) -> Outcome:
     ):
         if (
             power["min"] == power["max"]
-            and usage["max"] - usage["min"] >= 30
-            and (record.row.samples or 0) > 5
+            and usage["max"] - usage["min"] >= STALE_USAGE_PCT
+            and (record.row.samples or 0) > STALE_SAMPLES
         ):
             return Found(
                 f"GPU power stays at {power['max']:g} W while utilisation moves between "
@@ -526,7 +534,7 @@ def container_orphaned(record: Record) -> Outcome:
             f"the workload says {worked:.0f} s of work, the meter's file covers {duration:.0f} s",
             place(record, line=log.get("line"), worked_s=worked, metered_s=duration),
         )
-    if not record.meter and not log:
+    if not record.meter and not log.get("file"):
         return Unknown("nothing is known of the meter's end")
     return None
 

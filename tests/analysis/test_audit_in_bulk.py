@@ -20,18 +20,44 @@ HEADER = (
 UNIT, SPAN = 2.0**-14, 2.0**18
 
 
-def log_of(draw: random.Random, at_ms: int, *, rows: int, watts: float, gpu: int, swap: int) -> str:
+def log_of(
+    draw: random.Random,
+    at_ms: int,
+    *,
+    rows: int = 40,
+    watts: float = 900.0,
+    gpu: int = 0,
+    swap: int = 0,
+    busy: int = 5,
+    power_step: int = 1,
+    dram_j: float | None = None,
+) -> str:
     """One log of rows of 10 s; the first two come at once."""
     lines, package = [HEADER], draw.randrange(2**32) * UNIT
     for row in range(rows):
         package += (0.01 if row == 1 else 10.0) * draw.gauss(watts, 0.2) * (row > 0)
-        dram = (package / 10) // UNIT * UNIT % SPAN
+        dram = (package / 10) // UNIT * UNIT % SPAN if dram_j is None else dram_j
         delta = 0 if row == 0 else (20 if row == rows - 1 else 9_999)
         lines.append(
-            f"{delta},{at_ms + 10_000 * max(row - 1, 0)},800,{5 + row % 7},{dram},390,{19_000 + row},"
+            f"{delta},{at_ms + 10_000 * max(row - 1, 0)},800,{busy + row % 7},{dram},390,{19_000 + power_step * row},"
             f"{gpu * (row % 3)},{package // UNIT * UNIT % SPAN},16720330752,{10**9 + row},{10**9 + swap * row}"
         )
     return "\n".join(lines) + "\n"
+
+
+#: What is special about single logs of the campaign.
+SPECIAL = {
+    8: {"gpu": 30},
+    17: {"rows": 10},  # ended early
+    21: {"swap": 2_000_000},
+    22: {"rows": 120},  # sampled densely enough
+    23: {"busy": 60},  # an idle trial in which the CPU works
+    26: {"busy": 60},
+    27: {"busy": 20},
+    29: {"power_step": 0},  # GPU power stands still under load
+    37: {"dram_j": 0.0},  # no counter of memory
+    38: {"dram_j": 512.0},  # one that does not move
+}
 
 
 @pytest.fixture
@@ -42,13 +68,8 @@ def campaign(tmp_path: Path) -> Path:
         image = ("alpha", "beta", "gamma", "alpha_idle")[i % 4]
         results = folder / image / "results"
         results.mkdir(parents=True, exist_ok=True)
-        text = log_of(
-            draw, 1_742_860_000_000 + i * 500_000,
-            rows=10 if i == 17 else 40,
-            watts=900.0 if i % 4 < 3 else 90.0,
-            gpu=30 if image == "beta" else 0,
-            swap=2_000_000 if i == 21 else 0,
-        )  # fmt: skip
+        usual = {"watts": 900.0 if i % 4 < 3 else 90.0, "gpu": 30 if image == "beta" else 0}
+        text = log_of(draw, 1_742_860_000_000 + i * 500_000, **usual | SPECIAL.get(i, {}))
         if i == 25:
             text = text[: len(text) // 2]
         if i == 30:
@@ -58,7 +79,7 @@ def campaign(tmp_path: Path) -> Path:
     (folder / "alpha" / "results" / "energy_results_alpha_70.csv").write_bytes(b"")
     (folder / "alpha" / "results" / "energy_results_alpha_71.csv").write_text(HEADER + "\n")
     (folder / "beta" / "results" / "energy_results_beta_72.csv").write_bytes(b"\xff\x00" * 50)
-    late = log_of(draw, 1_742_860_100_000, rows=40, watts=900.0, gpu=0, swap=0)
+    late = log_of(draw, 1_742_860_100_000)
     (folder / "gamma" / "results" / "energy_results_gamma_73.csv").write_text(late)
     return folder
 
@@ -79,7 +100,11 @@ def test_columns_say_what_records_say(campaign, tmp_path, monkeypatch):
     assert {"valid", "invalid", "failed"} == set(trials.status)
     assert trials.reason.str.contains("ended early").sum() == 1
     codes = set(" ".join(trials.findings.dropna()).split())
-    assert {"trial-failed", "counter-wrap", "memory-pressure", "gpu-idle", "clock-skew"} <= codes
+    assert {
+        "trial-failed", "counter-wrap", "memory-pressure", "gpu-idle", "clock-skew", "host-busy", "sensor-stale",
+        "meter-silent", "sampling-coarse",
+    } <= codes  # fmt: skip
+    assert {"package+dram+gpu", "package+gpu"} == set(trials.energy_scope.dropna())
 
 
 def test_two_processes_write_what_one_writes(campaign, tmp_path, monkeypatch):
