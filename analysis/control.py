@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import ruptures
 from scipy import stats
 
 Array = npt.NDArray[np.float64]
@@ -143,6 +142,8 @@ def change_points(values: Sequence[float] | Array, penalty: float = 4.0) -> tupl
         sd = float(np.std(x))
     if sd == 0:
         return ()
+    import ruptures  # spared where nothing has changed
+
     scaled = ((x - np.mean(x)) / sd).reshape(-1, 1)
     # The linear kernel's cost is the squared error; this is PELT in C (a year of nights in 5 ms).
     search = ruptures.KernelCPD(kernel="linear", min_size=SHORTEST, jump=1)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.diagnostic import acorr_ljungbox
 
 from analysis import control
 from analysis.conclusion import Autocorrelation, Fitness, Outlier, Settings, Step, Steps, Trend
@@ -112,6 +111,8 @@ def autocorrelation(residual: Array) -> Autocorrelation:
     if total < 1e-20:
         return Autocorrelation(0.0, 1.0, False, "no trial differs from its image's mean")
     lag1 = float(residual[1:] @ residual[:-1]) / total
+    from statsmodels.stats.diagnostic import acorr_ljungbox  # half a second, spared where not asked
+
     lags = max(1, min(10, n // 5))
     p = float(acorr_ljungbox(residual, lags=[lags])["lb_pvalue"].iloc[0])
     return Autocorrelation(lag1, p, p <= ALARM)

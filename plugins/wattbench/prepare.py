@@ -131,7 +131,6 @@ def _versions() -> dict[str, str]:
         "paramiko",
         "scipy",
         "pandas",
-        "scikit-posthocs",
     ):
         try:
             found[package] = version(package)
