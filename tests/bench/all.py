@@ -48,7 +48,7 @@ BENCHES = (
             ),
         ),
     ),
-    Bench("audit", ("200",), ("5",), ((r"audit: (.*)", r"\1"),)),
+    Bench("audit", ("1000",), ("5",), ((r"audit: (.*)", r"\1"),)),
     Bench("history", ("--nights", "60"), ("--nights", "8"), ((r"(compared .*)", r"\1"),)),
     Bench("dags", ("20", "10"), ("2", "1"), ((r"dags: (.*)", r"\1; aim: under 1 s for 20 x 10"),)),
     Bench(

@@ -48,7 +48,7 @@ def campaign(folder: Path, megabytes: float) -> int:
             package += 0.4 if row == 1 else draw.gauss(468.0, 2.0)
             # Shares of the package: memory and cores, on counters of their own.
             counters = [package * share // unit * unit % SPAN_J for share in (0.1, 1.0, 0.7)]
-            dram, cpu, cores = (round(c, 10) for c in counters)
+            dram, cpu, cores = counters
             busy = 5 if row < 2 else 90
             usage = ",".join(f"{busy + (row * k) % 10 + 0.1234567890123 * k}" for k in range(1, 5))
             lines.append(
