@@ -59,7 +59,7 @@ FEW_BLOCKS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class _Share:
+class Share:
     """One host's mean log ratio of one pair, its squared standard error and degrees of freedom."""
 
     host: str
@@ -95,7 +95,7 @@ def combine(
             best_by_host=best,
             reason="no pair of images was measured on two hosts with at least two blocks each",
         )
-    combined = _combine_pairs(pairs, shares, settings, factor)
+    combined = combine_pairs(pairs, shares, settings, factor)
     leads = HOSTS_LIKE_THESE if any(p.headline == HOSTS_LIKE_THESE for p in combined) else None
     return AcrossHosts(
         hosts=names,
@@ -109,15 +109,15 @@ def combine(
 
 def _shares(
     hosts: Sequence[HostTrials], pairs: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], list[_Share]]:
+) -> dict[tuple[str, str], list[Share]]:
     """Every host's share in every pair it measured in at least two blocks."""
-    found: dict[tuple[str, str], list[_Share]] = {pair: [] for pair in pairs}
+    found: dict[tuple[str, str], list[Share]] = {pair: [] for pair in pairs}
     for trials in hosts:
         table = trials.table()
         samples = trials.samples()
         for a, b in pairs:
             if trials.design == "blocked":
-                share = _paired(trials.host, (table[a] - table[b]).dropna().to_numpy(float))
+                share = paired(trials.host, (table[a] - table[b]).dropna().to_numpy(float))
             else:
                 share = _independent(trials.host, samples[a], samples[b])
             if share is not None:
@@ -125,20 +125,21 @@ def _shares(
     return found
 
 
-def _paired(host: str, d: Array) -> _Share | None:
+def paired(host: str, d: Array) -> Share | None:
+    """One host's share from log ratios inside its blocks; None of fewer than two."""
     if len(d) < 2:
         return None
     variance = float(np.var(d, ddof=1)) / len(d)
-    return _Share(host, len(d), float(d.mean()), variance, len(d) - 1, d)
+    return Share(host, len(d), float(d.mean()), variance, len(d) - 1, d)
 
 
-def _independent(host: str, x: Array, y: Array) -> _Share | None:
+def _independent(host: str, x: Array, y: Array) -> Share | None:
     n = min(len(x), len(y))
     if n < 2:
         return None
     vx, vy = float(np.var(x, ddof=1)) / len(x), float(np.var(y, ddof=1)) / len(y)
     df = welch_df([vx, vy], [len(x) - 1, len(y) - 1]) if vx + vy > 0 else float(n - 1)
-    return _Share(host, n, float(x.mean() - y.mean()), vx + vy, df, None)
+    return Share(host, n, float(x.mean() - y.mean()), vx + vy, df, None)
 
 
 def welch_df(variances: Sequence[float], dfs: Sequence[float]) -> float:
@@ -204,12 +205,13 @@ def hartung_knapp(means: Sequence[float], variances: Sequence[float]) -> RandomE
     return RandomEffects(TShift(centre, se, df), math.sqrt(tau2), i2)
 
 
-def _combine_pairs(
+def combine_pairs(
     pairs: Sequence[tuple[str, str]],
-    shares: dict[tuple[str, str], list[_Share]],
+    shares: dict[tuple[str, str], list[Share]],
     settings: Settings,
     factor: float,
 ) -> tuple[HostsPair, ...]:
+    """One family of comparisons over hosts, from every host's share in each."""
     common, random, spread = [], [], []
     for a, b in pairs:
         found = shares[a, b]
@@ -237,7 +239,7 @@ def _combine_pairs(
     )
 
 
-def _effects(shares: Sequence[_Share]) -> tuple[HostEffect, ...]:
+def _effects(shares: Sequence[Share]) -> tuple[HostEffect, ...]:
     total = sum(s.n for s in shares)
     return tuple(
         HostEffect(s.host, s.n, to_pct(s.mean), 100 * math.sqrt(s.variance), s.n / total)
@@ -245,7 +247,7 @@ def _effects(shares: Sequence[_Share]) -> tuple[HostEffect, ...]:
     )
 
 
-def _common_comparison(a: str, b: str, shares: Sequence[_Share]) -> Comparison:
+def _common_comparison(a: str, b: str, shares: Sequence[Share]) -> Comparison:
     n = sum(s.n for s in shares)
     if len(shares) < 2:
         where = "one host" if shares else "no host"
@@ -295,7 +297,7 @@ def agreement(hosts: Sequence[HostConclusion], settings: Settings) -> Agreement:
 
 def _interactions(
     pairs: Sequence[tuple[str, str]],
-    shares: dict[tuple[str, str], list[_Share]],
+    shares: dict[tuple[str, str], list[Share]],
     settings: Settings,
 ) -> tuple[Interaction, ...]:
     """Whether each pair's effect differs between hosts, corrected over pairs."""
@@ -320,7 +322,7 @@ def _interactions(
     return tuple(found)
 
 
-def _welch_f(shares: Sequence[_Share]) -> float | None:
+def _welch_f(shares: Sequence[Share]) -> float | None:
     groups = [s.differences for s in shares]
     if any(g is None for g in groups) or min(s.variance for s in shares) <= 0:
         return None

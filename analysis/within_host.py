@@ -186,10 +186,16 @@ def compare(
         Pairs in the order of ``trials.images``; ``b`` is the reference (the first image) where it
         takes part.
     """
-    comparisons = _comparisons(trials, settings, column)
+    return judge(_comparisons(trials, settings, column), trials.design, settings, factor)
+
+
+def judge(
+    comparisons: Sequence[Comparison], design: str, settings: Settings, factor: float = 1.0
+) -> tuple[Pair, ...]:
+    """One family of comparisons on one host, with verdicts."""
     tests = max(1, sum(c.shift is not None for c in comparisons))
     level = settings.alpha * factor / tests
-    ready = [_with_detail(c, trials.design, level) for c in comparisons]
+    ready = [_with_detail(c, design, level) for c in comparisons]
     return decide(ready, settings, factor)
 
 
@@ -225,15 +231,19 @@ def _comparison(
             ties=int(np.isin(logs[a], logs[b]).sum()),
         )
         return Comparison(pair, RankShift.rank_sum(logs[a], logs[b]))
-    differences = (table[a] - table[b]).dropna().to_numpy(float)
+    return paired(a, b, (table[a] - table[b]).dropna().to_numpy(float), cliffs)
+
+
+def paired(a: str, b: str, differences: Array, delta: Delta | None = None) -> Comparison:
+    """A comparison by log ratios inside blocks."""
     n = len(differences)
     if n == 0:
-        return Comparison(Pair(a, b, 0, delta=cliffs, reason="no block holds both images"), None)
+        return Comparison(Pair(a, b, 0, delta=delta, reason="no block holds both images"), None)
     pair = Pair(
         a,
         b,
         n,
-        delta=cliffs,
+        delta=delta,
         sd_log_pct=float(100 * np.std(differences, ddof=1)) if n > 1 else None,
         method="Hodges–Lehmann log ratio within blocks, signed-rank inversion",
         ties=int((differences == 0).sum()),

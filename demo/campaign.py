@@ -18,7 +18,7 @@ from wattbench.rest import Client, Run, Task, reasons
 from wattbench.store import Store, StoreTarget
 
 from analysis.errors import UserError
-from demo import airflow, object_store, settings
+from demo import airflow, object_store
 from demo.bed import Bed
 from demo.screen import Screen
 
@@ -48,11 +48,12 @@ class Outcome:
     report: Path | None
 
 
-def run(bed: Bed, say: Callable[[str], None], out: Path) -> Outcome:
-    """Triggers the demo's DAG, or follows the run that is going on, until its end.
+def run(bed: Bed, experiment: str, say: Callable[[str], None], out: Path) -> Outcome:
+    """Triggers an experiment's DAG, or follows the run that is going on, until its end.
 
     Args:
         bed: the test bed, up.
+        experiment: its name.
         say: told what happens.
         out: folder for the report; replaced as a whole.
 
@@ -60,9 +61,9 @@ def run(bed: Bed, say: Callable[[str], None], out: Path) -> Outcome:
         UserError: Airflow has no such DAG, or stops answering.
     """
     client = airflow.connect(bed.airflow)
-    client.wait_for_dag(settings.EXPERIMENT, within_s=90)
-    going_on = client.running(settings.EXPERIMENT)
-    current = going_on or client.trigger(settings.EXPERIMENT)
+    client.wait_for_dag(experiment, within_s=90)
+    going_on = client.running(experiment)
+    current = going_on or client.trigger(experiment)
     run_id = current.run_id
     verb = "following the run that is going on" if going_on else "triggered"
     say(f"{verb}: {run_id}")

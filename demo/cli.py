@@ -8,7 +8,7 @@ import time
 from functools import partial
 
 from analysis.errors import UserError
-from demo import bed, campaign, docker_engine, down, image_sets, network
+from demo import bed, campaign, docker_engine, down, image_sets, network, settings, workloads
 from demo.checkout import Checkout, here
 from demo.processes import services
 from demo.timings import Timings, minutes
@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
                 say = partial(_say, who="images")
                 return image_sets.make(checkout, options.set, options.registry, say, timings)
             up = bed.up(checkout, _say, timings)
-            return _run(up, timings) if options.command == "run" else _up(up, timings)
+            if options.command == "up":
+                return _up(up, timings)
+            return _run(up, options.experiment, timings)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -53,10 +55,14 @@ def _up(up: bed.Bed, timings: Timings) -> int:
     return 0
 
 
-def _run(up: bed.Bed, timings: Timings) -> int:
+def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
     out = up.checkout.demo / "report"
+    if experiment != settings.EXPERIMENT:
+        out = out.with_name(f"report-{experiment}")
+        with timings.step(f"images of {experiment}"):
+            workloads.ensure_variants(up.checkout, experiment, up.registry, _say)
     with timings.step("the run, to its report"):
-        outcome = campaign.run(up, _say, out)
+        outcome = campaign.run(up, experiment, _say, out)
     print(timings.table())
     where = outcome.report.relative_to(up.checkout.root) if outcome.report else "none"
     for reason in outcome.reasons:
@@ -104,9 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("up", "bring up the test bed, and say how to reach its parts"),
-        ("run", "bring it up, run the demo's experiment through Airflow, fetch its report"),
+        ("run", "bring it up, run an experiment through Airflow, fetch its report"),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        if name == "run":
+            command.add_argument(
+                "experiment",
+                nargs="?",
+                default=settings.EXPERIMENT,
+                help="of config/experiments, for the virtual hosts (default: %(default)s)",
+            )
         command.add_argument(
             "--since",
             type=float,

@@ -26,9 +26,13 @@ def folder(checkout: Checkout) -> Path:
     return checkout.folder("config")
 
 
-def source(checkout: Checkout) -> str:
-    """The demo's experiment as it stands in the repository."""
-    return (checkout.root / "config" / "experiments" / f"{EXPERIMENT}.yaml").read_text()
+def sources(checkout: Checkout) -> dict[str, str]:
+    """The experiments for the virtual hosts as they stand in the repository, by name."""
+    texts = {
+        path.stem: path.read_text()
+        for path in sorted((checkout.root / "config" / "experiments").glob("*.yaml"))
+    }
+    return {name: text for name, text in texts.items() if _PLACEHOLDER.search(text)}
 
 
 def write(
@@ -38,17 +42,18 @@ def write(
     registry: Registry,
     say: Callable[[str], None],
 ) -> None:
-    """Writes hosts.yaml, the resolved experiment and the connections; rewrites what has changed."""
+    """Writes hosts.yaml, the resolved experiments and the connections; rewrites what has changed."""
     target = folder(checkout)
     write_atomically(target / "hosts.yaml", hosts_yaml(hosts, registry))
-    resolved = target / "experiments" / f"{EXPERIMENT}.yaml"
-    text = resolve(source(checkout), registry)
-    if not resolved.exists() or resolved.read_text() != text:
-        say(
-            f"{resolved.relative_to(checkout.root)}: config/experiments/{resolved.name} with "
-            f"{registry.pull} for registry.local"
-        )
-        write_atomically(resolved, text)
+    for name, text in sources(checkout).items():
+        resolved = target / "experiments" / f"{name}.yaml"
+        text = resolve(text, registry)
+        if not resolved.exists() or resolved.read_text() != text:
+            say(
+                f"{resolved.relative_to(checkout.root)}: config/experiments/{resolved.name} with "
+                f"{registry.pull} for registry.local"
+            )
+            write_atomically(resolved, text)
     write_atomically(
         checkout.demo / "connections.json",
         json.dumps(connections(hosts, store), indent=2) + "\n",

@@ -1,4 +1,4 @@
-"""The images that the demo's experiment compares: built and pushed where they have changed."""
+"""The images that experiments on the virtual hosts compare: built and pushed where they have changed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import yaml
+from wattbench.config import read_experiment
 
-from demo import settings
+from demo import base_image, docker_engine, settings
 from demo.base_image import Bases
 from demo.checkout import Checkout
 from demo.registry import Registry
 from demo.timings import Timings
+from images.ablation import build_all
 from images.build import build
 from images.context import Context
 
@@ -28,15 +30,11 @@ def ensure(
     say: Callable[[str], None],
     timings: Timings,
 ) -> None:
-    """Builds and pushes what the experiment names; unchanged images take a second.
+    """Builds and pushes what the demo's experiment names; unchanged images take a second.
 
     Raises:
         UserError: a build or a push failed.
     """
-
-    def tell(text: str) -> None:
-        if not _CHORE.search(text):
-            say(text)
 
     def one(name: str, tag: str) -> None:
         with timings.step(f"image {name}"):
@@ -46,12 +44,40 @@ def ensure(
                 registry=registry.push,
                 tag=tag,
                 label=checkout.label,
-                say=tell,
+                say=_without_chores(say),
             )
 
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(one, *ref) for ref in references(settings.source(checkout))]:
+        source = settings.sources(checkout)[settings.EXPERIMENT]
+        for done in [pool.submit(one, *ref) for ref in references(source)]:
             done.result()
+
+
+def ensure_variants(
+    checkout: Checkout, experiment: str, registry: Registry, say: Callable[[str], None]
+) -> None:
+    """Builds and pushes all images of another experiment, with those of its factors and layers.
+
+    Raises:
+        ConfigError: there is no such experiment, or it is none.
+        UserError: a build or a push failed.
+    """
+    bases = base_image.ensure(docker_engine.ensure(checkout, say), checkout, say)
+    build_all(
+        read_experiment(settings.folder(checkout) / "experiments" / f"{experiment}.yaml"),
+        base_of=lambda dockerfile: base_of(dockerfile, bases),
+        registry=registry.push,
+        label=checkout.label,
+        say=_without_chores(say),
+    )
+
+
+def _without_chores(say: Callable[[str], None]) -> Callable[[str], None]:
+    def tell(text: str) -> None:
+        if not _CHORE.search(text):
+            say(text)
+
+    return tell
 
 
 def references(experiment: str) -> list[tuple[str, str]]:

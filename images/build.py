@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def build(
     registry: str | None = None,
     tag: str | None = None,
     label: str | None = None,
+    dockerfile: str | None = None,
     say: Callable[[str], None] = print,
 ) -> BuiltImage:
     """Builds an image, unless one made from the same inputs is there, and pushes it.
@@ -83,6 +84,7 @@ def build(
         registry: `HOST:PORT` to push to; None to keep it in this machine's Docker.
         tag: of the image; None for a hash of its inputs.
         label: a further label, `KEY=VALUE`.
+        dockerfile: text in the place of the folder's own Dockerfile.
         say: told what happens, a line at a time.
 
     Raises:
@@ -95,7 +97,7 @@ def build(
     started = time.monotonic()
     base = base or default_base(name)
     inspected = _ensure_base(base, say)
-    context, served = _context(name, base, say)
+    context, served = _context(Context(name, text=dockerfile), base, say)
     key = context.key(inspected["Id"])
     ref = f"{registry + '/' if registry else ''}wattbench/{name}:{tag or key}"
     made = _inspect(ref)
@@ -154,7 +156,7 @@ def _pull(base: str, say: Callable[[str], None]) -> None:
 
 
 def _context(
-    name: str, base: str, say: Callable[[str], None]
+    context: Context, base: str, say: Callable[[str], None]
 ) -> tuple[Context, AbstractContextManager[list[str]]]:
     """The context and the build's further arguments, good within their `with`.
 
@@ -162,7 +164,7 @@ def _context(
     pip for. Dockerfiles that copy `site*` then get the packages installed; those that take
     `PIP_FIND_LINKS` get an address that serves them.
     """
-    context = Context(name)
+    name = context.name
     takes_site = f"{name}/site*" in context.dockerfile
     takes_wheels = "ARG PIP_FIND_LINKS" in context.dockerfile
     if not (takes_site or takes_wheels):
@@ -187,7 +189,7 @@ def _context(
     why = f"its build does not see {wheels}" if wheels else f"{base} has no pip"
     say(f"{name}: packages are installed here and copied in, since {why}")
     (requirements,) = context.requirements
-    return Context(name, packages.install(requirements, python, say)), nullcontext([])
+    return replace(context, site=packages.install(requirements, python, say)), nullcontext([])
 
 
 @contextmanager

@@ -7,6 +7,7 @@ the same files.
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ class Context:
     Attributes:
         name: the image's name, which is that of its folder.
         site: installed packages that appear as `NAME/site`; None where the build installs them.
+        text: of a Dockerfile in the place of the folder's own; None for that one.
     """
 
     name: str
     site: Path | None = None
+    text: str | None = None
 
     @property
     def requirements(self) -> list[Path]:
@@ -38,7 +41,7 @@ class Context:
     @property
     def dockerfile(self) -> str:
         """The Dockerfile's text."""
-        return (FOLDER / self.name / "Dockerfile").read_text()
+        return self.text or (FOLDER / self.name / "Dockerfile").read_text()
 
     def key(self, *more: str) -> str:
         """Twelve hex digits that change when anything changes that the image is made from.
@@ -49,7 +52,7 @@ class Context:
         digest = hashlib.sha256("\0".join((*more, self.site.name if self.site else "")).encode())
         for path in self._own_files():
             digest.update(f"\0{path.relative_to(FOLDER)}\0".encode())
-            digest.update(path.read_bytes())
+            digest.update(self._content(path))
         return digest.hexdigest()[:12]
 
     def write(self, out: IO[bytes]) -> None:
@@ -59,9 +62,16 @@ class Context:
         """
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as archive:
             for path in self._own_files():
-                archive.add(path, str(path.relative_to(FOLDER)), recursive=False, filter=_by_root)
+                entry = _by_root(archive.gettarinfo(path, str(path.relative_to(FOLDER))))
+                content = self._content(path)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
             if self.site:
                 archive.add(self.site, f"{self.name}/site", filter=_by_root)
+
+    def _content(self, path: Path) -> bytes:
+        is_replaced = self.text is not None and path == FOLDER / self.name / "Dockerfile"
+        return self.dockerfile.encode() if is_replaced else path.read_bytes()
 
     def _own_files(self) -> Iterator[Path]:
         for name in SHARED:

@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import runs
 from analysis.conclude import conclude
 from analysis.conclusion import Conclusion
+from analysis.factors import Effect, what_matters
 from analysis.findings import Finding, Verdict, dump
 from analysis.report import content, page, power_curves, tables
 from analysis.report.canvas import Drawing
@@ -46,6 +47,7 @@ class Study:
         data: tidy rows, records, findings of the checks.
         conclusion: the statistics.
         findings: of checks and statistics.
+        effects: of declared factors and layers; empty without any.
         tables: every table by name.
         looks: colour and marker of each image.
     """
@@ -53,6 +55,7 @@ class Study:
     data: RunData
     conclusion: Conclusion
     findings: tuple[Finding, ...]
+    effects: tuple[Effect, ...]
     tables: dict[str, tables.Table]
     looks: Palette
 
@@ -100,11 +103,17 @@ def study(source: Source, progress: Progress | None = None) -> Study:
     data = runs.assemble(runs.load(source))
     say(f"concluding from {len(data.trials)} trials")
     conclusion = conclude(data.trials, data.settings)
+    made = tables.everything(data, conclusion)
+    sizes, _ = content.sizes(made["sizes"].frame)
+    sizes_mb = {image: 1000 * size for image, size in sizes.items()}
+    effects = what_matters(data.trials, data.settings, data.experiment, sizes_mb)
+    made |= {t.name: t for t in tables.what_matters(effects, conclusion.reference)}
     return Study(
         data,
         conclusion,
         (*data.findings, *conclusion.findings),
-        tables.everything(data, conclusion),
+        effects,
+        made,
         looks_of(conclusion.images, conclusion.reference),
     )
 
@@ -201,6 +210,7 @@ def figures_of(done: Study, source: Source) -> dict[str, Drawing]:
         artist.across(conclusion),
         artist.ranks(conclusion),
         artist.pareto(conclusion, sizes, kind),
+        artist.effects(done.effects, conclusion.settings),
     ]
     for name in done.data.hosts:
         drawn += _figures_of_host(done, artist, source, name)
@@ -251,6 +261,8 @@ def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
         "valid": int((data.trials["status"] == "valid").sum()),
         "tables": done.tables,
         "figures": drawn,
+        "what_matters": content.what_matters(done.effects),
+        "meanings": content.meanings(done.effects, data.experiment),
         "slug": content.slug,
         "looks": done.looks,
         "facts": content.facts_of_hosts(data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,16 @@ import pandas as pd
 
 from analysis.conclusion import Conclusion, Interval, PairVerdict, RankedImage
 from analysis.errors import InputError
+from analysis.factors import Effect
 from analysis.findings import CODES, Finding, Severity, Verdict
 from analysis.report.palette import Look, Palette
 from analysis.report.scales import scale_of
 from analysis.report.tables import fixed
+from analysis.report.text import count
 from analysis.runs import RunData
 from analysis.source import MANIFEST, Source
+
+_DECIDED = (PairVerdict.LESS, PairVerdict.MORE)
 
 #: Findings of one kind that are listed one by one.
 MOST_SUBJECTS = 200
@@ -152,7 +156,7 @@ def _bar(row: RankedImage, interval: Interval | None, look: Look, place: Any) ->
     low, high = _ends(interval)
     digits = 2 if interval and (interval.half_width_pct or 1.0) < 0.25 else 1
     detail = pair.reason or ""
-    if pair.verdict in (PairVerdict.LESS, PairVerdict.MORE) and pair.within_margin:
+    if pair.verdict in _DECIDED and pair.within_margin:
         detail = "shown to lie inside the margin of equivalence"
     return Bar(
         row=row,
@@ -192,6 +196,64 @@ def lead(conclusion: Conclusion) -> tuple[str, str]:
     if head.pair is not None and head.pair.verdict is PairVerdict.LESS:
         return f"{head.best} leads, but not against every image", "open"
     return "Undecided", "open"
+
+
+def what_matters(effects: Sequence[Effect]) -> str:
+    """The effects in one or two sentences; empty without any."""
+    main = [e for e in effects if e.kind != "interaction"]
+    told = [e.energy for e in main if e.energy and e.energy.estimate_pct is not None]
+    if not main:
+        return ""
+    if not told:
+        return "No effect can be told: no block holds both images of a comparison."
+    largest = next((e for e in main if e.energy and e.energy.verdict in _DECIDED), None)
+    counted = ", ".join(
+        f"{number} {verdict}"
+        for verdict in PairVerdict
+        if (number := sum(p.verdict is verdict for p in told))
+    )
+    rest = f"Of {count(len(told), 'effect')}: {counted}."
+    if largest is None or largest.energy is None:
+        return f"No effect on energy is shown. {rest}"
+    pair = largest.energy
+    size = fixed(pair.estimate_pct or 0.0, "+.1f")
+    return (
+        f"The largest effect that is shown: {name_of(largest)}, {size} % energy "
+        f"({interval_text(pair.simultaneous)} %). {rest}"
+    )
+
+
+def name_of(effect: Effect) -> str:
+    """An effect's name in a few words."""
+    if effect.kind == "layer":
+        numbers = re.findall(r"(?:^|; )(\d+): (?=RUN |COPY |ADD |the base)", effect.level)
+        return f"layer {'+'.join(numbers)} of {effect.factor}"
+    return f"{effect.factor} {effect.level}"
+
+
+def meanings(effects: Sequence[Effect], experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, what it stands for) of every level and layer."""
+    images = experiment.get("images") or {}
+    found = []
+    for effect in effects:
+        if effect.kind == "layer":
+            found.append((name_of(effect), effect.level.partition(": ")[2]))
+        elif effect.kind == "factor":
+            own, base = (images.get(i) or {} for i in (effect.image, effect.against))
+            env = {
+                k: v
+                for k, v in (own.get("env") or {}).items()
+                if (base.get("env") or {}).get(k) != v
+            }
+            other = [
+                str(own[k])
+                for k in ("ref", "command", "framework")
+                if own.get(k) not in (None, base.get(k))
+            ]
+            found.append(
+                (name_of(effect), ", ".join([*other, *(f"{k}={v}" for k, v in env.items())]))
+            )
+    return [(name, text) for name, text in found if text]
 
 
 def facts_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:

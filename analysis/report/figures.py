@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.conclusion import HOSTS_LIKE_THESE, Conclusion, Interval, find_pair
-from analysis.report import canvas, text
+from analysis.conclusion import HOSTS_LIKE_THESE, Conclusion, Interval, Settings, find_pair
+from analysis.factors import Effect
+from analysis.report import canvas, content, text
 from analysis.report.canvas import INK, LINE, MUTED, PAPER, WASH, Drawing
 from analysis.report.palette import Palette
 from analysis.report.power_curves import PowerCurve
@@ -389,7 +390,8 @@ class Artist:
 
     def _whisker(
         self, axes: Axes, scale: Scale, y: float, image: str, estimate: float,
-        interval: Interval | None, *, size: float = 6.5,
+        interval: Interval | None, *, size: float = 6.5, marker: str | None = None,
+        hollow: bool = False,
     ) -> None:  # fmt: skip
         look = self.look[image]
         if interval is not None:
@@ -398,9 +400,10 @@ class Artist:
             if interval.lower_pct is None or interval.upper_pct is None:
                 axes.plot([low, high], [y, y], color=look.colour, lw=1.0, ls=":", alpha=0.55)
             else:
-                axes.plot([low, high], [y, y], color=look.colour, lw=1.6)
+                axes.plot([low, high], [y, y], color=look.colour, lw=0.9 if hollow else 1.6)
+        face, edge = (PAPER, look.colour) if hollow else (look.colour, PAPER)
         axes.plot(
-            scale.place(estimate), y, look.marker, color=look.colour, ms=size, mec=PAPER, mew=0.8
+            scale.place(estimate), y, marker or look.marker, color=face, ms=size, mec=edge, mew=0.8
         )
 
     def across(self, conclusion: Conclusion) -> Drawing | None:
@@ -450,6 +453,59 @@ class Artist:
                 "Effects by host: "
                 + "; ".join(f"{i} on {h} {e:+.1f} %" for i, h, e, _ in rows)
                 + ".",
+            )
+
+    def effects(self, effects: Sequence[Effect], settings: Settings) -> Drawing | None:
+        """Every effect on energy, and below it, hollow, that on time."""
+        rows = [
+            (e, e.energy, e.time)
+            for e in effects
+            if e.kind != "interaction" and e.energy and e.energy.estimate_pct is not None
+        ]
+        if not rows:
+            return None
+        pairs = [p for _, *both in rows for p in both if p and p.estimate_pct is not None]
+        scale = scale_of(
+            _bounds([(p.estimate_pct or 0.0, p.simultaneous) for p in pairs]),
+            settings.equivalence_pct,
+        )
+        with canvas.style():
+            figure, (axes,) = canvas.new(0.95 + 0.4 * len(rows))
+            _percent_axis(axes, scale, settings.equivalence_pct)
+            for place, (effect, energy, time) in enumerate(rows):
+                for pair, y, hollow in ((energy, place - 0.13, False), (time, place + 0.2, True)):
+                    if pair is not None and pair.estimate_pct is not None:
+                        self._whisker(
+                            axes, scale, y, effect.image, pair.estimate_pct, pair.simultaneous,
+                            size=4.5 if hollow else 6.5, marker="o", hollow=hollow,
+                        )  # fmt: skip
+            from matplotlib.lines import Line2D
+
+            axes.legend(
+                handles=[
+                    Line2D([], [], ls="", marker="o", color=MUTED, ms=6, label="energy"),
+                    Line2D([], [], ls="", marker="o", color=MUTED, mfc=PAPER, ms=4.5, label="time"),
+                ],
+                loc="lower left",
+                bbox_to_anchor=(-0.02, 1.0),
+                borderaxespad=0.2,
+                ncols=2,
+            )
+            canvas.bare_y(axes, [content.name_of(e) for e, *_ in rows])
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_xlabel("effect, %")
+            told = "; ".join(
+                f"{content.name_of(e)} {text.pct(p.estimate_pct)} ({text.interval(p.simultaneous)})"
+                for e, p, _ in rows
+            )
+            return self._finish(
+                figure,
+                "what_matters",
+                "What matters, the largest effect on energy first. Levels against the reference, layers "
+                f"against the rung below; simultaneous {100 * (1 - settings.alpha):g} % intervals, dotted "
+                "where unbounded. The band is the margin of equivalence."
+                + (" Beyond ±1 % the axis is logarithmic." if scale.symmetric_log else ""),
+                f"Effects on energy: {told}.",
             )
 
     def ranks(self, conclusion: Conclusion) -> Drawing | None:

@@ -6,6 +6,7 @@ Joules of different hosts are never added or averaged: every table of joules has
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 
 from analysis import describe
 from analysis.conclusion import Conclusion, HostConclusion, Interval, Pair
+from analysis.factors import Effect
 from analysis.runs import RunData
 
 #: What people read above a column: label, unit, format.
@@ -112,6 +114,12 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "lag1": ("lag-1 autocorrelation", "", "+.2f"),
     "lag1_p": ("its p", "", "p"),
     "outliers": ("outliers", "", "d"),
+    "factor": ("factor", "", ""),
+    "of": ("level or layer", "", ""),
+    "time_pct": ("time", "%", "+.2f"),
+    "time_lower_pct": ("from", "%", "+.2f"),
+    "time_upper_pct": ("to", "%", "+.2f"),
+    "size_diff_mb": ("size", "MB", "+,.0f"),
     "throttled": ("throttled", "", "d"),
     "late": ("late", "", "d"),
 }
@@ -190,7 +198,9 @@ def head(column: str) -> tuple[str, str, str]:
 def _cell(row: Mapping[Any, Any], column: str) -> str:
     """One cell; an interval that was computed and has no end on a side says so."""
     value = row[column]
-    open_ended = column in ("lower_pct", "upper_pct") and not is_missing(row.get("level_pct"))
+    open_ended = column.endswith(("lower_pct", "upper_pct")) and not is_missing(
+        row.get("level_pct")
+    )
     if open_ended and is_missing(value):
         return "unbounded"
     return text(value, head(column)[2])
@@ -763,6 +773,61 @@ def sensitivity(conclusion: Conclusion) -> Table:
         _frame(rows, ("host", "scenario", "trials", "changed")),
         note="" if rows else "no trial is flagged: there is no other choice",
     )
+
+
+def what_matters(effects: Sequence[Effect], reference: str | None) -> list[Table]:
+    """Every effect of a factor's level or a layer, and where levels are combined their interactions."""
+    main = [_effect_row(e) for e in effects if e.kind != "interaction"]
+    together = [_effect_row(e) for e in effects if e.kind == "interaction"]
+    columns = tuple(_effect_row(Effect("factor", "", "", "", "")))
+    shown = ("factor", "of", "n", "estimate_pct", "lower_pct", "upper_pct", "verdict",
+             "time_pct", "time_lower_pct", "time_upper_pct")  # fmt: skip
+    size = ("size_diff_mb", "size_diff_pct", "reason")
+    tables = [
+        Table(
+            "what_matters",
+            "What matters",
+            f"Effects inside blocks, the largest on energy first: a factor’s level against {reference}, a "
+            "layer against the rung below it. Simultaneous intervals over all effects, of energy and of "
+            "time apart.",
+            _frame(main, columns),
+            (*shown, *size),
+        ),
+        Table(
+            "what_matters_together",
+            "Levels together",
+            "By how much two levels together differ from the product of each alone.",
+            _frame(together, columns),
+            shown,
+        ),
+    ]
+    return [t for t in tables if len(t.frame)]
+
+
+def _effect_row(effect: Effect) -> dict[str, Any]:
+    energy, time = effect.energy, effect.time
+    seconds = bounds(time.simultaneous if time else None)
+    return {
+        "kind": effect.kind,
+        "factor": effect.factor,
+        "of": textwrap.shorten(effect.level, 64, placeholder=" …"),
+        "level": effect.level,
+        "image": effect.image,
+        "against": effect.against,
+        "n": energy.n if energy else None,
+        "estimate_pct": energy.estimate_pct if energy else None,
+        **bounds(energy.simultaneous if energy else None),
+        "p": energy.p if energy else None,
+        "p_adjusted": energy.p_adjusted if energy else None,
+        "verdict": str(energy.verdict) if energy else None,
+        "time_pct": time.estimate_pct if time else None,
+        "time_lower_pct": seconds["lower_pct"],
+        "time_upper_pct": seconds["upper_pct"],
+        "time_verdict": str(time.verdict) if time else None,
+        "size_diff_mb": effect.size_mb,
+        "size_diff_pct": effect.size_pct,
+        "reason": effect.reason or (energy.reason if energy else "no valid trial"),
+    }
 
 
 def everything(data: RunData, conclusion: Conclusion) -> dict[str, Table]:

@@ -7,80 +7,36 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+
+from wattbench.ablation import Design, Factors, Layer, expand
+from wattbench.errors import ConfigError
+from wattbench.fields import (
+    NAME_LENGTH,
+    NAME_PATTERN,
+    Command,
+    Framework,
+    Image,
+    Model,
+    Name,
+    PositiveInt,
+    Seconds,
 )
 
-from wattbench.errors import ConfigError, RegistryError
-from wattbench.registry import ImageRef
-
-#: Names become folders, container names, keys and Airflow ids: letters, digits and `-` only.
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 RESERVED_IMAGES = ("idle", "control")
 
 M = TypeVar("M", bound=BaseModel)
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=40)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
-
-
-def _reference(value: str) -> str:
-    try:
-        ImageRef.parse(value)
-    except RegistryError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-def _argv(value: object) -> object:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
-def _environment(value: dict[str, str]) -> dict[str, str]:
-    for key, text in value.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-            raise ValueError(f"{key!r} is no variable name: letters, digits and _ only")
-        if "\n" in text or "\0" in text:
-            raise ValueError(f"the value of {key} holds a line break")
-    return value
-
-
-def _text(value: object) -> object:
-    """YAML reads `OMP_NUM_THREADS: 1` as a number; an environment holds text."""
-    if isinstance(value, dict):
-        return {
-            str(k): str(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else v
-            for k, v in value.items()
-        }
-    return value
-
-
-Reference = Annotated[str, AfterValidator(_reference)]
-Command = Annotated[list[str], BeforeValidator(_argv), Field(min_length=1)]
-Environment = Annotated[dict[str, str], BeforeValidator(_text), AfterValidator(_environment)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
 
 
-class StoreConfig(_Model):
+class StoreConfig(Model):
     """Where raw logs and reports go; endpoint and credentials come from the Airflow connection."""
 
     conn_id: str = "wattbench_store"
@@ -88,14 +44,14 @@ class StoreConfig(_Model):
     prefix: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")] = ""
 
 
-class RegistryConfig(_Model):
+class RegistryConfig(Model):
     """How to reach one image registry; the login comes from an Airflow connection."""
 
     insecure: bool = False
     conn_id: str | None = None
 
 
-class MeterConfig(_Model):
+class MeterConfig(Model):
     """Where joules come from.
 
     ``command`` is any program with EnergiBridge's interface, for ``energibridge`` and ``modelled`` alike:
@@ -120,11 +76,11 @@ class MeterConfig(_Model):
         return list(self.command or ["/usr/local/bin/energibridge"])
 
 
-class HostConfig(_Model):
+class HostConfig(Model):
     """One worker host."""
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
-    gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = []
+    gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
     meter: MeterConfig = MeterConfig()
     spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = (
         "/var/spool/wattbench"
@@ -132,29 +88,29 @@ class HostConfig(_Model):
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
 
 
-class HostsConfig(_Model):
+class HostsConfig(Model):
     """The content of ``hosts.yaml``."""
 
     store: StoreConfig
     hosts: Annotated[dict[Name, HostConfig], Field(min_length=1)]
-    registries: dict[str, RegistryConfig] = {}
+    registries: dict[str, RegistryConfig] = Field(default={})
 
 
 # ── experiments/*.yaml ──────────────────────────────────────────────────────────────────────────
 
 
-class Pass(_Model):
+class Pass(Model):
     """One steady phase: so many inferences at one resolution (pixels a side)."""
 
     resolution: Annotated[int, Field(ge=32, le=8192)]
     iterations: PositiveInt
 
 
-class Workload(_Model):
+class Workload(Model):
     """What every image computes."""
 
     program: Name = "resnet50"
-    framework: Literal["torch", "torch-compile", "onnxruntime", "jax", "tensorflow"] = "torch"
+    framework: Framework = "torch"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     batch: PositiveInt = 1
     passes: Annotated[list[Pass], Field(min_length=1)]
@@ -167,27 +123,7 @@ class Workload(_Model):
         return self
 
 
-class Image(_Model):
-    """One treatment: a container image, or a command on the bare host (``runtime: process``)."""
-
-    ref: Reference | None = None
-    runtime: Literal["docker", "process"] = "docker"
-    command: Command | None = None
-    env: Environment = {}
-    framework: Literal["torch", "torch-compile", "onnxruntime", "jax", "tensorflow"] | None = None
-
-    @model_validator(mode="after")
-    def _one_way_to_run(self) -> Image:
-        if self.runtime == "docker" and self.ref is None:
-            raise ValueError(
-                "ref is missing; name the image, or set runtime: process and a command"
-            )
-        if self.runtime == "process" and (self.ref is not None or self.command is None):
-            raise ValueError("runtime: process takes a command and no ref")
-        return self
-
-
-class BlocksRule(_Model):
+class BlocksRule(Model):
     """Stop a host early once every pair's interval is narrow enough."""
 
     min: Annotated[int, Field(ge=10)]
@@ -201,13 +137,13 @@ class BlocksRule(_Model):
         return self
 
 
-class WarmUp(_Model):
+class WarmUp(Model):
     """Load before the first trial, so that all trials meet a warm host."""
 
     seconds: Seconds = 60
 
 
-class Tolerance(_Model):
+class Tolerance(Model):
     """How near to the recorded idle level a host counts as quiet."""
 
     cpu_pct: Annotated[float, Field(gt=0)] = 5.0
@@ -215,7 +151,7 @@ class Tolerance(_Model):
     power_w: Annotated[float, Field(gt=0)] = 5.0
 
 
-class Rest(_Model):
+class Rest(Model):
     """The pause before each trial."""
 
     min_s: Seconds = 60
@@ -230,7 +166,7 @@ class Rest(_Model):
         return self
 
 
-class IdleBaseline(_Model):
+class IdleBaseline(Model):
     """Trials that only wait: in each image's container, or once without one (``per: host``)."""
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
@@ -238,14 +174,14 @@ class IdleBaseline(_Model):
     per: Literal["image", "host"] = "image"
 
 
-class Control(_Model):
+class Control(Model):
     """A fixed piece of work that belongs to no image: it tracks the host itself."""
 
     rounds: Annotated[int, Field(ge=1)] = 20_000_000
     every_blocks: PositiveInt = 1
 
 
-class Protocol(_Model):
+class Protocol(Model):
     """How trials are repeated and kept apart."""
 
     blocks: PositiveInt | BlocksRule = 30
@@ -262,7 +198,7 @@ class Protocol(_Model):
         return self.blocks if isinstance(self.blocks, int) else self.blocks.max
 
 
-class Analysis(_Model):
+class Analysis(Model):
     """How the verdict is reached."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -270,8 +206,8 @@ class Analysis(_Model):
     equivalence_pct: Annotated[float, Field(gt=0, le=50)] = 1.0
 
 
-class Experiment(_Model):
-    """The content of one ``experiments/NAME.yaml``."""
+class _Study(Model):
+    """What every form of an experiment has."""
 
     description: str = ""
     schedule: str | None = None
@@ -285,7 +221,7 @@ class Experiment(_Model):
     analysis: Analysis = Analysis()
 
     @model_validator(mode="after")
-    def _names_agree(self) -> Experiment:
+    def _names_agree(self) -> _Study:
         names = ", ".join(self.images)
         for reserved in RESERVED_IMAGES:
             if reserved in self.images:
@@ -299,7 +235,50 @@ class Experiment(_Model):
         return self
 
 
-class Selection(_Model):
+class ExperimentFile(_Study):
+    """The content of one ``experiments/NAME.yaml``."""
+
+    factors: Factors | None = None
+    design: Design = "one-factor"
+
+    @model_validator(mode="after")
+    def _design_of_factors(self) -> ExperimentFile:
+        if self.design == "factorial" and len(self.factors or {}) < 2:
+            raise ValueError("design: factorial needs at least two factors; declare them")
+        return self
+
+    def expanded(self) -> Experiment:
+        """The experiment with an image a variant.
+
+        Raises:
+            ValueError: a factor or a ladder can't be what it says.
+        """
+        found = expand(self.images, self.reference, self.factors or {}, self.design, _dockerfile)
+        plain = self.model_dump(exclude={"factors", "design", "images"})
+        return Experiment.model_validate(plain | vars(found))
+
+
+class Experiment(_Study):
+    """An experiment as it is run: an image a variant, and what each of them differs in.
+
+    Attributes:
+        variants: image → factor → level; what is not named is as in the reference.
+        ladders: image → its rungs, the base first, itself last.
+    """
+
+    variants: dict[Name, dict[Name, Name]] = Field(default={})
+    ladders: dict[Name, list[Layer]] = Field(default={})
+
+
+def _dockerfile(folder: str) -> str:
+    """The text of an image's Dockerfile."""
+    path = Path(__file__).resolve().parents[2] / "images" / folder / "Dockerfile"
+    if not path.is_file():
+        raise ValueError("is not there; layers: true takes images that are built from images/")
+    return path.read_text(encoding="utf-8")
+
+
+class Selection(Model):
     """What the trigger form may change about one run. None: as the experiment says."""
 
     hosts: list[str] | None = None
@@ -408,12 +387,12 @@ def load_experiment(path: Path, hosts: HostsConfig) -> Experiment:
     Raises:
         ConfigError: not YAML, not as the models say, or naming a host that can't run it.
     """
-    if not re.fullmatch(NAME_PATTERN, path.stem) or len(path.stem) > 40:
+    if not re.fullmatch(NAME_PATTERN, path.stem) or len(path.stem) > NAME_LENGTH:
         raise ConfigError(
             f"{_short(path)}: the file's name becomes the experiment's: small letters, digits and '-', "
             "40 at most; rename it"
         )
-    experiment = _validated(Experiment, path)
+    experiment = read_experiment(path)
     for name in experiment.hosts:
         if name not in hosts.hosts:
             raise ConfigError(
@@ -426,6 +405,18 @@ def load_experiment(path: Path, hosts: HostsConfig) -> Experiment:
                 "list the GPU's UUID (nvidia-smi -L) under hosts." + name + ".gpus"
             )
     return experiment
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read one experiment, with an image a variant; which hosts there are doesn't matter.
+
+    Raises:
+        ConfigError: not YAML, or not as the models say.
+    """
+    try:
+        return _validated(ExperimentFile, path).expanded()
+    except ValueError as error:
+        raise ConfigError(f"{_short(path)}: {error}") from None
 
 
 def experiment_paths(folder: Path) -> list[Path]:

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import yaml
 
-from wattbench.config import NAME_PATTERN, HostConfig, load_hosts
+from wattbench.config import HostConfig, load_hosts
 from wattbench.errors import ConfigError, HostError
+from wattbench.fields import NAME_PATTERN
 from wattbench.host import Host, HostTarget, fingerprint
 from wattbench.preflight import CLOCK_LIMIT_S, FACTS_TIMEOUT_S, IDLE_SAMPLE_S
 

@@ -70,6 +70,7 @@ class Design:
         failing: (host, planned position) → attempts that fail before one is good.
         lost: (host, planned position) that never get an accepted attempt.
         skipped: hosts that stop early after this block.
+        declares: further keys of the experiment.
         seed: of order and noise.
     """
 
@@ -83,6 +84,7 @@ class Design:
     lost: tuple[tuple[str, int], ...] = (("edge-c", 12),)
     skipped: Mapping[str, int] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    declares: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 7
     run_id: str = "paper-20260314T220000Z-a1b2c3"
 
@@ -194,6 +196,7 @@ def _document(design: Design, plans: Mapping[str, Any], hosts: Mapping[str, Any]
             "reference": next(iter(design.images)),
             "protocol": {"blocks": design.blocks, "attempts": 2, "timeout_s": 600},
             "analysis": {"alpha": 0.05, "correction": "holm", "equivalence_pct": 1.0},
+            **design.declares,
         },
         "seed": str(design.seed),
         "plan": dict(plans),

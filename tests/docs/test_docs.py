@@ -14,8 +14,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from wattbench.cli import main as wattbench_main
-from wattbench.config import Experiment, HostsConfig, MeterConfig, Protocol, Workload
+from wattbench.config import ExperimentFile, HostsConfig, MeterConfig, Protocol, Workload
 
+import images.ablation
 import images.build
 from analysis.__main__ import main as analysis_main
 from analysis.findings import CODES
@@ -71,6 +72,7 @@ Main = Callable[[list[str]], int]
 PROGRAMS: dict[str, Main] = {
     "python -m analysis": analysis_main,
     "python -m demo": demo_main,
+    "python -m images.ablation": images.ablation.main,
     "python -m images.build": images.build.main,
     "wattbench": wattbench_main,
 }
@@ -183,7 +185,7 @@ def test_yaml_that_is_shown_is_accepted(code: str) -> None:
     # An ellipsis stands for characters of a UUID that are left out.
     data = yaml.safe_load(code.replace("…", "0"))
     assert {"workload", "store"} & set(data), "neither an experiment nor hosts: teach this test"
-    model: type[BaseModel] = Experiment if "workload" in data else HostsConfig
+    model: type[BaseModel] = ExperimentFile if "workload" in data else HostsConfig
     model.model_validate(data)
 
 
