@@ -26,6 +26,11 @@ def folder(checkout: Checkout) -> Path:
     return checkout.folder("config")
 
 
+def source(checkout: Checkout) -> str:
+    """The demo's experiment as it stands in the repository."""
+    return sources(checkout)[EXPERIMENT]
+
+
 def sources(checkout: Checkout) -> dict[str, str]:
     """The experiments for the virtual hosts as they stand in the repository, by name."""
     texts = {

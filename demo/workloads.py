@@ -48,8 +48,7 @@ def ensure(
             )
 
     with ThreadPoolExecutor() as pool:
-        source = settings.sources(checkout)[settings.EXPERIMENT]
-        for done in [pool.submit(one, *ref) for ref in references(source)]:
+        for done in [pool.submit(one, *ref) for ref in references(settings.source(checkout))]:
             done.result()
 
 

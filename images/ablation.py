@@ -123,15 +123,8 @@ def _fault(ref: str, image: str, experiment: Experiment) -> str | None:
     work = experiment.workload
     framework = experiment.images[image].framework or work.framework
     argv = [
-        "--program",
-        work.program,
-        "--framework",
-        framework,
-        "--device",
-        "cpu",
-        "--passes",
-        "32:1",
-    ]
+        "--program", work.program, "--framework", framework, "--device", "cpu", "--passes", "32:1",
+    ]  # fmt: skip
     result = subprocess.run(
         ["docker", "run", "--rm", "--network", "none", ref, *argv], capture_output=True, text=True
     )

@@ -166,7 +166,7 @@ def _context(
     """
     name = context.name
     takes_site = f"{name}/site*" in context.dockerfile
-    takes_wheels = "ARG PIP_FIND_LINKS" in context.dockerfile
+    takes_wheels = "ARG PIP_FIND_LINKS" in context.dockerfile and context.requirements
     if not (takes_site or takes_wheels):
         return context, nullcontext([])
     wheels = packages.local_wheels()

@@ -1,5 +1,6 @@
 """An experiment's variants are built and pushed; rungs that can't run are named and left out."""
 
+import contextlib
 import re
 
 import pytest
@@ -30,7 +31,14 @@ def experiment(tmp_path):
 @pytest.fixture
 def built(docker, monkeypatch, capsys, experiment):
     """Runs the command with a fake `docker`; returns its exit code, output and what docker was asked."""
-    monkeypatch.setattr(packages, "local_wheels", lambda: None)
+
+    @contextlib.contextmanager
+    def served(requirements, python, say):
+        assert requirements, "rungs without packages need no wheels"
+        yield "http://127.0.0.1:1/"
+
+    monkeypatch.setattr(packages, "local_wheels", lambda: docker)
+    monkeypatch.setattr(packages, "served", served)
 
     def run(*arguments, unable=""):
         if unable:

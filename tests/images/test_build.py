@@ -14,7 +14,6 @@ from images import build, context, packages
 from images.context import Context
 
 
-
 def asked(docker):
     return (docker / "calls").read_text()
 
