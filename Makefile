@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest -q --reruns 1
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup lock demo test test-fast test-docker lint format bench images clean
+.PHONY: help setup lock demo test test-fast test-docker lint format bench images docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -56,6 +56,10 @@ images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGI
 
 bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)
+
+docs: setup      ## the pages of docs/ as a site, var/docs/index.html; a broken link is an error
+	@.venv/bin/mkdocs build --quiet --strict
+	@echo "docs: var/docs/index.html"
 
 clean:           ## removes what carries this checkout's label, stops its processes, removes var/
 	@if [ -e var ] || [ -x .venv/bin/python ]; then \

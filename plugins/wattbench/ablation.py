@@ -34,7 +34,14 @@ Design = Literal["one-factor", "factorial"]
 
 
 class Change(Model):
-    """One level of a factor: what differs from the reference. ``env`` is added to its variables."""
+    """One level of a factor: what differs from the reference. ``env`` is added to its variables.
+
+    Attributes:
+        ref: another image.
+        command: another command.
+        env: further environment variables.
+        framework: another framework.
+    """
 
     ref: Reference | None = None
     command: Command | None = None

@@ -37,7 +37,13 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class StoreConfig(Model):
-    """Where raw logs and reports go; endpoint and credentials come from the Airflow connection."""
+    """Where raw logs and reports go; endpoint and credentials come from the Airflow connection.
+
+    Attributes:
+        conn_id: Airflow connection of type aws: endpoint, access key and secret.
+        bucket: in which everything is kept.
+        prefix: a folder in the bucket; empty: the bucket's root.
+    """
 
     conn_id: str = "wattbench_store"
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
@@ -45,7 +51,12 @@ class StoreConfig(Model):
 
 
 class RegistryConfig(Model):
-    """How to reach one image registry; the login comes from an Airflow connection."""
+    """How to reach one image registry; the login comes from an Airflow connection.
+
+    Attributes:
+        insecure: plain HTTP, without TLS.
+        conn_id: Airflow connection with the registry's login and password; none: anonymous.
+    """
 
     insecure: bool = False
     conn_id: str | None = None
@@ -56,6 +67,14 @@ class MeterConfig(Model):
 
     ``command`` is any program with EnergiBridge's interface, for ``energibridge`` and ``modelled`` alike:
     the kind alone decides whether the joules are called a measurement.
+
+    Attributes:
+        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml``,
+            ``powercap``: the agent reads them itself; ``modelled``: a program that models
+            the energy, which is never called a measurement.
+        command: the meter's program and its arguments, a list or one line;
+            ``/usr/local/bin/energibridge`` if not given.
+        interval_ms: time between two samples.
     """
 
     kind: Literal["energibridge", "nvml", "powercap", "modelled"] = "energibridge"
@@ -77,7 +96,17 @@ class MeterConfig(Model):
 
 
 class HostConfig(Model):
-    """One worker host."""
+    """One worker host.
+
+    Attributes:
+        ssh_conn_id: Airflow connection of type SSH: address, login, key, and the pinned
+            host key.
+        gpus: UUIDs as ``nvidia-smi -L`` tells them: trials get exactly these, the host's
+            others must be idle.
+        meter: where the host's joules come from.
+        spool: folder on the host for raw logs, until the store has verified copies.
+        python: the host's Python, 3.9 or newer.
+    """
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
     gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
@@ -89,7 +118,13 @@ class HostConfig(Model):
 
 
 class HostsConfig(Model):
-    """The content of ``hosts.yaml``."""
+    """The content of ``hosts.yaml``.
+
+    Attributes:
+        store: the object store.
+        hosts: the worker hosts, by name.
+        registries: only registries that need a login or have no TLS, by address.
+    """
 
     store: StoreConfig
     hosts: Annotated[dict[Name, HostConfig], Field(min_length=1)]
@@ -100,14 +135,27 @@ class HostsConfig(Model):
 
 
 class Pass(Model):
-    """One steady phase: so many inferences at one resolution (pixels a side)."""
+    """One steady phase: so many inferences at one resolution (pixels a side).
+
+    Attributes:
+        resolution: pixels a side of the input.
+        iterations: so many inferences.
+    """
 
     resolution: Annotated[int, Field(ge=32, le=8192)]
     iterations: PositiveInt
 
 
 class Workload(Model):
-    """What every image computes."""
+    """What every image computes.
+
+    Attributes:
+        program: the model that is run: ``resnet50`` or ``vit-tiny``.
+        framework: with what it is run; an image may have its own.
+        precision: of the arithmetic.
+        batch: inputs an inference.
+        passes: the steady phases, one a resolution, in this order.
+    """
 
     program: Name = "resnet50"
     framework: Framework = "torch"
@@ -124,7 +172,14 @@ class Workload(Model):
 
 
 class BlocksRule(Model):
-    """Stop a host early once every pair's interval is narrow enough."""
+    """Stop a host early once every pair's interval is narrow enough.
+
+    Attributes:
+        min: never fewer blocks than these.
+        max: the plan holds so many.
+        precision_pct: stop once every pair's simultaneous interval has at most this
+            half-width.
+    """
 
     min: Annotated[int, Field(ge=10)]
     max: PositiveInt
@@ -138,13 +193,23 @@ class BlocksRule(Model):
 
 
 class WarmUp(Model):
-    """Load before the first trial, so that all trials meet a warm host."""
+    """Load before the first trial, so that all trials meet a warm host.
+
+    Attributes:
+        seconds: at least so long.
+    """
 
     seconds: Seconds = 60
 
 
 class Tolerance(Model):
-    """How near to the recorded idle level a host counts as quiet."""
+    """How near to the recorded idle level a host counts as quiet.
+
+    Attributes:
+        cpu_pct: points of CPU use above it.
+        temperature_c: degrees above it.
+        power_w: watts above it.
+    """
 
     cpu_pct: Annotated[float, Field(gt=0)] = 5.0
     temperature_c: Annotated[float, Field(gt=0)] = 3.0
@@ -152,7 +217,14 @@ class Tolerance(Model):
 
 
 class Rest(Model):
-    """The pause before each trial."""
+    """The pause before each trial.
+
+    Attributes:
+        min_s: at least so long.
+        max_s: at most so long: then the trial starts, and what was not quiet is recorded.
+        until_quiet: between the two: until the host is back at its idle level.
+        tolerance: what counts as back.
+    """
 
     min_s: Seconds = 60
     max_s: Seconds = 600
@@ -167,7 +239,13 @@ class Rest(Model):
 
 
 class IdleBaseline(Model):
-    """Trials that only wait: in each image's container, or once without one (``per: host``)."""
+    """Trials that only wait: in each image's container, or once without one (``per: host``).
+
+    Attributes:
+        seconds: how long an idle trial lasts.
+        every_blocks: one in so many blocks.
+        per: ``image``: in each image's container; ``host``: on the bare host.
+    """
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
     every_blocks: PositiveInt = 1
@@ -175,14 +253,29 @@ class IdleBaseline(Model):
 
 
 class Control(Model):
-    """A fixed piece of work that belongs to no image: it tracks the host itself."""
+    """A fixed piece of work that belongs to no image: it tracks the host itself.
+
+    Attributes:
+        rounds: how much work.
+        every_blocks: one in so many blocks.
+    """
 
     rounds: Annotated[int, Field(ge=1)] = 20_000_000
     every_blocks: PositiveInt = 1
 
 
 class Protocol(Model):
-    """How trials are repeated and kept apart."""
+    """How trials are repeated and kept apart.
+
+    Attributes:
+        blocks: how often each image is measured on each host; or a rule that stops early.
+        attempts: so often is a trial tried that failed for a reason that may pass.
+        warm_up: before the first trial.
+        rest: before each trial.
+        idle_baseline: trials in which nothing runs, for energy above idle; null: none.
+        control: trials of a fixed piece of work, for the host's own steadiness; null: none.
+        timeout_s: a trial that lasts longer is stopped and has failed.
+    """
 
     blocks: PositiveInt | BlocksRule = 30
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
@@ -199,7 +292,13 @@ class Protocol(Model):
 
 
 class Analysis(Model):
-    """How the verdict is reached."""
+    """How the verdict is reached.
+
+    Attributes:
+        alpha: chance of any false *less* or *more* in the whole run.
+        correction: for several pairs.
+        equivalence_pct: a difference within ± this counts as none.
+    """
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     correction: Literal["holm", "bonferroni"] = "holm"
@@ -207,7 +306,21 @@ class Analysis(Model):
 
 
 class _Study(Model):
-    """What every form of an experiment has."""
+    """What every form of an experiment has.
+
+    Attributes:
+        description: what it is about; shown in Airflow and in the report.
+        schedule: cron line; null: only by the trigger.
+        seed: draws the order of trials; null: from the run's id, so every run has its own,
+            and it is recorded.
+        hosts: names from hosts.yaml.
+        device: where the work must run; a trial on anything else is invalid.
+        workload: what every image computes.
+        images: the treatments, by name; ``idle`` and ``control`` are reserved.
+        reference: the image that the others are compared with.
+        protocol: how trials are repeated and kept apart.
+        analysis: how the verdict is reached.
+    """
 
     description: str = ""
     schedule: str | None = None
@@ -236,7 +349,12 @@ class _Study(Model):
 
 
 class ExperimentFile(_Study):
-    """The content of one ``experiments/NAME.yaml``."""
+    """The content of one ``experiments/NAME.yaml``.
+
+    Attributes:
+        factors: factor → level → what it changes in the reference image.
+        design: ``one-factor``: one factor at a time; ``factorial``: all combinations.
+    """
 
     factors: Factors | None = None
     design: Design = "one-factor"
@@ -279,7 +397,14 @@ def _dockerfile(folder: str) -> str:
 
 
 class Selection(Model):
-    """What the trigger form may change about one run. None: as the experiment says."""
+    """What the trigger form may change about one run. None: as the experiment says.
+
+    Attributes:
+        hosts: measure on these; the others are skipped.
+        images: compare these; the reference must stay.
+        blocks: so many, instead of the experiment's.
+        seed: draws the order of trials.
+    """
 
     hosts: list[str] | None = None
     images: list[str] | None = None

@@ -74,7 +74,14 @@ class Model(BaseModel):
 class Image(Model):
     """One treatment: a container image, or a command on the bare host (``runtime: process``).
 
-    ``layers``: measure the ladder of its Dockerfile's layers too.
+    Attributes:
+        ref: the image's reference; a tag is resolved to a digest before the first trial.
+        runtime: ``docker``: a container; ``process``: a command on the bare host.
+        command: what is started, a list or one line; the image's own entry point if not
+            given.
+        env: environment variables; numbers are taken as text.
+        framework: instead of ``workload.framework``.
+        layers: measure the ladder of its Dockerfile's layers too.
     """
 
     ref: Reference | None = None

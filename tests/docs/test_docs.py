@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import BaseModel
+from wattbench import config_reference
 from wattbench.cli import main as wattbench_main
 from wattbench.config import ExperimentFile, HostsConfig, MeterConfig, Protocol, Workload
 
@@ -171,12 +172,28 @@ def test_every_finding_stands_there_with_meaning_reason_and_action() -> None:
 # Settings ---------------------------------------------------------------------------------------
 
 
+def test_the_settings_page_is_what_the_models_say() -> None:
+    page = (REPO / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert config_reference.markdown() == page, (
+        "python -m wattbench.config_reference > docs/configuration.md"
+    )
+
+
+def test_the_settings_page_has_limits_defaults_and_meanings() -> None:
+    page = config_reference.markdown()
+    rest = page.partition("### protocol.rest\n")[2].partition("\n### ")[0]
+    assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | at least so long. |" in rest
+    assert "[protocol.rest.tolerance](#protocolresttolerance)" in rest
+    kinds = "`energibridge`, `nvml`, `powercap`, `modelled`"
+    assert f"| `kind` | {kinds} | `energibridge` |" in page
+
+
 def snippets() -> list[object]:
     return [
         pytest.param(textwrap.dedent(code), id=f"{page.relative_to(REPO).as_posix()}-{number}")
         for page in PAGES
         for number, (_, language, code) in enumerate(FENCE.findall(page.read_text("utf-8")))
-        if language == "yaml"
+        if language == "yaml" and "jobs:" not in code  # a CI workflow is none of our files
     ]
 
 
