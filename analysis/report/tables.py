@@ -89,6 +89,7 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "pulled_mb": ("pulled", "MB", ",.1f"),
     "pull_s": ("in", "s", ",.1f"),
     "mb_per_s": ("rate", "MB/s", ".1f"),
+    "pull_j": ("energy", "J", ",.1f"),
     "window_s": ("over", "s", ",.1f"),
     "source": ("joules are", "", ""),
     "remark": ("remark", "", ""),
@@ -634,16 +635,15 @@ def pulls(data: RunData) -> Table:
             if not pull or (not pull.get("image") and not pull.get("error")):
                 continue  # a process is not pulled
             rows.append({"host": host, "image": image, **_pull_row(pull)})
-    columns = ("host", "image", "pulled_mb", "pull_s", "mb_per_s", "energy_j", "energy_uncertainty_j",
-               "window_s", "mean_w", "scope", "source", "remark")  # fmt: skip
+    columns = ("host", "image", "pulled_mb", "pull_s", "mb_per_s", "pull_j", "uncertainty_j", "window_s",
+                "mean_w", "scope", "source", "remark")  # fmt: skip
     return Table(
         "pulls",
         "What deployment took",
         "Bytes received (compressed) until the image was unpacked and verified. Joules are the whole "
         "host’s over the time beside them, its idle draw included; they are in no trial.",
         _frame(rows, columns),
-        ("image", "host", "pulled_mb", "pull_s", "mb_per_s", "energy_j", "window_s", "mean_w", "source",
-         "remark"),
+        ("image", "pulled_mb", "pull_s", "mb_per_s", "pull_j", "window_s", "mean_w", "source", "remark"),
         "" if rows else "no image was pulled in this run",
     )  # fmt: skip
 
@@ -659,8 +659,8 @@ def _pull_row(pull: Mapping[str, Any]) -> dict[str, Any]:
         "pulled_mb": None if fetched is None else fetched / 1e6,
         "pull_s": seconds,
         "mb_per_s": fetched / 1e6 / seconds if fetched and seconds else None,
-        "energy_j": joules,
-        "energy_uncertainty_j": energy.get("energy_uncertainty_j"),
+        "pull_j": joules,
+        "uncertainty_j": energy.get("energy_uncertainty_j"),
         "window_s": window_s,
         "mean_w": joules / window_s if joules is not None and window_s else None,
         "scope": energy.get("energy_scope"),

@@ -338,7 +338,7 @@ def test_pulls_have_bytes_time_and_the_hosts_joules_where_its_meter_ran(out: Pat
         assert float(row["pulled_mb"]) == pytest.approx(400 * gigabytes)
         assert float(row["mb_per_s"]) == pytest.approx(40)
         if (host, name) == ("lab-b", "nvcr"):
-            assert (row["energy_j"], row["source"]) == ("", "")
+            assert (row["pull_j"], row["source"]) == ("", "")
             assert "ended with 101" in row["remark"]
         else:
             assert float(row["mean_w"]) == pytest.approx(design.hosts[host].idle_w + 20)
@@ -349,7 +349,7 @@ def test_a_refused_pull_and_a_process_are_told_from_a_pull() -> None:
     assert tables._pull_row({"error": "registry: gone"})["remark"] == "registry: gone"
     there = {"image": "x@y", "bytes": 0, "seconds": 0.2, "energy": {"why": "nothing was pulled"}}
     row = tables._pull_row(there | {"tag_moved_to": "sha256:" + 64 * "b"})
-    assert (row["pulled_mb"], row["mb_per_s"], row["energy_j"]) == (0, None, None)
+    assert (row["pulled_mb"], row["mb_per_s"], row["pull_j"]) == (0, None, None)
     assert row["remark"].startswith("nothing was pulled; its tag has since moved to sha256:bbb")
     document = {"hosts": {"h": {"pulls": {"bare": {"image": None, "packages": []}}}}}
     data: Any = SimpleNamespace(hosts=("h",), document=document)

@@ -148,7 +148,7 @@ def test_a_pull_is_metered_apart_from_every_trial(lab: Lab, run: Run) -> None:
     assert lab.store.exists(f"{folder}/energibridge.csv.gz")
     table = lab.store.get(layout.report_key(run_id, "tables", "pulls.csv")).decode()
     (row,) = [row for row in csv.DictReader(table.splitlines()) if row["image"] == "no-python"]
-    assert float(row["energy_j"]) == pytest.approx(energy["energy_j"])
+    assert float(row["pull_j"]) == pytest.approx(energy["energy_j"])
 
 
 @pytest.mark.parametrize("host", BAD)
