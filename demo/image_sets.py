@@ -142,7 +142,7 @@ def _one(
 
 def _stand_in(checkout: Checkout, name: str, why: str, say: Say) -> str:
     if name in STUDY_GB:
-        raise UserError(f"{why}; the study's images stand on it, there is no stand-in")
+        raise UserError(f"{why}; nothing stands in for it: build this one where it can be pulled")
     say(f"{name}: {why}: building on this machine's own Debian instead")
     client = docker_engine.ensure(checkout, say)
     return base_of(Context(name).dockerfile, base_image.ensure(client, checkout, say))

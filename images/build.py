@@ -152,7 +152,8 @@ def _pull(base: str, say: Callable[[str], None]) -> None:
                 if match.group(1) == "Pull complete":
                     say(f"{base}: {here} of {len(found) - found.count('Pull complete')} layers")
     if process.returncode:
-        raise BaseError(f"images: base {base} can't be pulled: {last or 'no message'}")
+        why = last.removeprefix("Error response from daemon: ") or "no message"
+        raise BaseError(f"images: base {base} can't be pulled: {why}")
 
 
 def _context(

@@ -101,7 +101,7 @@ def test_the_study_s_images_have_no_stand_in_and_the_exit_code_says_so(
     assert "9.11 GB (the study's: 9.11 GB)" in ubuntu
     (nvcr,) = [line for line in lines if line.startswith("paper-nvcr")]
     assert "not built: base nvcr.io/nvidia/pytorch:24.12-py3 can't be pulled: no such host" in nvcr
-    assert "there is no stand-in" in nvcr
+    assert "nothing stands in for it: build this one where it can be pulled" in nvcr
     assert lines[-1].startswith("images: 1 of 5 of the set paper built and pushed")
 
 
