@@ -16,9 +16,7 @@ import pytest
 from analysis.checks.campaign import FINGERPRINT_RTOL
 from images.workload import cli
 
-pytestmark = (
-    pytest.mark.docker
-)  # not for Docker's sake: it downloads frameworks, as the full tier may
+pytestmark = pytest.mark.slow  # it installs frameworks and compiles graphs
 
 WORKLOAD = Path(cli.__file__).parent
 PLACES = WORKLOAD.parents[1] / "var" / "frameworks"
