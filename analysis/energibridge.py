@@ -46,6 +46,9 @@ SIZE_LIMIT = 256 * 1024 * 1024
 #: A step between rows is a gap from this many usual intervals on.
 GAP_FACTOR = 3.0
 
+#: Unix seconds of the end of year 9999: later ones are no date.
+LAST_S = 253_402_300_800.0
+
 #: Of one kind of note, so many are kept one by one; the rest is counted in one more note.
 NOTES_OF_A_KIND = 20
 
@@ -615,7 +618,15 @@ def _without_repeats(
 def _look_at_clock(
     time_s: FloatArray, delta_s: FloatArray | None, lines: IntArray, notes: _Notes
 ) -> None:
-    """Note steps of the wall clock and gaps between rows."""
+    """Note times that are no date, steps of the wall clock and gaps between rows."""
+    for index in ((time_s < 0) | (time_s >= LAST_S)).nonzero()[0][:1]:
+        notes.add(
+            "clock-step",
+            f"Time of {1e3 * time_s[index]:.6g} ms is no date",
+            int(lines[index]),
+            column="Time",
+            fatal=True,
+        )
     steps = time_s[1:] - time_s[:-1]
     for index in (steps < 0).nonzero()[0]:
         notes.add(

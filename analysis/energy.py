@@ -84,6 +84,8 @@ def infer_unit(values_j: FloatArray) -> float | None:
     is
     taken. None where none does (values rounded in the log) or where a handful of values can't tell.
     """
+    if np.abs(values_j).max() > 2.0**COUNTER_BITS:  # no counter holds so many joules
+        return None
     coarse = values_j * 2.0**8
     if (coarse == np.rint(coarse)).all():  # no hardware counts that coarsely: the log was rounded
         return None
@@ -157,7 +159,7 @@ def unwrap(
             resets += 1
             text = (
                 f"{before:.1f} → {after:.1f} J: a wrap at {span_j:.0f} J would mean "
-                f"{implied_j / max(seconds[index], 1e-3):.0f} W; the counter was reset"
+                f"{float(implied_j) / max(float(seconds[index]), 1e-3):.0f} W; the counter was reset"
             )
             notes.append(Note("reset", text, int(index) + 1, fatal=True))
             # The least that can have been used.
@@ -182,6 +184,8 @@ def _likeliest_span(
     if not usual.size:
         return min(possible)
     typical = float(usual[usual.size // 2])
+    if values_j.max() > max(spans):  # no counter holds so many joules
+        return max(spans)
     implied = {s: (falls_j + s) / np.maximum(seconds, 1e-3) for s in possible}
     return min(possible, key=lambda s: float(np.abs(np.log(implied[s] / typical)).sum()))
 

@@ -51,6 +51,17 @@ def read_text(path: Path) -> tuple[str | None, str]:
     return data.decode("utf-8-sig", "replace"), ""
 
 
+def rows_of(text: str) -> tuple[list[tuple[int, list[str]]], tuple[int, str] | None]:
+    """A CSV's rows by line, blank ones left out; line and reason where it ends to be one."""
+    reader = csv.reader(io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n")))
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows.extend((reader.line_num, c) for c in reader if any(cell.strip() for cell in c))
+    except csv.Error as error:
+        return rows, (reader.line_num, f"no CSV from line {reader.line_num} on: {error}")
+    return rows, None
+
+
 def read(
     root: Path,
     relative: PurePosixPath,
@@ -75,22 +86,17 @@ def read(
     text, why = read_text(root / relative)
     if text is None:
         return [], [unread(why, 1)]
+    told, end = rows_of(text)
     rows: list[DerivedRow] = []
-    findings: list[Finding] = []
+    findings: list[Finding] = [unread(end[1], end[0])] if end else []
     columns: dict[str, int] | None = None
-    for line, cells in enumerate(
-        csv.reader(io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))), start=1
-    ):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for line, cells in told:
         if columns is None:
             columns = _columns([c.strip() for c in cells], names)
             if "energy_j" not in columns:
                 return [], [unread("no column of joules in its header", line)]
             continue
-        values = {
-            what: _number(cells[i]) if i < len(cells) else None for what, i in columns.items()
-        }
+        values = {what: number(cells[i]) if i < len(cells) else None for what, i in columns.items()}
         if values["energy_j"] is None:
             findings.append(unread(f"line {line} holds no joules: {','.join(cells)[:80]!r}", line))
             continue
@@ -101,7 +107,7 @@ def read(
                 values["energy_j"], values.get("duration_s"),
             )
         )  # fmt: skip
-    if columns is None:
+    if columns is None and not findings:
         findings.append(unread("empty", 1))
     elif not rows and not findings:
         findings.append(unread("a header and no rows", 1))
@@ -128,7 +134,8 @@ def _columns(header: Sequence[str], names: DerivedFiles) -> dict[str, int]:
     }
 
 
-def _number(cell: str) -> float | None:
+def number(cell: str) -> float | None:
+    """A cell's number; None where it is none."""
     try:
         value = float(cell)
     except ValueError:

@@ -123,6 +123,9 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
         for entry in entries:
             # There may be tens of thousands: no Path for each.
             relative = f"{name}/{entry.name}" if name else entry.name
+            if not _is_text(entry.name):
+                found.unread[shown(relative)] = "its name is no UTF-8; rename it"
+                continue
             try:
                 if entry.is_dir():
                     if not entry.name.startswith(".") and Path(entry.path).resolve() != away:
@@ -135,6 +138,20 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
                     )
             except OSError as error:
                 found.unread[relative] = f"can't be read: {error.strerror}"
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """A name with the bytes that are no UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _kind(text: str, path: str, mapping: Mapping) -> tuple[str, str]:

@@ -32,14 +32,14 @@ _DEVICE = re.compile(
     r"\b(?:using|running on|device)\b(?: device)?[:= ]+['\"]?(?P<device>cpu|cuda|gpu|mps|rocm|xpu|hip)\b",
     re.IGNORECASE,
 )
-_SIZES = re.compile(r"^\[(?P<sizes>\d+(?:, *\d+)*)\]$")
-_PASS = re.compile(r"\bis running for image size (?P<size>\d+) ?x ?\d+", re.IGNORECASE)
+_SIZES = re.compile(r"^\[(?P<sizes>\d{1,9}(?:, *\d{1,9})*)\]$")
+_PASS = re.compile(r"\bis running for image size (?P<size>\d{1,9}) ?x ?\d+", re.IGNORECASE)
 _TOOK = re.compile(
-    r"\btook (?P<seconds>\d+(?:\.\d+)?(?:e[+-]?\d+)?) ?s(?:ec(?:ond)?s?)?\b", re.IGNORECASE
+    r"\btook (?P<seconds>\d{1,15}(?:\.\d+)?(?:e[+-]?\d{1,2})?) ?s(?:ec(?:ond)?s?)?\b", re.IGNORECASE
 )
 _SUMMARY = re.compile(
-    r"Energy consumption in joules: (?P<joules>-?[\d.]+(?:e[-+]?\d+)?)"
-    r" for (?P<seconds>[\d.]+(?:e[-+]?\d+)?) sec of execution"
+    r"Energy consumption in joules: (?P<joules>-?\d{1,15}(?:\.\d+)?(?:e[-+]?\d{1,2})?)"
+    r" for (?P<seconds>\d{1,15}(?:\.\d+)?(?:e[-+]?\d{1,2})?) sec of execution"
 )
 _PANIC = re.compile(r"thread '[^']*' (?:\(\d+\) )?panicked at")
 _ERROR = re.compile(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import checks, energibridge
 from analysis.audit import bulk, runner, study
 from analysis.audit.campaign import Campaign
-from analysis.audit.discover import Found, discover, run_folders
+from analysis.audit.discover import Found, discover, run_folders, shown
 from analysis.audit.mapping import Mapping
 from analysis.checks import Trials
 from analysis.errors import InputError
@@ -131,7 +131,10 @@ def _own(
     campaign = done[0].campaign
     if len(done) > 1:
         campaign = replace(
-            campaign, name=mapping.name or root.resolve().name, records=records, sizes_gb=sizes
+            campaign,
+            name=mapping.name or shown(root.resolve().name),
+            records=records,
+            sizes_gb=sizes,
         )
     trials = tuple(r for one in done for r in one.trials)
     return campaign, records, trials, [f for one in done for f in one.findings]
@@ -156,7 +159,7 @@ def _import(
             f"{root}: no EnergiBridge CSV, log, summary table or run to audit{seen}; "
             "name a campaign's folder or tell its layout with --mapping"
         )
-    name = mapping.name or root.resolve().name
+    name = mapping.name or shown(root.resolve().name)
     if bulk.suits(found):
         campaign = bulk.read(root, name, found, mapping, progress, limit, _load)
     else:

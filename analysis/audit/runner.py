@@ -6,8 +6,6 @@ DONE), then the factors whose values make up the treatment, then data columns th
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -56,15 +54,21 @@ def read(
     claimed: set[PurePosixPath] = set()
     for table in found.run_tables:
         text, why = derived.read_text(root / table)
-        lines = list(csv.DictReader(io.StringIO(text or "", newline=None)))
-        if not lines or "__run_id" not in lines[0]:
+        told, end = derived.rows_of(text or "")
+        if end:
+            findings.append(_unread(table, end[1], end[0]))
+        columns = [name.strip() for name in told[0][1]] if told else []
+        lines = {n: dict(zip(columns, cells, strict=False)) for n, cells in told[1:]}
+        if "__run_id" not in columns or not lines:
             findings.append(_unread(table, why or "no row with a __run_id", 1))
             continue
-        columns = [c for c in lines[0] if c is not None]
-        factors = _factors(columns, lines, mapping)
+        factors = _factors(columns, list(lines.values()), mapping)
         energy, seconds = _results(columns, factors, mapping)
-        for number, line in enumerate(lines, start=2):
+        for number, line in lines.items():
             run_id = (line.get("__run_id") or "").strip()
+            if not run_id:
+                findings.append(_unread(table, f"line {number} has no __run_id", number))
+                continue
             image = " / ".join((line.get(f) or "").strip() for f in factors) or name
             image = mapping.images.get(image, image)
             folder = table.parent / run_id
@@ -154,10 +158,7 @@ def _results(
 
 
 def _number(line: Mapping[str, str], column: str | None) -> float | None:
-    try:
-        return float((line.get(column or "") or "").strip())
-    except ValueError:
-        return None
+    return derived.number(line.get(column or "") or "")
 
 
 def _run_number(run_id: str) -> int | None:

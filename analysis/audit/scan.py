@@ -10,10 +10,13 @@ of files and not on their size.
 from __future__ import annotations
 
 import gc
+import gzip
+import io
 import itertools
 import math
 import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -341,6 +344,13 @@ def _bytes(path: str, limit: int) -> bytes | Note:
             os.close(handle)
     except OSError as error:
         return Note("unreadable", f"can't be read: {error.strerror}", fatal=True)
+    if size <= limit and path.endswith(".gz"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                data = packed.read(limit + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            return Note("unreadable", f"can't be unpacked: {error}", fatal=True)
+        size = len(data)
     if size > limit:
         return Note("too-large", f"over {limit / 1e6:.0f} MB; not read", fatal=True)
     return data
@@ -426,6 +436,8 @@ def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
     even: BoolArray = (
         (np.minimum.reduceat(steps, starts) >= 0)
         & (longest <= 1.5 * usual)
+        & (columns["Time"][starts] >= 0)
+        & (columns["Time"][ends - 1] < 1e3 * energibridge.LAST_S)
         & (np.maximum.reduceat(apart, starts) <= np.maximum(100.0, 0.25 * usual))
         & (np.add.reduceat(still, starts) <= 2)
     )
@@ -447,9 +459,8 @@ def reduce_one(path: str, data: bytes) -> Reduced:
     for name, column in samples.columns.items():
         values = column.values / column.spec.factor
         if not np.isfinite(values).all():
-            if column.kind in (Kind.CUMULATIVE, Kind.POWER):
-                line = int(samples.lines[~np.isfinite(values)][0])
-                notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
+            line = int(samples.lines[~np.isfinite(values)][0])
+            notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
             continue
         columns[name] = values
     one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]

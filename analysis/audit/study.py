@@ -24,6 +24,7 @@ from analysis.audit.mapping import Mapping as CampaignMapping
 from analysis.audit.mapping import key_of
 from analysis.audit.pair import pair
 from analysis.audit.scan import Reduced, scan
+from analysis.energibridge import LAST_S
 from analysis.energy import SAMPLE_S
 from analysis.findings import Finding, Verdict, finding
 from analysis.records import Domain, Note, Record, Sampling, Work
@@ -468,8 +469,10 @@ def scope_of(names: tuple[str, ...]) -> str | None:
     return "+".join(n for n in ("system", "package", "dram", "gpu") if n in kinds) or None
 
 
-def iso(unix_s: float) -> str:
-    """``started_at``."""
+def iso(unix_s: float) -> str | None:
+    """``started_at``; None for a time that is no date."""
+    if not 0 <= unix_s < LAST_S:
+        return None
     return (
         datetime.fromtimestamp(unix_s, UTC)
         .isoformat(timespec="milliseconds")
@@ -501,6 +504,19 @@ def _measurements(
         for row in rows:
             if row.run in by_run and not logged:
                 summaries[by_run[row.run]] = (row.energy_j, row.duration_s)
+        lone = [row for row in rows if row.run not in by_run]
+        if lone:
+            findings.append(
+                finding(
+                    "file-unread",
+                    Verdict.FOUND,
+                    "campaign",
+                    f"{path}: {len(lone)} of {len(rows)} rows are of runs without a raw file",
+                    file=str(path),
+                    line=lone[0].line,
+                    runs=[row.run for row in lone[:100]],
+                )
+            )
     return summaries
 
 

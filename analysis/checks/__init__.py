@@ -174,7 +174,8 @@ def _shared(trials: Trials, tally: Tally, facts: Facts) -> list[Finding]:
                 code,
                 Found(
                     f"all {len(hits)} trials that can be judged: {first[0].message}",
-                    {
+                    {k: v for k, v in first[0].evidence.items() if k in ("file", "line")}
+                    | {
                         "trials": len(hits),
                         "images": sorted({trials.rows["image"][i] for i in hits}),
                         "examples": [dict(o.evidence) for o in first],

@@ -38,6 +38,9 @@ GRID_CANDIDATES = (60.0, 30.0, 10.0, 5.0, 2.0, 1.0, 0.5)
 #: p below which an order, a trend or a step is no chance.
 ALARM = 0.05
 
+#: Run numbers without a file that are named.
+_MOST_HOLES = 1000
+
 #: Trials of a group are averaged in order to at most so many points before drift is judged.
 _DRIFT_POINTS = 400
 
@@ -163,7 +166,8 @@ def _mixed(host: str, trials: Trials, places: Sequence[int]) -> Found | str | No
             "p": p,
             "longest": longest[1],
             "spans": spans,
-        },
+        }
+        | place(trials.record(done[0])),
         subject=f"host {host}" if host else None,
     )
 
@@ -231,8 +235,8 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
                 Found(
                     f"{name}: energy changes by {trend.change_pct:+.2f} % from the first trial to the last "
                     f"(Spearman's rho {trend.rho:.2f}, p {trend.p:.2g}, n {len(group)})",
-                    {"kind": "trend", "rho": trend.rho, "p": trend.p, "change_pct": trend.change_pct,
-                     "n": len(group), "groups": len(groups)},
+                    place(trials.record(group[0]), kind="trend", rho=trend.rho, p=trend.p,
+                          change_pct=trend.change_pct, n=len(group), groups=len(groups)),
                     subject=subject,
                 )
             )  # fmt: skip
@@ -488,9 +492,11 @@ def state_changed(trials: Trials, facts: Facts) -> Outcomes:
                         {
                             "what": what,
                             "levels": [
-                                {"value": level, "from": starts[i], "file": files[i]}
+                                {"value": level, "from": starts[i], "file": files[i], "line": 2}
                                 for level, i in levels[:20]
                             ],
+                            "file": files[levels[1][1]],
+                            "line": 2,
                         },
                         subject=f"host {host}" if host else None,
                     )
@@ -579,12 +585,14 @@ def missing(trials: Trials, facts: Facts) -> Outcomes:
     for treatment, group in sorted(by_treatment.items()):
         subject = f"image {trials.rows['image'][group[0]]}"
         numbers = {runs[i] for i in group} - {None}
-        holes = sorted(set(range(min(numbers), max(numbers) + 1)) - numbers) if numbers else []
-        if holes:
+        count = range(min(numbers), max(numbers) + 1) if numbers else range(0)
+        # Numbers with more holes than this, such as dates, are not counted through.
+        if 0 < len(count) - len(numbers) <= _MOST_HOLES:
+            holes = [n for n in count if n not in numbers]
             found.append(
                 Found(
                     f"{treatment}: run numbers {', '.join(map(str, holes[:20]))} have no file",
-                    {"missing_runs": holes[:1000]},
+                    {"missing_runs": holes},
                     Severity.WARNING,
                     subject,
                 )

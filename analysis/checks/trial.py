@@ -71,11 +71,15 @@ class TrialCheck:
 
 
 def place(record: Record, **more: Any) -> dict[str, Any]:
-    """Evidence that leads to the trial's raw file, or to a line of its log."""
-    log = record.log
-    if log.get("file") and ("line" in more or not record.row.raw):
+    """Evidence that leads to the trial's raw file, or to a line of its log.
+
+    Of somebody else's file as a whole the line is 1, its header.
+    """
+    log, row = record.log, record.row
+    if log.get("file") and ("line" in more or not row.raw):
         return {"file": log["file"], "line": log.get("line")} | more
-    return ({"file": record.row.raw} if record.row.raw else {}) | more
+    whole = {"line": 1} if row.planned_position is None else {}
+    return ({"file": row.raw} | whole if row.raw else {}) | more
 
 
 @functools.lru_cache(maxsize=4096)
@@ -120,7 +124,10 @@ def trial_failed(record: Record) -> Outcome:
         return Found("the host was rebooted inside the trial", evidence)
     if record.row.status == "failed" or record.state != "done":
         line = record.log.get("panic_line") or record.log.get("line")
+        said = next((n for n in record.notes if n.message == record.row.reason), None)
         where = place(record, line=line) if line else place(record)
+        if said is not None:
+            where = {"file": record.row.raw} | _note_place(said)
         return Found(
             record.row.reason or f"the attempt ended as {record.state}", {**evidence, **where}
         )
@@ -166,6 +173,11 @@ def meter_silent(record: Record) -> Outcome:
             f"the counter of {', '.join(stuck)} does not move", place(record, domains=stuck)
         )
     return None
+
+
+def _at_log(record: Record) -> dict[str, Any]:
+    """The line of the log that tells of the trial."""
+    return {"line": record.log["line"]} if record.log.get("file") else {}
 
 
 def _note_place(note: Any) -> dict[str, Any]:
@@ -323,7 +335,7 @@ def startup_in_window(record: Record) -> Outcome:
         return None
     return Found(
         f"{startup:.1f} s of {duration:.1f} s ({100 * share:.1f} %) are not steady work",
-        place(record, startup_s=startup, duration_s=duration, share=share),
+        place(record, **_at_log(record), startup_s=startup, duration_s=duration, share=share),
     )
 
 
@@ -546,6 +558,22 @@ def modelled_energy(record: Record) -> Outcome:
     return Found("modelled, not measured", place(record))
 
 
+def part_unread(record: Record) -> Outcome:
+    """Lines and cells of the raw file that could not be used."""
+    notes = [
+        n for n in record.notes if n.kind in ("bad-row", "bad-cell", "repeated-row") and not n.fatal
+    ]
+    if not notes:
+        return None
+    first = notes[0]
+    at = f"line {first.line}: " if first.line else ""
+    more = f"; {len(notes) - 1} more" if len(notes) > 1 else ""
+    return Found(
+        f"{at}{first.column + ': ' if first.column else ''}{first.message}{more}",
+        place(record) | _note_place(first) | {"notes": [n.message for n in notes[:20]]},
+    )
+
+
 _WORK = ("workload",)
 
 #: The table. Order is that of pages; several rows of one code add up.
@@ -572,5 +600,6 @@ TRIAL_CHECKS: tuple[TrialCheck, ...] = (
     TrialCheck(
         "startup-in-window", startup_in_window, _WORK, "start-up is under 5 % of the window"
     ),
+    TrialCheck("file-unread", part_unread, fine="every line of the raw files could be used"),
     TrialCheck("modelled-energy", modelled_energy, fine="energy was measured"),
 )

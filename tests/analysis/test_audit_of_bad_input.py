@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -123,6 +124,98 @@ def test_a_bad_raw_file_is_a_row_that_is_not_valid_and_a_finding_that_names_it(
     assert pd.read_csv(out / "trials.csv").set_index("run").status[[0, 1, 2]].eq("valid").all()
 
 
+@pytest.mark.parametrize("cell", [b'"50"', b"0x50", b"5.0.1", b"nan", b"", b"much"])
+def test_a_cell_that_is_no_number_is_named_with_its_line(campaign, cell):
+    lines = (HEADER + rows(20)).split(b"\n")
+    lines[6] = lines[6].replace(b",50,", b"," + cell + b",")
+    raw(campaign, 7, b"\n".join(lines))
+    _, out = run(campaign)
+    (told,) = [
+        f
+        for f in json.loads((out / "findings.json").read_text())
+        if f["code"] == "file-unread" and f["verdict"] == "found"
+    ]
+    assert (told["evidence"]["line"], told["evidence"]["column"]) == (7, "CPU_USAGE_0")
+    assert trial(out, 7).status == "valid"
+
+
+@pytest.mark.parametrize("shift", [b"97428123456", b"-17428"])
+def test_a_time_that_is_no_date_is_refused_with_its_line(campaign, shift):
+    raw(campaign, 0, (HEADER + rows(20)).replace(b",17428", b"," + shift))
+    code, out = run(campaign)
+    assert code == 1
+    assert "is no date" in messages(out, "clock-skew")
+    assert pd.isna(trial(out, 0).started_at) or trial(out, 0).status == "failed"
+
+
+def test_joules_that_no_counter_holds_are_refused(campaign, recwarn):
+    raw(campaign, 7, (HEADER + rows(20)).replace(b",1000.0\n", b",1e308\n"))
+    code, out = run(campaign)
+    assert code == 1
+    assert trial(out, 7).status == "failed"
+    assert not recwarn.list
+
+
+def test_a_packed_log_is_read_as_the_plain_one(campaign):
+    raw(campaign, 7, HEADER + rows(20, 101.0))
+    plain = campaign / "img" / "results" / "energy_results_img_7.csv"
+    for name, data in (("8", gzip.compress(plain.read_bytes())), ("9", b"\x1f\x8b\x08junk")):
+        plain.with_name(f"energy_results_img_{name}.csv.gz").write_bytes(data)
+    _, out = run(campaign)
+    assert trial(out, 8).package_j == trial(out, 7).package_j
+    assert "can't be unpacked" in trial(out, 9).reason
+
+
+def test_run_numbers_that_are_dates_are_not_counted_through(campaign):
+    raw(campaign, 7, HEADER + rows(20))
+    dated = campaign / "img" / "results" / "energy_results_img_7.csv"
+    dated.rename(dated.with_name("energy_results_img_20250324123456.csv"))
+    code, out = run(campaign)
+    assert code == 0
+    assert "have no file" not in messages(out, "trial-missing")
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(campaign):
+    plain = campaign / "img" / "results" / "energy_results_img_2.csv"
+    plain.rename(os.fsdecode(os.fsencode(plain.parent) + b"/energy_results_\xff_2.csv"))
+    code, out = run(campaign)
+    assert code == 0
+    assert "energy_results_\\udcff_2.csv: its name is no UTF-8" in messages(out, "file-unread")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Energy consumption in joules: 1.2.3 for 4 sec of execution.",
+        "Energy consumption in joules: ... for ... sec of execution.",
+        "Energy consumption in joules: 9e999 for 1e999 sec of execution.",
+        "Experiment took 1e999 seconds",
+        "[99999999999999999999999999999]",
+    ],
+)
+def test_a_log_line_with_a_number_that_is_none_says_nothing(campaign, line):
+    (campaign / "img" / "energy_logs_img.txt").write_text(f"{line}\n")
+    _, out = run(campaign)
+    assert "no start of a workload" in messages(out, "file-unread")
+
+
+def test_measurements_of_runs_without_a_raw_file_are_named(campaign):
+    table = "Run,Energy (J),Time (sec)\n0,2000,190\n9,6,1\n"
+    (campaign / "img" / "energy_measurements_img.csv").write_text(table)
+    _, out = run(campaign)
+    assert "1 of 2 rows are of runs without a raw file" in messages(out, "file-unread")
+
+
+def test_a_run_table_names_the_lines_that_its_rows_stand_on(campaign):
+    table = "__run_id,__done,engine,energy\n\nrun_0,DONE,a,nan\n,DONE,b,5\n" + "x" * 200_000
+    (campaign / "run_table.csv").write_text(table)
+    _, out = run(campaign)
+    told = messages(out, "file-unread")
+    assert "line 4 has no __run_id" in told
+    assert "no CSV from line 5 on" in told
+    assert "run_table.csv:3: run_0" in messages(out, "trial-missing")
+
+
 def test_mixed_line_ends_are_read_as_they_are_meant(campaign):
     plain = HEADER + rows(20, 101.0)
     lines = plain.split(b"\n")
@@ -190,6 +283,7 @@ def test_files_that_are_not_used_are_named(campaign):
             "line 2",
         ),
         (b"Run,Watts\r\n1,3\r\n", "no column of joules"),
+        (b"Run,Energy (J)\n1," + b"9" * 200_000 + b"\n", "no CSV from line 2 on"),
     ],
 )
 def test_a_bad_summary_table_is_a_finding_with_its_line(campaign, table, named):

@@ -99,6 +99,7 @@ FAULTS = {
     "sampling-coarse": lambda r: replace(r, row=replace(r.row, energy_uncertainty_j=90.0)),
     "meter-scope": lambda r: replace(r, row=replace(r.row, energy_scope="package")),
     "startup-in-window": lambda r: replace(r, row=replace(r.row, startup_s=9.0)),
+    "file-unread": lambda r: replace(r, notes=(Note("bad-row", "line of 3 cells", 12),)),
     "modelled-energy": lambda r: replace(r, row=replace(r.row, energy_source="modelled")),
 }
 
