@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_UNBUILT = " (python -m images.ablation pushes a rung only if it can run the workload)"
+
 
 def prepare(
     store: Store,
@@ -87,6 +89,7 @@ def _resolve_images(
     """Every image with its digest, and why the others have none."""
     images: dict[str, dict[str, Any]] = {}
     unresolved: dict[str, str] = {}
+    rungs = {layer.image for layers in experiment.ladders.values() for layer in layers[:-1]}
     for name, image in experiment.images.items():
         plain = image.model_dump(mode="json")
         if image.ref is None:
@@ -95,8 +98,9 @@ def _resolve_images(
         try:
             found = registry.resolve(image.ref, registries=registries)
         except UserError as error:
-            unresolved[name] = str(error)
-            log.error("image %s is left out: %s", name, error)
+            hint = _UNBUILT if name in rungs else ""
+            unresolved[name] = f"{error}{hint}"
+            log.error("image %s is left out: %s%s", name, error, hint)
             continue
         images[name] = plain | {
             "resolved_ref": found.ref_by_digest,

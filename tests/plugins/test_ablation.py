@@ -146,7 +146,7 @@ def test_a_factorial_of_one_factor_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "images", "shipped"),
-    [("ablation", 9, "hosts.example.yaml"), ("demo-ablation", 15, None)],
+    [("ablation", 8, "hosts.example.yaml"), ("demo-ablation", 15, None)],
 )
 def test_the_shipped_ablations_are_valid_and_can_be_planned(
     tmp_path: Path, name: str, images: int, shipped: str | None
