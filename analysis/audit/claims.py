@@ -51,6 +51,8 @@ def _scope(campaign: Campaign, trials: Trials, valid: Sequence[int]) -> list[Fin
             f"the reported joules cover the CPU package only, {100 * package / total:.0f} % of what the "
             f"same files meter ({', '.join(scopes)})"
             + (f"; the summary line leaves out the last interval: {omits}" if omits else ""),
+            file=rows["raw"][pairs[0][0]],
+            line=1,
             trials=len(pairs),
             package_share=package / total,
             omitted_pct=shares,
@@ -96,6 +98,8 @@ def _sampling(trials: Trials, valid: Sequence[int], tables: Tables) -> list[Find
             f"a run's end is known to one interval of {interval:.3g} s, worth up to {doubt:.0f} J of idle "
             f"power; {len(under)} of {len(medians) * (len(medians) - 1) // 2} differences of medians "
             f"({basis}) are smaller",
+            file=trials.rows["raw"][work[0]],
+            line=1,
             interval_s=interval,
             doubt_j=doubt,
             basis=basis,

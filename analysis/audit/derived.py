@@ -299,6 +299,7 @@ def _dropped(
                     f"{mine[0].file} leaves out {len(left)} of {len(lines)} runs that have a summary line",
                     severity=Severity.WARNING,
                     file=mine[0].file,
+                    line=1,
                     lines=[asdict(s) for s in left[:100]],
                 )
             )

@@ -99,6 +99,8 @@ def _panel(axis: Any, images: list[str], values: Mapping[str, np.ndarray], colou
             axis.plot(v, np.full(v.size, place - 0.3), "|", color=colour, markersize=5, alpha=0.8)
     axis.set_yticks(range(len(images)), images)
     axis.tick_params(colors=_INK, labelsize=9)
+    axis.tick_params(axis="y", length=0)
+    axis.locator_params(axis="x", nbins=4)
     axis.set_ylim(len(images) - 0.4, -0.6)
     axis.grid(axis="x", color=_INK, alpha=0.2)
     for spine in axis.spines.values():

@@ -92,7 +92,7 @@ def _groups(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             "action": by[severity, code][0].action or CODES[code].action,
             "n": len(by[severity, code]),
             "rows": [
-                (f.subject, f.message, _place(f), _evidence(f))
+                (_subject(f), f.message, _place(f), _evidence(f))
                 for f in by[severity, code][:_LISTED]
             ],
         }
@@ -100,6 +100,11 @@ def _groups(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         for code in CODES
         if (severity, code) in by
     ]
+
+
+def _subject(f: Finding) -> str:
+    """Whose a finding is; of a file that its place names no more than "trial"."""
+    return "trial" if f.subject == f"trial {f.evidence.get('file')}" else f.subject
 
 
 def _place(f: Finding) -> str:

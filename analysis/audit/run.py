@@ -192,7 +192,9 @@ def _unread(found: Found) -> list[Finding]:
                 "file-unread",
                 Verdict.FOUND,
                 "campaign",
-                f"{len(plain)} files of other kinds are not used, such as {plain[0]}",
+                f"{len(plain)} files of other kinds are not used, such as {plain[0]}"
+                if len(plain) > 1
+                else f"{plain[0]}: of another kind, not used",
                 severity=Severity.INFO,
                 files=plain[:1000],
             )

@@ -444,6 +444,7 @@ def workload_changed(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         ):
             wordings.setdefault(tuple(record.log["wording"]), record)
     if len(wordings) > 1:
+        second = list(wordings.values())[1]
         found.append(
             Found(
                 f"the programs of {len(wordings)} groups of images print differently: not the same program",
@@ -456,7 +457,9 @@ def workload_changed(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
                             "prints": list(w),
                         }
                         for w, r in wordings.items()
-                    ]
+                    ],
+                    "file": second.log.get("file"),
+                    "line": second.log.get("line"),
                 },
                 Severity.WARNING,
             )
@@ -544,10 +547,15 @@ def image_unpinned(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     found = []
     for image in sorted({image for image, without in counts if without}):
         known, without = counts[image, False], counts[image, True]
+        first = next(
+            i
+            for i, told in enumerate(zip(rows["image"], rows["digest"], rows["kind"], strict=True))
+            if told == (image, None, "workload") and rows["status"][i] not in ("missing", "skipped")
+        )
         found.append(
             Found(
                 f"{without} of {known + without} trials do not tell the image's digest",
-                {"unknown": without, "known": known},
+                place(trials.record(first), unknown=without, known=known),
                 subject=f"image {image}",
             )
         )
@@ -689,11 +697,12 @@ def frozen_columns(trials: Trials, facts: Facts) -> Outcomes:
     )
     if not frozen:
         return []
+    first = next(i for i, constant in enumerate(trials.constant) if constant)
     return [
         Found(
             f"constant within each of {files} files: {', '.join(frozen[:8])}; "
             "they can't show throttling or load",
-            {"columns": frozen, "files": files},
+            place(trials.record(first), columns=frozen, files=files),
             Severity.INFO,
             action="Do not read these columns as measurements over time.",
         )
