@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ SHORTEST = 3
 
 #: Fewest runs that can quarantine a host.
 QUARANTINE_RUNS = 5
+
+#: The runs by which a host is judged: what it was like a year ago is no reproach.
+RECENT_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,50 @@ def quarantine(
     if sd is None or n < QUARANTINE_RUNS:
         reason = f"{n} control runs; at least {QUARANTINE_RUNS} are needed to judge the host"
         return Quarantine(False, n, sd, None, limit_pct, reason)
-    bound = sd * math.sqrt((n - 1) / float(stats.chi2.ppf(confidence, n - 1)))
+    bound = sd * math.sqrt((n - 1) / _chi_square(confidence, n - 1))
     out = bound > limit_pct
     reason = (
         f"the control workload's SD over {n} runs is {sd:.2f} %, at least {bound:.2f} % with "
         f"{confidence:.0%} confidence; the limit is {limit_pct:g} %"
     )
     return Quarantine(out, n, sd, bound, limit_pct, reason)
+
+
+@cache
+def _chi_square(confidence: float, freedom: int) -> float:
+    return float(stats.chi2.ppf(confidence, freedom))
+
+
+def standing(control_j: Sequence[float], limit_pct: float = 1.0) -> Quarantine:
+    """Where a host stands after its control runs: into quarantine, and out of it again.
+
+    In by :func:`quarantine` over its latest :data:`RECENT_RUNS` runs. Out once it passes again: the
+    SD of the latest :data:`QUARANTINE_RUNS` runs, all of them since, is within the limit. Runs from
+    before are no longer held against it.
+
+    Args:
+        control_j: the control workload's joules, one value a run, oldest first.
+        limit_pct: of their relative SD, %.
+    """
+    first = 0
+    judged = quarantine((), limit_pct)
+    for end in range(1, len(control_j) + 1):
+        since = control_j[first:end]
+        if not judged.quarantined:
+            judged = quarantine(since[-RECENT_RUNS:], limit_pct)
+            first = end if judged.quarantined else first
+            continue
+        latest = quarantine(since[-QUARANTINE_RUNS:], limit_pct)
+        if latest.bound_pct is not None and (latest.sd_pct or 0.0) <= limit_pct:
+            judged, first = latest, end - QUARANTINE_RUNS
+    if not judged.quarantined:
+        return judged
+    runs = len(control_j) - first
+    return replace(
+        judged,
+        reason=f"{judged.reason}; {runs} control runs since, and {QUARANTINE_RUNS} in a row within "
+        "the limit lift it",
+    )
 
 
 @dataclass(frozen=True, eq=False)

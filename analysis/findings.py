@@ -165,6 +165,12 @@ CODES: dict[str, Code] = {
         "What the host says of images may be its own unrest: it is in quarantine.",
         "Look for other work, cooling and clock settings on the host before its numbers are used.",
     ),
+    "host-setup": Code(
+        _W,
+        "The host is not set up for steady measurement.",
+        "Clocks that follow the load, or sensors that are closed, move the joules of everything.",
+        "Run the command beside it on the host; `wattbench host check` shows when it is mended.",
+    ),
     "sampling-coarse": Code(
         _W,
         "Samples are too far apart for what is reported.",

@@ -242,6 +242,7 @@ def _facts(document: Mapping[str, Any]) -> checks.Facts:
     return checks.Facts(
         plan=document["plan"],
         hosts={h: (entry or {}).get("facts") or {} for h, entry in hosts.items()},
+        problems={h: (entry or {}).get("problems") or () for h, entry in hosts.items()},
     )
 
 

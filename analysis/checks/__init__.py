@@ -124,7 +124,7 @@ def _findings(
     known = set(subjects)
     fine: dict[str, list[str]] = defaultdict(list)
     for row in CAMPAIGN_CHECKS:
-        if row.statistical and not facts.with_statistics:
+        if (row.statistical and not facts.with_statistics) or (row.live and facts.imported):
             continue
         result = row.probe(trials, facts)
         if isinstance(result, Unknown):

@@ -54,6 +54,7 @@ class Facts:
         plan: host → planned rows (``planned_position``, ``block``, ``kind``, ``image``).
         expected_trials: trials an image that the campaign claims.
         hosts: host → facts at the start, compared for ``state-changed``.
+        problems: host → what its check found before the first trial.
         with_statistics: judge drift and outliers too; a live run's come from its statistics, which
             look inside blocks.
     """
@@ -62,12 +63,15 @@ class Facts:
     plan: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     expected_trials: int | None = None
     hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    problems: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     with_statistics: bool = False
 
     @classmethod
     def from_run(cls, run: Mapping[str, Any]) -> Facts:
         """The facts of a run's ``run.json``."""
-        return cls(plan=run.get("plan") or {}, hosts=run.get("hosts") or {})
+        hosts = run.get("hosts") or {}
+        problems = {h: (entry or {}).get("problems") or () for h, entry in hosts.items()}
+        return cls(plan=run.get("plan") or {}, hosts=hosts, problems=problems)
 
     @property
     def whole(self) -> str:
@@ -83,6 +87,8 @@ class CampaignCheck:
     probe: Callable[[Trials, Facts], Outcomes]
     fine: str
     statistical: bool = False
+    #: Looks at what a live run's hosts were checked for: nothing that an import could tell.
+    live: bool = False
 
 
 # ------------------------------------------------------------------------------------------ order
@@ -709,6 +715,34 @@ def frozen_columns(trials: Trials, facts: Facts) -> Outcomes:
     ]
 
 
+#: Soft problems that a host's check found, by the finding that they become; the rest is its set-up.
+_NOTED = {
+    "clock-skew": "clock-skew", "clock": "clock-skew", "host-busy": "host-busy",
+    "foreign-containers": "host-busy", "gpu-busy": "host-busy", "host-unsteady": "host-unsteady",
+    "sensors": "meter-scope",
+}  # fmt: skip
+
+
+def noted(code: str) -> Callable[[Trials, Facts], Outcomes]:
+    """The probe of what the hosts' checks found before the first trial: it stands beside the numbers."""
+
+    def probe(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+        return [
+            Found(
+                str(problem["message"]),
+                {"problem": problem["code"]},
+                None if code == "host-unsteady" else Severity.WARNING,
+                f"host {host}",
+                str(problem.get("action") or ""),
+            )
+            for host, problems in facts.problems.items()
+            for problem in problems
+            if problem["severity"] == "soft" and _NOTED.get(problem["code"], "host-setup") == code
+        ]
+
+    return probe
+
+
 #: The table; rows of a code add up with those of ``trial``.
 CAMPAIGN_CHECKS: tuple[CampaignCheck, ...] = (
     CampaignCheck("unequal-work", equal_work, "weights, inputs and outputs agree"),
@@ -723,6 +757,10 @@ CAMPAIGN_CHECKS: tuple[CampaignCheck, ...] = (
     CampaignCheck("image-unpinned", image_unpinned, "every image is known by digest"),
     CampaignCheck("meter-scope", closed_counters, "no RAPL counter is known to be closed"),
     CampaignCheck("duration-quantised", quantised, "durations are not the sampling grid's"),
+    CampaignCheck("host-unsteady", noted("host-unsteady"), "no host is in quarantine", live=True),
+    CampaignCheck("host-setup", noted("host-setup"), "hosts are set up for steady work", live=True),
+    CampaignCheck("host-busy", noted("host-busy"), "no host was busy before the run", live=True),
+    CampaignCheck("clock-skew", noted("clock-skew"), "hosts' clocks agree with ours", live=True),
     CampaignCheck("drift", drift, "neither trend nor step", statistical=True),
     CampaignCheck("outlier", outlier, "no outlier", statistical=True),
 )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.conclusion import Interval, PairVerdict
+from analysis.control import RECENT_RUNS
 from analysis.findings import Finding, Severity, Verdict, finding
 from analysis.history.course import Change
 from analysis.history.facts import FactChange, concerning, short
 from analysis.history.levels import CONTROL, Baseline
-from analysis.history.nights import RECENT_RUNS, HostNights, Track, is_shared
+from analysis.history.nights import HostNights, Track, is_shared
 from analysis.history.pairs import Difference
 from analysis.history.read import StoredRun
 from analysis.verdicts import to_pct

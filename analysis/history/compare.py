@@ -21,6 +21,7 @@ from analysis.history.facts import FactChange
 from analysis.history.levels import Baseline
 from analysis.history.nights import HostNights
 from analysis.history.pairs import Difference
+from analysis.history.places import Place
 from analysis.history.read import StoredRun
 from analysis.report import text
 from analysis.verdicts import to_pct
@@ -138,7 +139,14 @@ def compare(where: Sequence[str], options: Options, progress: Callable[[str], No
     Raises:
         InputError: a place holds no run, no trial is valid, or the runs share no image.
     """
-    stored, unread = read.read(places.find(where), progress)
+    return compare_places(places.find(where), options, progress)
+
+
+def compare_places(
+    found: Sequence[Place], options: Options, progress: Callable[[str], None]
+) -> Comparison:
+    """Compare runs whose places are known already; the rest as :func:`compare`."""
+    stored, unread = read.read(found, progress)
     is_nights = len(stored) >= NIGHTS
     if is_nights:
         stored = tuple(sorted(stored, key=_order))
@@ -169,19 +177,19 @@ def compare(where: Sequence[str], options: Options, progress: Callable[[str], No
     if is_nights:
         progress("changes of level")
         hosts = nights.by_host(by_run, baselines, options.quarantine_pct)
-        found = [f for h in hosts for f in watch.of_host(h)]
+        told = [f for h in hosts for f in watch.of_host(h)]
         more: dict[str, Any] = {"hosts": hosts}
     else:
         concluded = pairs.conclusions(stored, settings, progress)
         different = pairs.differences(trials, baselines, len(stored), reference, settings)
-        found = [*watch.of_differences(different), *states(baselines)]
+        told = [*watch.of_differences(different), *states(baselines)]
         notes += _few_notes(stored, different)
         more = {"conclusions": concluded, "differences": different}
     empty = sorted(set(range(len(stored))) - set(trials["run"].unique()))
     if empty:
         names = text.listed([stored[i].run_id for i in empty])
         notes.append(f"Without any valid trial: {names}.")
-    findings = (*found, *watch.of_facts(), *unread)
+    findings = (*told, *watch.of_facts(), *unread)
     return _with(result, findings=findings, notes=tuple(notes), **more)
 
 

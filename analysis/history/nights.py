@@ -13,9 +13,6 @@ from analysis import control
 from analysis.history.course import Change, Course, follow
 from analysis.history.levels import CONTROL, Baseline
 
-#: The runs by which a host is judged: what it was like a year ago is no reproach.
-RECENT_RUNS = 20
-
 
 @dataclass(frozen=True, eq=False)
 class Track:
@@ -126,8 +123,8 @@ def _host(
     controls = levels[levels["kind"] == CONTROL].sort_values("run")
     judged = None
     if len(controls):
-        joules = np.exp(controls["median_log"].to_numpy(float)[-RECENT_RUNS:])
-        judged = control.quarantine(joules.tolist(), quarantine_pct)
+        joules = np.exp(controls["median_log"].to_numpy(float))
+        judged = control.standing(joules.tolist(), quarantine_pct)
     reasons = images.loc[images["left_out"] != "", "left_out"].value_counts()
     return HostNights(
         host=baseline.host,

@@ -33,6 +33,7 @@ from wattbench.config import (
     select,
 )
 from wattbench.errors import ConfigError
+from wattbench.pace import least_pace
 from wattbench.plan import make_plan, make_run_id, seed_of
 from wattbench.progress import HostProgress, describe, hosts_of, spoken, whole
 
@@ -264,8 +265,26 @@ def _host_check(options: argparse.Namespace) -> int:
     targets = [_known_target(name, hosts, client, options.key) for name in names]
     with ThreadPoolExecutor(max_workers=16) as pool:
         found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
+    found = _with_standing(found, hosts)
     _say(_table(found))
     return enrol.worst_of(found)
+
+
+def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
+    """Quarantine beside what was found, where the store can be reached from here."""
+    from wattbench import enrol, health
+    from wattbench.connections import open_store
+
+    try:
+        store = open_store(hosts)
+        standings = [health.standing_of(store, h.name, hosts.hosts[h.name]) for h in found]
+    except UserError as error:
+        _say(f"whether a host is in quarantine is not shown: {error}", to_stderr=True)
+        return list(found)
+    return [
+        enrol.with_problem(h, health.problem(standing)) if standing.quarantined else h
+        for h, standing in zip(found, standings, strict=True)
+    ]
 
 
 def _known_target(
@@ -331,7 +350,7 @@ def _run(options: argparse.Namespace) -> int:
             f"{options.experiment} is paused, and has a schedule ({dag['timetable_summary']}) that would "
             "start again too; give --unpause if that is meant"
         )
-    conf = {k: getattr(options, k) for k in ("hosts", "images", "blocks", "seed")}
+    conf = {k: getattr(options, k) for k in ("hosts", "images", "blocks", "seed", "finish_by")}
     run = client.trigger(
         options.experiment,
         {k: v for k, v in conf.items() if v is not None},
@@ -491,7 +510,7 @@ def _plan(options: argparse.Namespace) -> int:
     _say(f"{path.stem}: {len(experiment.images)} images, {_blocks(protocol)}, seed {seed}{drawn}")
     for host in experiment.hosts:
         trials = make_plan(list(experiment.images), protocol, host, seed)
-        least = sum(_seconds(trial.kind, protocol) for trial in trials)
+        least = least_pace(protocol).all_s(trials)
         _say(f"\n{host}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
         for block in sorted({trial.block for trial in trials}):
             labels = "  ".join(trial.label for trial in trials if trial.block == block)
@@ -504,11 +523,6 @@ def _blocks(protocol: Protocol) -> str:
     if isinstance(blocks, int):
         return f"{blocks} blocks"
     return f"{blocks.min} to {blocks.max} blocks (until ± {blocks.precision_pct:g} %)"
-
-
-def _seconds(kind: str, protocol: Protocol) -> float:
-    idle = protocol.idle_baseline
-    return protocol.rest.min_s + (idle.seconds if kind == "idle" and idle is not None else 0.0)
 
 
 # ── underneath ──────────────────────────────────────────────────────────────────────────────────
@@ -601,6 +615,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Start a run as the trigger form would. Prints the run's id on stdout.",
     )  # fmt: skip
     command.add_argument("experiment")
+    command.add_argument(
+        "--finish-by", metavar="HH:MM", help="leave out blocks that do not fit before; or: never"
+    )
     command.add_argument("--wait", action="store_true", help="follow it; exit code 1 if it fails")
     command.add_argument(
         "--unpause", action="store_true", help="release a paused experiment's schedule too"

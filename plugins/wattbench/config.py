@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
@@ -19,6 +19,7 @@ from wattbench.errors import ConfigError
 from wattbench.fields import (
     NAME_LENGTH,
     NAME_PATTERN,
+    Clock,
     Command,
     Framework,
     Image,
@@ -26,6 +27,7 @@ from wattbench.fields import (
     Name,
     PositiveInt,
     Seconds,
+    TimeZone,
 )
 
 RESERVED_IMAGES = ("idle", "control")
@@ -34,6 +36,19 @@ M = TypeVar("M", bound=BaseModel)
 
 
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Retention(Model):
+    """How long raw logs are kept; records, tables, reports and manifests stay for good."""
+
+    days: Annotated[float, Field(gt=0)] | None = None
+    max_gb: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Retention:
+        if self.days is None and self.max_gb is None:
+            raise ValueError("retention names neither days nor max_gb; give one, or leave it out")
+        return self
 
 
 class StoreConfig(Model):
@@ -48,6 +63,7 @@ class StoreConfig(Model):
     conn_id: str = "wattbench_store"
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     prefix: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")] = ""
+    retention: Retention | None = None
 
 
 class RegistryConfig(Model):
@@ -115,6 +131,21 @@ class HostConfig(Model):
         "/var/spool/wattbench"
     )
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
+    #: Relative SD of the control workload from run to run beyond which the host is not believed, %.
+    unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
+
+
+Event = Literal[
+    "verdict-changed", "regression", "host-quarantined", "run-incomplete", "run-hangs"
+]  # fmt: skip
+
+
+class NotifyConfig(Model):
+    """Whom to tell what: any of Airflow's notifiers, by its import path."""
+
+    notifier: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+    arguments: dict[str, Any] = Field(default={})
+    events: list[Event] = Field(default=list(get_args(Event)), min_length=1)
 
 
 class HostsConfig(Model):
@@ -129,6 +160,9 @@ class HostsConfig(Model):
     store: StoreConfig
     hosts: Annotated[dict[Name, HostConfig], Field(min_length=1)]
     registries: dict[str, RegistryConfig] = Field(default={})
+    notify: list[NotifyConfig] = Field(
+        default=[NotifyConfig(notifier="wattbench.notify.LogNotifier")]
+    )
 
 
 # ── experiments/*.yaml ──────────────────────────────────────────────────────────────────────────
@@ -324,6 +358,9 @@ class _Study(Model):
 
     description: str = ""
     schedule: str | None = None
+    finish_by: Clock | None = None
+    time_zone: TimeZone = "UTC"
+    alert_after_h: Annotated[float, Field(gt=0, le=24 * 14)] = 24.0
     seed: int | str | None = None
     hosts: Annotated[list[Name], Field(min_length=1)]
     device: Literal["cpu", "cuda"] = "cpu"
@@ -410,6 +447,7 @@ class Selection(Model):
     images: list[str] | None = None
     blocks: PositiveInt | None = None
     seed: int | str | None = None
+    finish_by: Clock | Literal["never"] | None = None
 
 
 def select(
@@ -439,6 +477,7 @@ def select(
             "images": {k: v for k, v in experiment.images.items() if k in images},
             "protocol": protocol,
             "seed": experiment.seed if selection.seed is None else selection.seed,
+            "finish_by": _finish_by(experiment.finish_by, selection.finish_by),
         }
     )
     reason = "left out in the trigger form"
@@ -447,6 +486,10 @@ def select(
         {h: reason for h in experiment.hosts if h not in hosts},
         {i: reason for i in experiment.images if i not in images},
     )
+
+
+def _finish_by(own: str | None, wanted: str | None) -> str | None:
+    return own if wanted is None else None if wanted == "never" else wanted
 
 
 def _chosen(what: str, known: list[str], wanted: list[str] | None) -> list[str]:

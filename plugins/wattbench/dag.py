@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from airflow.configuration import conf
 from airflow.sdk import DAG, Param, TaskGroup, task_group
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
 
 from wattbench.config import Experiment, HostConfig, HostsConfig
@@ -15,8 +18,10 @@ from wattbench.errors import ConfigError
 from wattbench.operators import (
     Analyze,
     Collect,
+    ExpireRawLogs,
     HostReport,
     Measure,
+    Notify,
     PlanAgain,
     PlanHost,
     Prepare,
@@ -42,20 +47,27 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         dag_id=path.stem,
         description=experiment.description or f"energy of {len(experiment.images)} images",
         schedule=experiment.schedule,
-        start_date=START,
+        start_date=START.replace(tzinfo=ZoneInfo(experiment.time_zone)),  # the schedule's zone too
         catchup=False,
         max_active_runs=1,
         max_active_tasks=4 * len(experiment.hosts) + 8,
         tags=["wattbench", "nightly" if experiment.schedule else "on demand"],
         doc_md=_doc(path.stem, experiment),
         default_args=RETRIES,
+        deadline=DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(hours=experiment.alert_after_h),
+            callback=SyncCallback("wattbench.notify.run_hangs"),
+        ),
     ) as dag:
         prepare = Prepare(task_id="prepare", path=path)
         analyze = Analyze(task_id="analyze")
         verdict = Verdict(task_id="verdict", analyze="analyze", retries=1)
         for host in experiment.hosts:
             _host_group(host, hosts.hosts[host], experiment, prepare, analyze)
-        analyze >> verdict
+        # A teardown: whether people could be told decides nothing about the run.
+        notify = Notify(task_id="notify", retries=1).as_teardown()
+        analyze >> [verdict, notify]
     # Last, since every operator deep-copies the params that its DAG has when it is made.
     dag.params = ParamsDict(_params(experiment))
     return dag
@@ -77,6 +89,17 @@ def refused_dag(name: str, error: ConfigError) -> DAG:
             raise AirflowFailException(reason)
 
         refuse(str(error))
+    return dag
+
+
+def retention_dag() -> DAG:
+    """Once a day, raw logs expire."""
+    with DAG(
+        dag_id="wattbench-retention", description="Raw logs expire by age and size; reports stay.",
+        schedule="0 12 * * *", start_date=START, catchup=False, max_active_runs=1,
+        is_paused_upon_creation=False, tags=["upkeep"], default_args=RETRIES,
+    ) as dag:  # fmt: skip
+        ExpireRawLogs(task_id="expire")
     return dag
 
 
@@ -164,6 +187,13 @@ def _params(experiment: Experiment) -> dict[str, Param]:
         "seed": Param(
             None, type=["null", "string"], title="Seed",
             description="Draws the order of trials; empty: the experiment's, else one of this run's own.",
+        ),
+        "finish_by": Param(
+            None, type=["null", "string"], pattern="^(never|([01][0-9]|2[0-3]):[0-5][0-9])$",
+            title="Finish by",
+            description=f"Time of day ({experiment.time_zone}) by which measuring is over: blocks that "
+            "do not fit are left out; never: no limit; "
+            f"empty: as the experiment says ({experiment.finish_by or 'never'}).",
         ),
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import shlex
 import socket
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -322,6 +322,13 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
     if found:
         worst = "hard" if found[0].severity == "hard" else "soft"
     return Health(target.name, worst, tuple(found), facts)
+
+
+def with_problem(health: Health, problem: Mapping[str, str]) -> Health:
+    """A host's health and one soft problem more."""
+    more = Problem(problem["code"], problem["severity"], problem["message"], problem["action"])
+    state: State = "soft" if health.state == "fine" else health.state
+    return replace(health, state=state, problems=(*health.problems, more))
 
 
 def preparation(health: Health, user: str, config: HostConfig) -> list[str]:

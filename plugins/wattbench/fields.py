@@ -1,9 +1,10 @@
-"""What the models of hosts and experiments are made of: names, references, commands, images."""
+"""What the models of hosts and experiments are made of: names, references, commands, times, images."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import zoneinfo
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -60,6 +61,29 @@ def _text(value: object) -> object:
     return value
 
 
+def _clock(value: object) -> object:
+    """YAML reads an unquoted `22:30` as a number of base 60: as minutes."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return f"{value // 60:02d}:{value % 60:02d}"
+    return value
+
+
+def _clock_text(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError('is no time of day; write it as "06:00"')
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone; write UTC or a name like Europe/Amsterdam") from None
+    return value
+
+
+Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Reference = Annotated[str, AfterValidator(_reference)]
 Command = Annotated[list[str], BeforeValidator(_argv), Field(min_length=1)]
 Environment = Annotated[dict[str, str], BeforeValidator(_text), AfterValidator(_environment)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
-from wattbench import layout
+from wattbench import layout, news, past
 from wattbench.run import Run
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,8 @@ class Account:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned trial is valid or skipped."""
-        return not self.lost
+        """Whether every planned trial is valid or skipped, and not all of them skipped."""
+        return not self.lost and self.valid > 0
 
     def sentence(self) -> str:
         """``17/18 trials valid; lost: …``."""
@@ -35,6 +36,8 @@ class Account:
         text = f"{self.valid}/{wanted} trials valid"
         if self.skipped:
             text += f", {self.skipped} skipped on purpose"
+        if not wanted:
+            text += ": nothing was measured"
         if self.lost:
             shown = "; ".join(self.lost[:5])
             more = f"; and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
@@ -58,6 +61,7 @@ def analyze(run: Run) -> dict[str, Any]:
         entry["outcomes"] = run.outcomes(name)
     document["hosts"] = hosts
     run.store.put_json(layout.run_json_key(run.run_id), document)
+    past.remember(run)
 
     with tempfile.TemporaryDirectory(prefix="wattbench-report-") as temporary:
         out = Path(temporary) / "report"
@@ -65,6 +69,9 @@ def analyze(run: Run) -> dict[str, Any]:
         run.store.put(layout.trials_parquet_key(run.run_id), made.trials_parquet)
         run.store.upload_dir(out, layout.report_key(run.run_id))
         run.store.write_manifest(layout.report_key(run.run_id))
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    for event in news.write(run, summary):
+        log.warning("%s: %s", event.title, event.text)
     run.store.write_manifest(layout.run_key(run.run_id))
     return {"sentence": made.headline, "report": layout.report_key(run.run_id, "index.html")}
 

@@ -12,6 +12,7 @@ import re
 from analysis.errors import InputError
 
 RUNS = "runs"
+PAST = "hosts"
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -89,6 +90,12 @@ def manifest_key(run_id: str) -> str:
 def report_key(run_id: str, *names: str) -> str:
     """The report's folder, or what lies below it."""
     return run_key(run_id, "report", *names)
+
+
+def past_key(host: str, run_id: str | None = None) -> str:
+    """``hosts/<host>/runs``, or what one run left there: what later runs may know of the host."""
+    folder = f"{PAST}/{checked_name(host, 'host')}/runs"
+    return folder if run_id is None else f"{folder}/{checked_name(run_id, 'run id')}.json"
 
 
 def attempt_id(run_id: str, host: str, trial: str, attempt: int) -> str:

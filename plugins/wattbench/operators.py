@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -85,10 +85,13 @@ class PullImage(BaseOperator):
     def execute(self, context: Context) -> None:
         """Pull with progress in the log; a failure leaves its reason beside the other images' pulls."""
         from wattbench.connections import registry_access
+        from wattbench.health import quarantine
         from wattbench.pulls import list_packages, pull_image
 
         with one_clear_line():
             run = load_run(context)
+            if reason := quarantine(run, self.host):
+                skip(f"{self.host} is in quarantine: {reason}")
             if reason := run.document["skipped_images"].get(self.image):
                 skip(reason)
             with connected(self.host) as host:
@@ -107,8 +110,12 @@ class PlanHost(BaseOperator):
         self.check = check
 
     def trials(self, run: Run) -> Sequence[PlannedTrial]:
-        """Which of the host's trials are handed on."""
-        return run.plan(self.host)
+        """Those that there is time for, in whole blocks; in quarantine only the control workload."""
+        from wattbench.budget import plan_out
+        from wattbench.health import quarantine, set_aside
+
+        fitting = plan_out(run, self.host, datetime.now(UTC))
+        return set_aside(run, self.host, fitting, quarantine(run, self.host))
 
     def specs(self, context: Context) -> list[dict[str, Any]]:
         """The trials, marked; this task is skipped where the host's check has not passed."""
@@ -122,6 +129,8 @@ class PlanHost(BaseOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The trials in planned order."""
         specs = self.specs(context)
+        if not specs:
+            skip("nothing is left to measure: see the lines above")
         if all("unavailable" in s for s in specs):
             raise AirflowFailException(f"none of the images could be brought to {self.host}")
         for spec in specs:
@@ -209,8 +218,10 @@ class PlanAgain(PlanHost):
     """List the trials that another attempt may mend."""
 
     def trials(self, run: Run) -> Sequence[PlannedTrial]:
-        """Those without an accepted attempt, shuffled."""
-        return run.to_try_again(self.host)
+        """Those without an accepted attempt, shuffled, as far as there is time."""
+        from wattbench.budget import further_attempts
+
+        return further_attempts(run, self.host, run.to_try_again(self.host), datetime.now(UTC))
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The trials to try again, shuffled; skipped when there are none."""
@@ -309,3 +320,67 @@ class Verdict(BaseOperator):
             )
         log.info("%s", sentence)
         return sentence
+
+
+class Notify(BaseOperator):
+    """Tell people what is new, by the notifiers of hosts.yaml."""
+
+    ui_color = "#f6ecd0"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Send what ``analyze`` found to tell, and that the run is incomplete if it is."""
+        from wattbench import finish, news
+        from wattbench.notify import link_of, send
+
+        dag_run, run_id = context["dag_run"], run_id_of(context)
+        events: list[news.Event] = []
+        try:
+            run = load_run(context)
+            events += news.read(run)
+            account = finish.account(run)
+            lack = "" if account.is_complete else account.sentence()
+        except UserError as error:
+            lack = f"it could not be read: {error}"
+        if lack:
+            events.append(
+                news.Event("run-incomplete", f"{dag_run.dag_id}: the run is incomplete", lack)
+            )
+        if not events:
+            skip("nothing new to tell")
+        with one_clear_line():
+            trouble = send(
+                events, hosts_config().notify, {**context}, run_id=run_id,
+                link=link_of(dag_run.dag_id, dag_run.run_id),
+            )  # fmt: skip
+        if trouble:
+            raise AirflowFailException("; ".join(trouble))
+
+
+class ExpireRawLogs(BaseOperator):
+    """Remove raw logs that are older, or more, than hosts.yaml keeps."""
+
+    def execute(self, context: Context) -> str:
+        """Leaves runs alone that go on; returns what was done in one line."""
+        from wattbench.connections import open_store
+        from wattbench.retention import expire
+
+        ti: Any = context["ti"]
+
+        def is_over(document: dict[str, Any]) -> bool:
+            # Counted, since Airflow may have forgotten a run that is long over.
+            going_on = ti.get_dr_count(
+                document["dag_id"], run_ids=[document["dag_run_id"]], states=["running", "queued"]
+            )
+            return not going_on
+
+        with one_clear_line():
+            hosts = hosts_config()
+            retention = hosts.store.retention
+            if retention is None:
+                raise AirflowFailException("hosts.yaml names no store.retention any more")
+            done = expire(open_store(hosts), retention, is_over)
+        log.info("%s", done)
+        return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from wattbench import health
 from wattbench.attempt_spec import MIN_FREE_BYTES
 from wattbench.errors import HostError
 from wattbench.run import Run
@@ -35,8 +36,23 @@ def take_lease(run: Run, host: Host) -> str | None:
     return None
 
 
+def leave_alone(run: Run, name: str) -> str | None:
+    """Why a host is not even asked: in quarantine, and the experiment has nothing to lift it.
+
+    All its trials become ``skipped``.
+    """
+    found = health.standing_of(run.store, name, run.host_config(name))
+    if not found.quarantined or run.experiment.protocol.control is not None:
+        return None
+    run.write_host_document(
+        name, {"host": name, "problems": [health.problem(found)], "quarantine": found.reason}
+    )
+    health.set_aside(run, name, run.plan(name), found.reason)
+    return f"{name} is in quarantine: {found.reason}"
+
+
 def check(run: Run, host: Host, name: str) -> dict[str, Any]:
-    """Read the host's facts, hold them against the experiment, store them.
+    """Read the host's facts, hold them against the experiment and its own past, store them.
 
     Raises:
         HostError: a hard problem; the message lists all of them.
@@ -70,11 +86,15 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
                 "action": "enable chrony or systemd-timesyncd on the host",
             }
         )
+    standing = health.standing_of(run.store, name, config)
+    if standing.quarantined:
+        problems.append(health.problem(standing))
     document = {
         "host": name,
         "facts": facts,
         "clock_offset_s": offset_s,
         "problems": problems,
+        "quarantine": standing.reason if standing.quarantined else None,
     }
     run.write_host_document(name, document)
     for problem in problems:

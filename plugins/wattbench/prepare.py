@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
-from wattbench import layout, registry
+from wattbench import budget, layout, registry
 from wattbench.config import Experiment, HostsConfig
 from wattbench.errors import ConfigError
 from wattbench.plan import make_plan, seed_of
@@ -65,6 +65,7 @@ def prepare(
         "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "experiment": experiment.model_dump(mode="json") | {"images": images},
         "seed": seed,
+        "deadline": _deadline(experiment, identity["run_after"]),
         "plan": {
             host: [t.to_dict() for t in make_plan(names, experiment.protocol, host, seed)]
             for host in experiment.hosts
@@ -78,9 +79,18 @@ def prepare(
     }
     store.put_json(key, document)
     run = Run(store, document)
+    if run.deadline is not None:
+        log.info("measuring is over by %s (%s)", run.deadline.isoformat(), experiment.time_zone)
     for host in experiment.hosts:
         _show_plan(run, host)
     return run
+
+
+def _deadline(experiment: Experiment, run_after: str) -> str | None:
+    if experiment.finish_by is None:
+        return None
+    due = datetime.fromisoformat(run_after)
+    return budget.deadline(experiment.finish_by, experiment.time_zone, due).isoformat()
 
 
 def _resolve_images(

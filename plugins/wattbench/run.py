@@ -7,6 +7,7 @@ by ``analyze``; in between every host writes below its own folder only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,12 @@ class Run:
     def seed(self) -> str:
         """What the plan was drawn from."""
         return str(self.document["seed"])
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When measuring should be over; None: nothing limits it."""
+        text = self.document.get("deadline")
+        return None if text is None else datetime.fromisoformat(text)
 
     @cached_property
     def experiment(self) -> Experiment:

@@ -35,6 +35,8 @@ class CheckHost(BaseSensorOperator):
             run = load_run(context)
             if self.host not in run.experiment.hosts:
                 skip(run.document["skipped_hosts"].get(self.host, "not part of this run"))
+            if reason := preflight.leave_alone(run, self.host):
+                skip(reason)
             with connected(self.host) as host:
                 if holder := preflight.take_lease(run, host):
                     log.info("waiting for %s: %s", self.host, holder)

@@ -1,10 +1,12 @@
-"""Stopping a host early, once its intervals are narrow enough."""
+"""Stopping a host early: its intervals are narrow enough, or the next block can't be finished in time."""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 from wattbench import layout
+from wattbench.budget import reason_to_stop
 from wattbench.config import BlocksRule
 from wattbench.plan import PlannedTrial
 from wattbench.run import Run
@@ -19,27 +21,35 @@ def reason_to_skip(run: Run, host: str, trial: PlannedTrial) -> str | None:
     read the decision instead of taking it again.
     """
     rule = run.experiment.protocol.blocks
-    if not isinstance(rule, BlocksRule) or trial.block <= rule.min:
+    precise = isinstance(rule, BlocksRule) and trial.block > rule.min
+    if not precise and run.deadline is None:
         return None
-    key = layout.host_key(run.run_id, host, "stops", f"{trial.block - 1:03d}.json")
-    earlier = [
-        layout.host_key(run.run_id, host, "stops", f"{block:03d}.json")
-        for block in range(rule.min, trial.block)
-    ]
-    for known in earlier:
-        if run.store.exists(known):
-            decision = run.store.get_json(known)
-            if decision["stop"]:
-                return str(decision["reason"])
-    if run.store.exists(key):
+    before = trial.block - 1
+    folder = layout.host_key(run.run_id, host, "stops")
+    taken = {int(o.key[-8:-5]): o.key for o in run.store.list(folder + "/")}
+    for block in sorted(b for b in taken if b <= before):
+        decision = run.store.get_json(taken[block])
+        if decision["stop"]:
+            return str(decision["reason"])
+    if before in taken:
         return None
-    decision = _decide(run, host, rule, trial.block - 1)
-    run.store.put_json(key, decision)
-    log.info("after block %d: %s", trial.block - 1, decision["reason"])
+    decision = _decide(run, host, trial.block, precise=precise)
+    run.store.put_json(layout.host_key(run.run_id, host, "stops", f"{before:03d}.json"), decision)
+    log.info("after block %d: %s", before, decision["reason"])
     return str(decision["reason"]) if decision["stop"] else None
 
 
-def _decide(run: Run, host: str, rule: BlocksRule, block: int) -> dict[str, object]:
+def _decide(run: Run, host: str, block: int, *, precise: bool) -> dict[str, object]:
+    """Whether a block is begun."""
+    if late := reason_to_stop(run, host, block, datetime.now(UTC)):
+        return {"stop": True, "reason": late, "block": block - 1}
+    rule = run.experiment.protocol.blocks
+    if not precise or not isinstance(rule, BlocksRule):
+        return {"stop": False, "reason": "there is time for the next block", "block": block - 1}
+    return _by_precision(run, host, rule, block - 1)
+
+
+def _by_precision(run: Run, host: str, rule: BlocksRule, block: int) -> dict[str, object]:
     from analysis.conclusion import Settings
     from analysis.sequential import stop_after_block
     from analysis.trials import to_frame
@@ -48,6 +58,8 @@ def _decide(run: Run, host: str, rule: BlocksRule, block: int) -> dict[str, obje
         next((r.row for r in attempts if r.row.status == "valid"), attempts[-1].row)
         for attempts in run.records(host).values()
     ]
+    if not any(row.kind == "workload" for row in rows):
+        return {"stop": False, "reason": "nothing to compare yet", "block": block}
     settings = run.experiment.analysis
     decision = stop_after_block(
         to_frame(rows),

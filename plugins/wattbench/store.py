@@ -14,7 +14,7 @@ import json
 import mimetypes
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -236,7 +236,8 @@ class Store:
         """Write ``<key>/manifest.json``, last: every object below ``key`` with size and SHA-256.
 
         Every object is read for it. A manifest that is already there is followed by the next
-        generation, which names the one before by its SHA-256.
+        generation, which names the one before by its SHA-256, and keeps what it tells of objects
+        that have expired.
 
         Args:
             key: folder of a run or of a report.
@@ -259,6 +260,53 @@ class Store:
             if found.get(name) != sha256:
                 state = "differs from what was collected" if name in found else "is gone"
                 raise StoreError(f"{key}/{name} in {self.target.place} {state}; collect it again")
+        return self._next_manifest(own, objects, self._expired(own, found))
+
+    def expire(self, key: str, names: Collection[str], reason: str) -> int:
+        """Remove objects that a manifest lists; it goes on to tell of them, as ``expired``.
+
+        The manifest changes first. What an earlier try left behind is removed too.
+
+        Args:
+            key: folder of a run, with a manifest.
+            names: keys relative to ``key``.
+            reason: why, one line.
+
+        Returns:
+            How many objects were removed.
+
+        Raises:
+            StoreError: there is no manifest, or the store does not answer.
+        """
+        own = f"{key}/{layout.MANIFEST}"
+        document = self.get_json(own)
+        gone = [o for o in document["objects"] if o["key"] in names]
+        if gone:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            expired = document.get("expired", []) + [
+                o | {"expired_at": now, "reason": reason} for o in gone
+            ]
+            kept = [o for o in document["objects"] if o not in gone]
+            self._next_manifest(own, kept, sorted(expired, key=lambda o: str(o["key"])))
+            document = self.get_json(own)
+        there = {o.key for o in self.list(key + "/")}
+        doomed = [f"{key}/{o['key']}" for o in document.get("expired", [])]
+        removed = [name for name in doomed if name in there]
+        for name in removed:
+            self._remove(name)
+        return len(removed)
+
+    def _expired(self, own: str, there: Collection[str]) -> list[dict[str, Any]]:
+        """What the manifest tells of expired objects that have not come again."""
+        try:
+            told = self.get_json(own).get("expired", [])
+        except ObjectMissingError:
+            return []
+        return [o for o in told if o["key"] not in there]
+
+    def _next_manifest(
+        self, own: str, objects: list[dict[str, Any]], expired: list[dict[str, Any]]
+    ) -> StoredObject:
         try:
             raw = self.get(own)
             before, generation = hashlib.sha256(raw).hexdigest(), self._json(own, raw)["generation"]
@@ -272,6 +320,7 @@ class Store:
                 "previous_sha256": before,
                 "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "objects": objects,
+                **({"expired": expired} if expired else {}),
             },
         )
 
@@ -374,13 +423,16 @@ class Store:
         """
         key = f"wattbench-write-check-{uuid.uuid4().hex}"  # runs may check at the same time
         self.put(key, f"{datetime.now(UTC).isoformat()}\n".encode(), "text/plain")
+        self._remove(key)
+
+    # ── underneath ──────────────────────────────────────────────────────────────────────────────
+
+    def _remove(self, key: str) -> None:
         self._try(
             "remove",
             key,
             lambda: self._client.delete_object(Bucket=self.target.bucket, Key=self._full(key)),
         )
-
-    # ── underneath ──────────────────────────────────────────────────────────────────────────────
 
     def _full(self, key: str) -> str:
         prefix = self.target.prefix.strip("/")

@@ -203,6 +203,32 @@ def test_a_healthy_host_is_hardly_ever_quarantined_where_a_plain_sd_would_often_
     assert naive == pytest.approx(float(stats.chi2.sf(4 / 0.81, 4)), abs=0.03)
 
 
+def test_a_host_leaves_quarantine_after_five_steady_runs_and_not_by_its_past() -> None:
+    rng = np.random.default_rng(1)
+    bad = list(np.exp(rng.normal(0, 0.06, 8)))
+    good = list(np.exp(rng.normal(0, 0.004, 30)))
+    inside = [control.standing([*bad, *good[:n]]).quarantined for n in range(31)]
+    assert inside[:5] == [True] * 5
+    assert not any(inside[5:])
+    # The rule over the latest runs alone would hold the bad ones against it for longer.
+    assert control.quarantine([*bad, *good[:9]][-control.RECENT_RUNS :]).quarantined
+    assert "5 control runs since, and 5 in a row" in control.standing([*bad, *good[:2]]).reason
+
+
+def test_an_unsteady_host_stays_in_quarantine_and_a_healthy_one_out_of_it() -> None:
+    """Nights 60 to 90 of hosts three times as unsteady as allowed, and of healthy ones."""
+    rng = np.random.default_rng(2)
+
+    def share(sd: float) -> float:
+        series = np.exp(rng.normal(0, sd, (60, 90)))
+        ends = range(60, 91, 6)
+        return float(np.mean([control.standing(s[:n]).quarantined for s in series for n in ends]))
+
+    # It is let out by chance where χ²₄ ≤ 4/9, once in 47 nights, and is back after a few.
+    assert share(0.03) >= 0.85
+    assert share(0.005) <= 0.02
+
+
 def test_a_chart_flags_what_leaves_its_limits() -> None:
     x = noise(30, 5)
     x[20] += 0.1

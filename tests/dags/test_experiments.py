@@ -73,7 +73,7 @@ def test_a_schedule_makes_it_nightly_without_catch_up(parsed: dict) -> None:  # 
     assert dags["exp-00"]["schedule"] is None
     assert "0 1 * * *" in dags["nightly"]["schedule"]
     assert not dags["nightly"]["catchup"]
-    assert dags["exp-00"]["params"] == ["hosts", "images", "blocks", "seed"]
+    assert dags["exp-00"]["params"] == ["hosts", "images", "blocks", "seed", "finish_by"]
 
 
 def test_a_refused_experiment_is_a_dag_that_says_why_and_spares_the_others(parsed: dict) -> None:  # type: ignore[type-arg]

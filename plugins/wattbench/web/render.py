@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 
 from wattbench.progress import spoken
-from wattbench.web.answers import Point
 
 _FOLDER = Path(__file__).with_name("templates")
 
@@ -62,10 +61,9 @@ def percent(value: float | None) -> str:
 
 
 def sparkline(
-    points: Sequence[Point], width: int = 120, height: int = 24
+    values: Sequence[float], width: int = 120, height: int = 24
 ) -> list[dict[str, float]]:
-    """Where the estimates of a trend are drawn, oldest at the left; zero is always in the picture."""
-    values = [p.effect.estimate_pct or 0.0 for p in points]
+    """Where the values of a trend are drawn, oldest at the left; zero is always in the picture."""
     low, high = min([*values, 0.0]), max([*values, 0.0])
     span = (high - low) or 1.0
     step = (width - 8) / max(len(values) - 1, 1)
