@@ -52,6 +52,9 @@ SWAP_PAGES = 2560
 #: Reasons of NVML that mean slower clocks: hardware slowdown, thermal (software, hardware), power brake.
 GPU_THROTTLED = 0x08 | 0x20 | 0x40 | 0x80
 
+#: A virtual host's own counter beside those of heat: how often its cgroup's quota held it back.
+QUOTA = "cpu_quota"
+
 
 @dataclass(frozen=True)
 class TrialCheck:
@@ -425,11 +428,11 @@ def throttled(record: Record) -> Outcome:
     gpus = [g for e in ("before", "after") for g in record.edges.get(e, {}).get("nvml") or []]
     events = {k: d for k in counters or {} if (d := _delta(record, "throttle", k))}
     if events:
-        return Found(
-            "thermal throttling of the CPU: "
-            + ", ".join(f"{k} {d:.0f}×" for k, d in events.items()),
-            place(record, events=events),
-        )
+        heat = ", ".join(f"{k} {d:.0f}×" for k, d in events.items() if k != QUOTA)
+        said = [f"thermal throttling of the CPU: {heat}"] if heat else []
+        if QUOTA in events:
+            said.append(f"the host's CPU quota held it back {events[QUOTA]:.0f}×")
+        return Found("; ".join(said), place(record, events=events))
     masks = [int(c["max"]) for c in series(record, r"gpu\d*_throttle")]
     masks += [int(g["throttle"]) for g in gpus if g.get("throttle") is not None]
     slowed = [m for m in masks if m & GPU_THROTTLED]
@@ -437,7 +440,7 @@ def throttled(record: Record) -> Outcome:
         return Found(
             f"the GPU reports slowed clocks (reasons {slowed[0]:#x})", place(record, reasons=slowed)
         )
-    if not counters and not masks:
+    if not set(counters or ()) - {QUOTA} and not masks:
         return Unknown("no throttle counter; the meter's CPU frequency is read once and constant")
     return None
 
@@ -450,6 +453,17 @@ def host_busy(record: Record) -> Outcome:
             f"{calls} calls to the host inside the window",
             place(record, calls=calls),
             Severity.WARNING,
+        )
+    others = {
+        str(g.get("uuid")): g["processes"]
+        for g in record.edges.get("before", {}).get("nvml") or []
+        if g.get("processes")
+    }
+    if others:
+        gpu, count = next(iter(others.items()))
+        return Found(
+            f"{count} other processes computed on GPU {gpu} when the measurement began",
+            place(record, gpu_processes=others),
         )
     duration = record.row.duration_s
     before, after = (record.edges.get(e, {}).get("cpu_busy_ns") for e in ("before", "after"))

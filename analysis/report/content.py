@@ -328,6 +328,11 @@ def _idle(data: RunData, host: str) -> str | None:
     return ", ".join(parts) or None
 
 
+def _warm_up(data: RunData, host: str) -> str | None:
+    told = ((data.document.get("hosts") or {}).get(host) or {}).get("warm_up")
+    return None if told is None else f"{told['elapsed_s']:.0f} s, {told['why']}"
+
+
 _FACTS: tuple[tuple[str, Any], ...] = (
     ("CPU", _fact("host", "cpu_model")),
     ("cores", _fact("host", "cores")),
@@ -343,6 +348,7 @@ _FACTS: tuple[tuple[str, Any], ...] = (
     ("meter", _meter),
     ("energy covers", _scope),
     ("idle before the run", _idle),
+    ("warm-up", _warm_up),
     ("clock", _clock),
 )
 

@@ -403,6 +403,16 @@ def throttle_counts() -> Json:
     return counts
 
 
+def quota_throttles() -> Json:
+    """How often this virtual host was held back by its own cgroup's CPU quota; empty on a machine."""
+    for folder in ("/cpu", "/cpu,cpuacct", "") if is_container() else ():
+        text = read_text(rooted("/sys/fs/cgroup%s/cpu.stat" % folder)) or ""
+        match = re.search(r"^nr_throttled (\d+)", text, re.MULTILINE)
+        if match:
+            return {"cpu_quota": int(match.group(1))}
+    return {}
+
+
 def frequency_khz() -> float | None:
     """Mean current frequency of the CPUs, kHz."""
     pattern = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"
@@ -829,8 +839,10 @@ def edges(spec: Json, nvml: Nvml | None, containers: ContainerCpu, over: bool) -
     return {
         **stamp(),
         "powercap": powercap(),
-        "nvml": [nvml.identity(i) | nvml.readings(i) for i in gpus] if nvml else [],
-        "throttle": throttle_counts(),
+        "nvml": [
+            nvml.identity(i) | nvml.readings(i) | {"processes": nvml.processes(i)} for i in gpus
+        ] if nvml else [],
+        "throttle": throttle_counts() | quota_throttles(),
         "swap": swap(),
         "memory_available_bytes": memory()["available_bytes"],
         "load": None if is_container() else list(os.getloadavg()),
@@ -1938,16 +1950,16 @@ def verb_warm(spool: Spool, payload: Json) -> Json:
         if action == "start" and not _is_warmed(spool, payload):
             _start_burner(spool, str(payload["owner"]), float(payload.get("seconds", 60)))
     readings = sample(float(payload.get("sample_s", 0.5)), [])
-    return burner_state(spool) | {k: readings[k] for k in ("temperature_c", "cpu_pct")}
+    return burner_state(spool) | readings
 
 
 def _is_warmed(spool: Spool, payload: Json) -> bool:
     """Whether the burner runs, or has done what this owner asks for: it may ask as often as it likes."""
     state, burner = burner_state(spool), read_json(spool.path("warm.json")) or {}
     same = burner.get("owner") == str(payload["owner"])
-    return bool(
-        state["running"] or (same and state["elapsed_s"] >= float(payload.get("seconds", 60)))
-    )
+    stopped = "elapsed_s" in burner
+    long_enough = state["elapsed_s"] >= float(payload.get("seconds", 60))
+    return bool(state["running"] or (same and (stopped or long_enough)))
 
 
 def _start_burner(spool: Spool, owner: str, seconds: float) -> None:

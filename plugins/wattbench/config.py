@@ -234,6 +234,13 @@ class WarmUp(Model):
     """
 
     seconds: Seconds = 60
+    until_steady: bool = True
+    max_s: Seconds = 600
+
+    @property
+    def limit_s(self) -> float:
+        """The longest that it may take."""
+        return max(self.seconds, self.max_s) if self.until_steady else self.seconds
 
 
 class Tolerance(Model):

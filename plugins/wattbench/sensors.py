@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from wattbench.plan import PlannedTrial
 from wattbench.tasks import connected, load_run, log, one_clear_line, skip
 from wattbench.turns import Turn, turn
+from wattbench.warmth import Reading, judge, keep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -53,28 +54,28 @@ class WarmUp(BaseSensorOperator):
     def __init__(self, *, host: str, seconds: float, **kwargs: Any) -> None:
         super().__init__(poke_interval=min(5.0, max(1.0, seconds / 10)), timeout=WEEK_S, **kwargs)
         self.host = host
-        self.seconds = seconds
+        self._readings: list[Reading] = []
 
     def poke(self, context: Context) -> bool:
-        """Start the load where it does not run yet; True when its time is over."""
-        if self.seconds == 0:
-            log.info("no warm-up asked for")
-            return True
+        """Start the load where it does not run yet; True when the host is warm, or its time is over."""
         with one_clear_line():
             run = load_run(context)
+            wanted = run.experiment.protocol.warm_up
+            if wanted.seconds == 0:
+                log.info("no warm-up asked for")
+                return True
+            call = {"owner": run.run_id, "action": "start", "seconds": wanted.limit_s}
             with connected(self.host) as host:
-                status = host.call(
-                    "warm", {"owner": run.run_id, "action": "start", "seconds": self.seconds}
+                status = host.call("warm", call)
+                self._readings.append(
+                    Reading(float(status["elapsed_s"]), status["temperature_c"], status["power_w"])
                 )
-                elapsed_s = float(status["elapsed_s"])
-                temperature = status.get("temperature_c")
-                log.info(
-                    "warming %s: %.0f of %g s%s", self.host, elapsed_s, self.seconds,
-                    f", {temperature:.0f} °C" if temperature is not None else "",
-                )  # fmt: skip
-                if elapsed_s < self.seconds:
+                found = judge(self._readings, wanted)
+                log.info("warming %s: %.0f s; %s", self.host, found.elapsed_s, found.why)
+                if not found.over:
                     return False
                 host.call("warm", {"owner": run.run_id, "action": "stop"})
+            keep(run, self.host, found)
         return True
 
 

@@ -302,6 +302,39 @@ def test_a_change_of_digest_or_state_in_mid_campaign_is_found_where_it_begins():
     assert [level["file"] for level in state.evidence["levels"]] == ["a/0.csv", "a/3.csv"]
 
 
+def test_a_virtual_hosts_quota_throttles_and_alone_tells_nothing_of_heat():
+    def quota(after: int) -> Record:
+        record = replace(live(), series={})
+        both = {"throttle": {"cpu_quota": 4}, "nvml": []}
+        return edges(
+            replace(record, edges={"before": record.edges["before"] | both, "after": record.edges["after"] | both}),
+            throttle={"cpu_quota": after},
+        )  # fmt: skip
+
+    (found,) = by_code(checks.check_trial(quota(9)), "throttled")
+    assert (str(found.verdict), found.message) == (
+        "found",
+        "the host's CPU quota held it back 5×",
+    )
+    (unknown,) = by_code(checks.check_trial(quota(4)), "throttled")
+    assert str(unknown.verdict) == "undecidable"
+    heated = edges(live(), throttle={"core": 6, "cpu_quota": 3})
+    (both,) = by_code(checks.check_trial(heated), "throttled")
+    assert both.message == "thermal throttling of the CPU: core 1×"
+
+
+def test_other_processes_on_a_given_gpu_invalidate_the_trial():
+    record = live()
+    gpu = {"throttle": 0, "uuid": "GPU-5f", "processes": 2}
+    busy = replace(
+        record, edges={**record.edges, "before": {**record.edges["before"], "nvml": [gpu]}}
+    )
+    (found,) = by_code(checks.check_trial(busy), "host-busy")
+    assert found.is_found_error
+    assert "2 other processes computed on GPU GPU-5f" in found.message
+    assert checks.apply([busy])[0].row.status == "invalid"
+
+
 def test_every_code_that_is_checked_ends_in_some_verdict():
     whole = checks.check_campaign([imported("a", 100.0 * i, i) for i in range(3)], IMPORT)
     tables = {c.code for c in TRIAL_CHECKS} | {c.code for c in CAMPAIGN_CHECKS if not c.live}

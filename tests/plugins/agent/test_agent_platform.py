@@ -81,6 +81,20 @@ def test_edges_hold_what_the_platform_tells(agent: Any, platform: Path) -> None:
     assert edge["cgroup_cpu_ns"] == 1500 * 10**9 // os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.parametrize("folder", ["cpu", "cpu,cpuacct", "."], ids=["v1", "v1 joined", "v2"])
+def test_a_virtual_host_tells_how_often_its_quota_held_it_back(
+    agent: Any, platform: Path, folder: str
+) -> None:
+    (platform / ".dockerenv").touch()
+    stat = platform / "sys/fs/cgroup" / folder / "cpu.stat"
+    stat.parent.mkdir(parents=True, exist_ok=True)
+    stat.write_text("nr_periods 90\nnr_throttled 17\nthrottled_time 4000\n")
+    agent.take()
+    report = agent.run(agent.sh(f"sed -i s/17/19/ {stat}"))
+    told = [report["edges"][edge]["throttle"]["cpu_quota"] for edge in ("before", "after")]
+    assert told == [17, 19]
+
+
 def test_powercap_as_the_meter_brackets_the_window(agent: Any, platform: Path) -> None:
     counter = add_zone(platform, "intel-rapl:0", "package-0", 1_000, 5_000)
     add_zone(platform, "intel-rapl:1", "package-1", 77, 5_000)
@@ -286,6 +300,9 @@ def test_stopped_warm_up_leaves_no_process_and_rest_starts_then(agent: Any) -> N
     assert state["running"] is False
     assert 0 < state["elapsed_s"] < 60
     assert module.processes_of(mark, None) == []
+    assert {"temperature_c", "power_w", "cpu_pct"} <= set(state)
+    again = agent.call("warm", {"owner": "run-1", "action": "start", "seconds": 300, "sample_s": 0})
+    assert again["running"] is False, "what was stopped is done: a repeated look begins nothing"
     rested = agent.call("quiet", {"owner": "run-1", "sample_s": 0})["rested_s"]
     assert rested <= time.monotonic() - before
 
@@ -378,6 +395,7 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, nvml: None) -> N
     assert ended["nvml_mj"]["1"] - started["nvml_mj"]["1"] == 250
     edge = report["edges"]["before"]["nvml"]
     assert [(g["index"], g["uuid"], g["throttle"]) for g in edge] == [(1, "GPU-b", None)]
+    assert edge[0]["processes"] == 3  # somebody else's: the trial's own has not begun
 
 
 def test_gpu_in_use_or_absent_is_a_hard_problem_only_if_it_is_ours(agent: Any, nvml: None) -> None:
