@@ -9,6 +9,7 @@ from typing import Any
 
 import html5lib
 import pytest
+from wattbench.health import Standing
 from wattbench.progress import HostProgress
 from wattbench.rest import Run
 from wattbench.web import render
@@ -137,6 +138,8 @@ def test_a_sparkline_holds_zero_and_puts_more_energy_higher() -> None:
     assert [d["y"] for d in drawn] == [20.0, 12.0, 4.0]
     assert [d["x"] for d in drawn] == [4.0, 60.0, 116.0]
     assert {d["zero"] for d in drawn} == {12.0}
+    calm = render.sparkline([-0.3, 0.3], reach=3)
+    assert all(abs(d["y"] - 12.0) <= 1 for d in calm)
 
 
 # ── the HTML ────────────────────────────────────────────────────────────────────────────────────
@@ -156,6 +159,24 @@ def listed(*lines: Line, trouble: str = "") -> Any:
     return type("Runs", (), {"lines": lines, "older": None, "trouble": trouble})()
 
 
+def quarantined(reason: str) -> Any:
+    """A host as the page gets it."""
+    standing = Standing(True, reason, (("night-1", 100.0), ("night-2", 104.0)))
+    fields = {
+        "name": reason, "meter": "powercap", "standing": standing, "doing": reason, "facts": {},
+        "problems": ({"severity": "soft", "message": reason, "action": reason},),
+        "findings": (), "checked": None, "word": "soft",
+    }  # fmt: skip
+    return type("Host", (), fields)()
+
+
+def test_a_host_in_quarantine_says_why_and_what_it_still_measures() -> None:
+    text, _ = render.page("hosts", "/w", hosts=[quarantined("it scatters")])
+    assert "in quarantine" in text
+    assert "It scatters." in text
+    assert "2 runs, the last one +2.0 % off their median" in text
+
+
 def test_names_from_outside_are_text_in_every_page() -> None:
     one = answer(summary(headline=EVIL, hosts=[EVIL], images=["base", EVIL]))
     progress = (HostProgress(EVIL, EVIL, EVIL, done=1, total=2),)
@@ -167,6 +188,7 @@ def test_names_from_outside_are_text_in_every_page() -> None:
         render.page("runs", "/w", runs=listed(Line(one, (), "success"), line, trouble=EVIL), first=True),
         render.page("run", "/w", known=line.known, run_id=RUN_ID, answer=None, progress=progress),
         render.page("compare", "/w", comparisons=[comparison]),
+        render.page("hosts", "/w", hosts=[quarantined(EVIL)]),
         render.page("trouble", "/w", message=EVIL),
     ]  # fmt: skip
     for text, _ in pages:
@@ -201,6 +223,7 @@ def test_pages_are_well_formed() -> None:
         render.page("run", "/w", known=line.known, run_id=RUN_ID, answer=None, progress=line.progress),
         render.page("progress", "/w", known=line.known, progress=line.progress),
         render.page("hosts", "/w", hosts=[]),
+        render.page("hosts", "/w", hosts=[quarantined("it scatters")]),
         render.page("compare", "/w", comparisons=[]),
     ):  # fmt: skip
         parser.parse(text)

@@ -61,10 +61,13 @@ def percent(value: float | None) -> str:
 
 
 def sparkline(
-    values: Sequence[float], width: int = 120, height: int = 24
+    values: Sequence[float], reach: float = 0.0, width: int = 120, height: int = 24
 ) -> list[dict[str, float]]:
-    """Where the values of a trend are drawn, oldest at the left; zero is always in the picture."""
-    low, high = min([*values, 0.0]), max([*values, 0.0])
+    """Where the values of a trend are drawn, oldest at the left.
+
+    Zero is always in the picture, and ± ``reach``, so that little unrest looks little.
+    """
+    low, high = min([*values, -reach]), max([*values, reach])
     span = (high - low) or 1.0
     step = (width - 8) / max(len(values) - 1, 1)
 
