@@ -63,7 +63,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 Json = dict[str, Any]
 
@@ -2083,7 +2083,17 @@ def verb_facts(spool: Spool, payload: Json) -> Json:
         "idle": idle,
         "meter": meter_facts(meter, gpus, spool) if meter else None,
     }
-    return answer | {"problems": list(problems(answer, payload, gpus, spool))}
+    wanted = {
+        "docker": payload.get("docker", True), "meter": meter, "gpus": gpus, "spool": spool.root,
+        "min_free_bytes": int(payload.get("min_free_bytes") or 1 << 30),
+    }  # fmt: skip
+    rows = preflight(answer, wanted)
+    problems = [
+        {key: row[key] for key in ("code", "severity", "message", "action")}
+        for row in rows
+        if row["severity"] in ("hard", "soft")
+    ]
+    return answer | {"probes": rows, "problems": problems}
 
 
 def host_facts() -> Json:
@@ -2262,71 +2272,145 @@ def energy_columns(text: str, with_gpus: bool) -> Json:
     return {"ok": message is None, "columns": energy + power, "message": message}
 
 
-def problems(facts: Json, payload: Json, gpus: Sequence[str], spool: Spool) -> Iterator[Json]:
-    """What speaks against measuring: hard problems refuse the host, soft ones become findings."""
+#: What a probe says: severity (``hard``, ``soft``, or ``unknown``: it can't be told), message, action.
+Said = Iterator[tuple[str, str, str]]
 
-    def problem(code: str, severity: str, message: str, action: str) -> Json:
-        return {"code": code, "severity": severity, "message": message, "action": action}
 
-    docker_found = facts["docker"]
-    if payload.get("docker", True) and not docker_found["ok"]:
-        yield problem(
-            "docker-unreachable", "hard", docker_found["message"],
-            "start Docker on the host; sudo usermod -aG docker USER for the SSH user",
-        )  # fmt: skip
+class Probe(NamedTuple):
+    """A row of the preflight: what it asks of a host; saying nothing means that all is well.
+
+    Hard problems refuse the host, soft ones become findings.
+    """
+
+    code: str
+    asks: str
+    look: Callable[[Json, Json], Said]
+
+
+def preflight(facts: Json, wanted: Json) -> list[Json]:
+    """Every probe's rows: {code, asks, severity: fine, unknown, soft or hard, message, action}."""
+    rows = []
+    for probe in PROBES:
+        for severity, message, action in list(probe.look(facts, wanted)) or [("fine", "", "")]:
+            rows.append(
+                {
+                    "code": probe.code, "asks": probe.asks, "severity": severity,
+                    "message": message, "action": action,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _docker_answers(facts: Json, wanted: Json) -> Said:
+    if wanted["docker"] and not facts["docker"]["ok"]:
+        action = "start Docker on the host; sudo usermod -aG docker USER for the SSH user"
+        yield "hard", facts["docker"]["message"], action
+
+
+def _meter_yields(facts: Json, wanted: Json) -> Said:
     meter = facts["meter"]
     if meter and not meter["ok"]:
-        fix = "; ".join(meter_fixes(payload["meter"])) or "run it by hand on the host"
-        yield problem("meter-failed", "hard", meter["message"], fix)
-    needed = int(payload.get("min_free_bytes") or 1 << 30)
-    if facts["disk_free_bytes"] < needed:
-        words = (spool.root, facts["disk_free_bytes"] / 1e6, needed / 1e6)
-        text = "%s has %.0f MB free of %.0f MB needed" % words
-        yield problem("disk-full", "hard", text, "free space on the host")
-    for code, severity, message, action in (*_gpu_problems(facts["gpu"], gpus), *_soft(facts)):
-        yield problem(code, severity, message, action)
+        fix = "; ".join(meter_fixes(wanted["meter"])) or "run it by hand on the host"
+        yield "hard", meter["message"], fix
 
 
-def _gpu_problems(found: list[Json], gpus: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    known = {str(name) for gpu in found for name in (gpu["uuid"], gpu["index"])}
-    for name in gpus:
+def _spool_has_room(facts: Json, wanted: Json) -> Said:
+    if facts["disk_free_bytes"] < wanted["min_free_bytes"]:
+        words = (wanted["spool"], facts["disk_free_bytes"] / 1e6, wanted["min_free_bytes"] / 1e6)
+        yield "hard", "%s has %.0f MB free of %.0f MB needed" % words, "free space on the host"
+
+
+def _gpus_are_there(facts: Json, wanted: Json) -> Said:
+    known = {str(name) for gpu in facts["gpu"] for name in (gpu["uuid"], gpu["index"])}
+    there = ", ".join(str(g["uuid"]) for g in facts["gpu"]) or "none"
+    for name in wanted["gpus"]:
         if name not in known:
-            there = ", ".join(str(g["uuid"]) for g in found) or "none"
-            action = "correct the host's gpus, or check the driver with nvidia-smi -L"
-            yield (
-                "gpu-missing",
-                "hard",
-                "GPU %s is not there; there are: %s" % (name, there),
-                action,
-            )
-    for gpu in found:
-        if gpu["processes"]:
-            given = gpu["uuid"] in gpus or str(gpu["index"]) in gpus
+            text = "GPU %s is not there; there are: %s" % (name, there)
+            yield "hard", text, "correct the host's gpus, or check the driver with nvidia-smi -L"
+
+
+def _gpus_are_idle(facts: Json, wanted: Json) -> Said:
+    for gpu in facts["gpu"]:
+        given = gpu["uuid"] in wanted["gpus"] or str(gpu["index"]) in wanted["gpus"]
+        if gpu["processes"] is None:
+            yield "unknown", "GPU %s does not tell its processes" % gpu["uuid"], ""
+        elif gpu["processes"]:
             text = "%d processes compute on GPU %s" % (gpu["processes"], gpu["uuid"])
-            severity = "hard" if given else "soft"
-            yield "gpu-busy", severity, text, "stop them: nvidia-smi shows which"
+            yield "hard" if given else "soft", text, "stop them: nvidia-smi shows which"
 
 
-def _soft(facts: Json) -> Iterator[tuple[str, str, str, str]]:
+def _cpu_is_idle(facts: Json, _wanted: Json) -> Said:
     busy = facts["idle"]["cpu_pct"]
-    if busy is not None and busy > BUSY_PCT:
-        text = "the idle host's CPU load is %.0f %%" % busy
-        yield "host-busy", "soft", text, "stop other work on the host"
+    if busy is None:
+        yield "unknown", "the host does not tell its CPU time", ""
+    elif busy > BUSY_PCT:
+        yield "soft", "the idle host's CPU load is %.0f %%" % busy, "stop other work on the host"
+
+
+def _no_foreign_containers(facts: Json, _wanted: Json) -> Said:
     foreign = [
         c for c in facts["docker"]["running"] if "wattbench.attempt=" not in (c["labels"] or "")
     ]
     if foreign:
         text = "containers are running: %s" % ", ".join(str(c["name"]) for c in foreign)
-        yield "foreign-containers", "soft", text, "stop them for the time of the run"
+        yield "soft", text, "stop them for the time of the run"
+
+
+def _governor_is_steady(facts: Json, _wanted: Json) -> Said:
     governor = facts["cpu"]["governor"]
-    if governor is not None and governor != "performance":
+    if governor is None:
+        yield "unknown", "the platform tells no CPU governor", ""
+    elif governor != "performance":
         action = "sudo cpupower frequency-set -g performance"
-        yield "governor", "soft", "the CPU governor is %s" % governor, action
-    if facts["clock"]["synchronised"] is False and not facts["host"]["virtual"]:
-        text = "the clock is not synchronised"
-        yield "clock", "soft", text, "sudo timedatectl set-ntp true"
+        yield "soft", "the CPU governor is %s" % governor, action
+
+
+def _turbo_is_off(facts: Json, _wanted: Json) -> Said:
+    if facts["cpu"]["turbo"] is None:
+        yield "unknown", "the platform does not tell whether turbo is on", ""
+    elif facts["cpu"]["turbo"]:
+        intel = os.path.exists(rooted("/sys/devices/system/cpu/intel_pstate/no_turbo"))
+        switch = "1 > /sys/devices/system/cpu/intel_pstate/no_turbo"
+        action = switch if intel else "0 > /sys/devices/system/cpu/cpufreq/boost"
+        text = "turbo is on: clocks follow the temperature"
+        yield "soft", text, "sudo sh -c 'echo %s'" % action
+
+
+def _clock_is_disciplined(facts: Json, _wanted: Json) -> Said:
+    synchronised = facts["clock"]["synchronised"]
+    if synchronised is None or (not synchronised and facts["host"]["virtual"]):
+        yield "unknown", "the kernel does not tell whether its clock is disciplined", ""
+    elif not synchronised:
+        yield "soft", "the clock is not synchronised", "sudo timedatectl set-ntp true"
+
+
+def _sensors_are_open(facts: Json, _wanted: Json) -> Said:
+    if not facts["sensors"]["powercap"]:
+        yield "unknown", "the host has no RAPL counters below /sys/class/powercap", ""
     for fix in facts["sensors"]["fix"]:
-        yield "sensors", "soft", "RAPL counters can't be read by this user", fix
+        yield "soft", "RAPL counters can't be read by this user", fix
+
+
+def _throttling_is_counted(facts: Json, _wanted: Json) -> Said:
+    if not facts["sensors"]["throttle"]:
+        yield "unknown", "the CPU does not count thermal throttling", ""
+
+
+#: The preflight. Problems that refuse a host come first.
+PROBES = (
+    Probe("docker-unreachable", "Docker answers", _docker_answers),
+    Probe("meter-failed", "the meter yields energy", _meter_yields),
+    Probe("disk-full", "the spool has room", _spool_has_room),
+    Probe("gpu-missing", "the given GPUs are there", _gpus_are_there),
+    Probe("gpu-busy", "GPUs are idle", _gpus_are_idle),
+    Probe("host-busy", "the CPU is idle", _cpu_is_idle),
+    Probe("foreign-containers", "no other containers run", _no_foreign_containers),
+    Probe("governor", "the CPU's clocks don't follow the load", _governor_is_steady),
+    Probe("turbo", "the CPU's clocks don't follow the temperature", _turbo_is_off),
+    Probe("clock", "the clock is disciplined", _clock_is_disciplined),
+    Probe("sensors", "energy counters can be read without root", _sensors_are_open),
+    Probe("throttling", "throttling is counted", _throttling_is_counted),
+)
 
 
 def meter_fixes(meter: Json) -> list[str]:

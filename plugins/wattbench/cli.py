@@ -252,7 +252,7 @@ def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any])
 
 
 def _host_check(options: argparse.Namespace) -> int:
-    from wattbench import enrol
+    from wattbench import enrol, preflight
 
     hosts = load_hosts(config_dir())
     names = options.names or list(hosts.hosts)
@@ -267,6 +267,9 @@ def _host_check(options: argparse.Namespace) -> int:
         found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
     found = _with_standing(found, hosts)
     _say(_table(found))
+    for health in found:
+        if unknown := preflight.untold(health.facts):
+            _say(f"\n{health.name}, can't be told: {'; '.join(unknown)}")
     return enrol.worst_of(found)
 
 

@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 import yaml
 
+from wattbench import preflight
 from wattbench.config import HostConfig, load_hosts
 from wattbench.errors import ConfigError, HostError
 from wattbench.fields import NAME_PATTERN
 from wattbench.host import Host, HostTarget, fingerprint
-from wattbench.preflight import CLOCK_LIMIT_S, FACTS_TIMEOUT_S, IDLE_SAMPLE_S
 
 State = Literal["fine", "soft", "hard", "busy"]
 #: The keys that wattbench has seen and a person has confirmed, in OpenSSH's format.
@@ -291,32 +291,11 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
                 return Health(
                     target.name, "busy", (Problem("leased", "info", text, "ask again later"),)
                 )
-            facts = host.call(
-                "facts",
-                {
-                    "meter": {
-                        "kind": config.meter.kind,
-                        "command": config.meter.argv,
-                        "interval_ms": config.meter.interval_ms,
-                    },
-                    "gpus": list(config.gpus),
-                    "sample_s": IDLE_SAMPLE_S,
-                },
-                timeout_s=FACTS_TIMEOUT_S,
-            )
-            offset_s = host.clock_offset_s()
+            facts, _, problems = preflight.examine(host, config, config.gpus)
     except HostError as error:
         what, _, action = str(error).partition("; ")
         return Health(target.name, "hard", (Problem(error.code, "hard", what, action),))
-    found = [
-        Problem(p["code"], p["severity"], p["message"], p.get("action", ""))
-        for p in facts.get("problems", [])
-    ]
-    if abs(offset_s) > CLOCK_LIMIT_S:
-        text = (
-            f"the clock is {offset_s * 1000:+.0f} ms off ours (limit {CLOCK_LIMIT_S * 1000:.0f} ms)"
-        )
-        found.append(Problem("clock-skew", "soft", text, "sudo timedatectl set-ntp true"))
+    found = [Problem(p["code"], p["severity"], p["message"], p.get("action", "")) for p in problems]
     found.sort(key=lambda problem: problem.severity != "hard")
     worst: State = "fine"
     if found:

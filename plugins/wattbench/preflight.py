@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wattbench import health
@@ -11,6 +12,7 @@ from wattbench.errors import HostError
 from wattbench.run import Run
 
 if TYPE_CHECKING:
+    from wattbench.config import HostConfig
     from wattbench.host import Host
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,52 @@ def take_lease(run: Run, host: Host) -> str | None:
     return None
 
 
+def examine(
+    host: Host, config: HostConfig, gpus: Sequence[str]
+) -> tuple[dict[str, Any], float, list[dict[str, Any]]]:
+    """Ask a host for its facts and its clock.
+
+    Returns:
+        The facts, how far its clock is off ours, s, and all problems.
+
+    Raises:
+        HostError: it can't be asked.
+    """
+    facts = host.call(
+        "facts",
+        {
+            "meter": {
+                "kind": config.meter.kind,
+                "command": config.meter.argv,
+                "interval_ms": config.meter.interval_ms,
+            },
+            "gpus": list(gpus),
+            "sample_s": IDLE_SAMPLE_S,
+            "min_free_bytes": MIN_FREE_BYTES,
+        },
+        timeout_s=FACTS_TIMEOUT_S,
+    )
+    facts.pop("ok", None)
+    problems = list(facts.get("problems", []))
+    offset_s = host.clock_offset_s()
+    if abs(offset_s) > CLOCK_LIMIT_S:
+        problems.append(
+            {
+                "code": "clock-skew",
+                "severity": "soft",
+                "message": f"the host's clock is {offset_s * 1000:+.0f} ms off ours "
+                f"(limit {CLOCK_LIMIT_S * 1000:.0f} ms)",
+                "action": "sudo timedatectl set-ntp true (chrony or systemd-timesyncd)",
+            }
+        )
+    return facts, offset_s, problems
+
+
+def untold(facts: Mapping[str, Any]) -> list[str]:
+    """What the host's probes could not tell: shown, never taken for fine."""
+    return [str(p["message"]) for p in facts.get("probes") or () if p["severity"] == "unknown"]
+
+
 def leave_alone(run: Run, name: str) -> str | None:
     """Why a host is not even asked: in quarantine, and the experiment has nothing to lift it.
 
@@ -58,34 +106,8 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
         HostError: a hard problem; the message lists all of them.
     """
     config = run.host_config(name)
-    wants_gpu = run.experiment.device == "cuda"
-    facts = host.call(
-        "facts",
-        {
-            "meter": {
-                "kind": config.meter.kind,
-                "command": config.meter.argv,
-                "interval_ms": config.meter.interval_ms,
-            },
-            "gpus": list(config.gpus) if wants_gpu else [],
-            "sample_s": IDLE_SAMPLE_S,
-            "min_free_bytes": MIN_FREE_BYTES,
-        },
-        timeout_s=FACTS_TIMEOUT_S,
-    )
-    facts.pop("ok", None)
-    problems = list(facts.get("problems", []))
-    offset_s = host.clock_offset_s()
-    if abs(offset_s) > CLOCK_LIMIT_S:
-        problems.append(
-            {
-                "code": "clock-skew",
-                "severity": "soft",
-                "message": f"the host's clock is {offset_s * 1000:+.0f} ms off the controller's "
-                f"(limit {CLOCK_LIMIT_S * 1000:.0f} ms)",
-                "action": "enable chrony or systemd-timesyncd on the host",
-            }
-        )
+    gpus = config.gpus if run.experiment.device == "cuda" else []
+    facts, offset_s, problems = examine(host, config, gpus)
     standing = health.standing_of(run.store, name, config)
     if standing.quarantined:
         problems.append(health.problem(standing))
@@ -108,5 +130,7 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
             + "; ".join(f"{p['message']}; {p.get('action', '')}" for p in hard),
             code=hard[0]["code"],
         )
+    for message in untold(facts):
+        log.info("can't be told: %s", message)
     log.info("host %s is fit: %d soft problems", name, len(problems))
     return document

@@ -15,6 +15,7 @@ from wattbench import layout
 from wattbench.config import HostConfig, config_dir, load_hosts
 from wattbench.health import Standing, standing_of
 from wattbench.plan import PlannedTrial
+from wattbench.preflight import untold
 from wattbench.progress import HostProgress, describe, hosts_of, whole
 from wattbench.store import ObjectMissingError, Store
 from wattbench.web import state
@@ -256,6 +257,7 @@ def facts(document: Mapping[str, Any]) -> dict[str, str]:
         "governor": cpu.get("governor"),
         "Docker": (told.get("docker") or {}).get("version"),
         "GPUs": ", ".join(str(gpu.get("name")) for gpu in told.get("gpu") or ()) or None,
+        "can't be told": "; ".join(untold(told)) or None,
         "clock": None if offset is None else f"{offset * 1000:+.1f} ms off ours".replace("-", "−"),
     }
     return {what: str(value) for what, value in pairs.items() if value}

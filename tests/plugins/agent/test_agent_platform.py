@@ -167,8 +167,23 @@ def test_facts_name_the_machine_and_what_speaks_against_it(agent: Any, platform:
         "meter-failed", "disk-full", "gpu-missing",
     }  # fmt: skip
     assert problems["governor"]["severity"] == "soft"
+    assert problems["turbo"]["action"].endswith("intel_pstate/no_turbo'")
+    rows = {row["code"]: row for row in facts["probes"]}
+    assert list(rows) == [probe.code for probe in module.PROBES]
+    assert (rows["foreign-containers"]["severity"], rows["host-busy"]["severity"]) == ("fine",) * 2
     assert all(p["message"] and p["action"] for p in facts["problems"])
     assert problems["meter-failed"]["action"] == "sudo modprobe intel_rapl_msr"
+
+
+def test_what_a_platform_does_not_tell_is_unknown_and_no_problem(
+    agent: Any, platform: Path
+) -> None:
+    shutil.rmtree(platform / "sys")
+    facts = agent.call("facts", {"sample_s": 0, "docker": False})
+    unknown = {row["code"] for row in facts["probes"] if row["severity"] == "unknown"}
+    assert {"governor", "turbo", "sensors", "throttling"} <= unknown
+    assert not unknown & {p["code"] for p in facts["problems"]}
+    assert all(row["message"] for row in facts["probes"] if row["severity"] == "unknown")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root reads everything; others see closed files")
