@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from analysis.errors import UserError
 from wattbench.config import Selection, load_experiment, select
 from wattbench.plan import PlannedTrial
 from wattbench.tasks import (
@@ -326,9 +327,6 @@ class Notify(BaseOperator):
     """Tell people what is new, by the notifiers of hosts.yaml."""
 
     ui_color = "#f6ecd0"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
 
     def execute(self, context: Context) -> None:
         """Send what ``analyze`` found to tell, and that the run is incomplete if it is."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,11 @@ import pytest
 import yaml
 from wattbench.store import Store, StoreTarget
 
-from tests.plugins.s3_server import RCLONE, Server
-
 from analysis.errors import UserError
 from demo import packages
 from demo.checkout import here
 from tests.plugins.pushed_images import RegistryWriter
+from tests.plugins.s3_server import RCLONE, Server, wait_until_listening
 
 
 class TestRegistry(RegistryWriter):
@@ -52,15 +50,7 @@ class TestRegistry(RegistryWriter):
             [self.binary, "serve", str(config)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, "docker-registry ended"
-                time.sleep(0.02)
-        raise AssertionError("docker-registry does not listen")
+        wait_until_listening(self.port, self.process)
 
     def stop(self) -> None:
         if self.process:

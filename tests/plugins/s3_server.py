@@ -15,6 +15,19 @@ RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil
 KEY, SECRET = "WATTBENCHTESTKEY", "wattbench-test-secret"
 
 
+def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until somebody listens there; fails if the process ends before."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None, f"{process.args!r} ended"
+            time.sleep(0.02)
+    raise AssertionError(f"{process.args!r} does not listen")
+
+
 class Server:
     """``rclone serve s3`` over a folder; ends by its own process handle only."""
 
@@ -33,15 +46,7 @@ class Server:
              "--addr", f"127.0.0.1:{self.port}", "--config", "/dev/null", str(self.folder)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, "rclone ended"
-                time.sleep(0.02)
-        raise AssertionError("rclone does not listen")
+        wait_until_listening(self.port, self.process)
 
     def stop(self) -> None:
         if self.process:
