@@ -109,7 +109,7 @@ class Lab:
             },
             "reference": "pip-torch",
             "protocol": {
-                "blocks": 2, "warm_up": {"seconds": 1}, "timeout_s": 120,
+                "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
                 "rest": {"min_s": 0.5, "max_s": 5}, "idle_baseline": None,
             },
         } | changes  # fmt: skip
@@ -133,7 +133,7 @@ def lab(bed: Bed) -> Iterator[Lab]:
     made = Lab(bed, airflow.connect(bed.airflow), campaign.open_store(bed))
     made.write_experiment(
         "it-campaign", protocol={
-            "blocks": 3, "warm_up": {"seconds": 1}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
+            "blocks": 3, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
             "idle_baseline": {"seconds": 2, "every_blocks": 3, "per": "image"},
         },
     )  # fmt: skip
@@ -143,7 +143,7 @@ def lab(bed: Bed) -> Iterator[Lab]:
     made.write_experiment(
         "it-second", hosts=[bed.hosts[0].name], alert_after_h=0.005,
         protocol={
-            "blocks": 2, "warm_up": {"seconds": 1}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
+            "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
             "idle_baseline": None, "control": {"rounds": CONTROL_ROUNDS},
         },
     )  # fmt: skip

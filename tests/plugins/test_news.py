@@ -75,6 +75,8 @@ def test_nights_tell_a_changed_verdict_and_a_regression_once(store: Store) -> No
         told[day] = kinds(run)
     assert all(told[day] == [] for day in range(7))
     assert ("verdict-changed", "night: lab-a/b: less → more") in told[7]
+    # A rise of 9 % in nights of 0.1 % is told on its first night.
+    assert ("regression", "night: regression of lab-a/b") in told[7]
     events: list[Any] = [e for day in range(7, 11) for e in told[day]]
     assert events.count(("regression", "night: regression of lab-a/b")) == 1
     assert len([e for e in events if e[0] == "verdict-changed"]) == 1
