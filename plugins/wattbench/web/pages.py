@@ -310,11 +310,24 @@ def _standing(name: str, config: HostConfig) -> Standing:
 
 
 def _plan(run_id: str) -> dict[str, list[str]]:
+    """The readable names of the trials that each host was handed, in order."""
     try:
-        document = _json(layout.run_json_key(run_id))
+        document = _json(layout.run_json_key(run_id)) or {}
+        return {
+            host: [trial.label for trial in _handed(run_id, host, trials)]
+            for host, trials in document.get("plan", {}).items()
+        }
     except UserError:
-        document = None  # the trials are numbered without their names until it can be read
-    return {
-        host: [PlannedTrial.from_dict(trial).label for trial in trials]
-        for host, trials in (document or {}).get("plan", {}).items()
-    }
+        return {}  # the trials are numbered without their names until it can be read
+
+
+def _handed(run_id: str, host: str, trials: Sequence[dict[str, Any]]) -> list[PlannedTrial]:
+    """The planned trials without blocks that did not fit, in quarantine the control workload's."""
+    planned = [PlannedTrial.from_dict(trial) for trial in trials]
+    budget = _json(layout.host_key(run_id, host, "budget.json"))
+    checked = _json(layout.host_json_key(run_id, host)) or {}
+    if budget is not None:
+        planned = [trial for trial in planned if trial.block <= budget["blocks"]]
+    if checked.get("quarantine") is not None:
+        planned = [trial for trial in planned if trial.kind == "control"]
+    return planned
