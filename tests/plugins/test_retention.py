@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wattbench import layout
 from wattbench.config import Retention
@@ -32,6 +32,7 @@ runs = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(runs, st.none() | st.floats(1, 300), st.none() | st.floats(0.05, 3))
 def test_the_oldest_go_first_and_only_as_many_as_must(
     found: list[RawLogs], days: float | None, max_gb: float | None
