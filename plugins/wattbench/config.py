@@ -39,7 +39,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Retention(Model):
-    """How long raw logs are kept; records, tables, reports and manifests stay for good."""
+    """How long raw logs are kept; records, tables, reports and manifests stay for good.
+
+    Attributes:
+        days: raw logs of older runs go.
+        max_gb: then the oldest, until all raw logs together are within this.
+    """
 
     days: Annotated[float, Field(gt=0)] | None = None
     max_gb: Annotated[float, Field(gt=0)] | None = None
@@ -58,6 +63,7 @@ class StoreConfig(Model):
         conn_id: Airflow connection of type aws: endpoint, access key and secret.
         bucket: in which everything is kept.
         prefix: a folder in the bucket; empty: the bucket's root.
+        retention: when raw logs expire; null: never.
     """
 
     conn_id: str = "wattbench_store"
@@ -122,6 +128,8 @@ class HostConfig(Model):
         meter: where the host's joules come from.
         spool: folder on the host for raw logs, until the store has verified copies.
         python: the host's Python, 3.9 or newer.
+        unsteady_pct: relative SD of the control workload from run to run beyond which the host
+            is in quarantine; null: never.
     """
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
@@ -131,7 +139,6 @@ class HostConfig(Model):
         "/var/spool/wattbench"
     )
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
-    #: Relative SD of the control workload from run to run beyond which the host is not believed, %.
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
 
 
@@ -141,7 +148,14 @@ Event = Literal[
 
 
 class NotifyConfig(Model):
-    """Whom to tell what: any of Airflow's notifiers, by its import path."""
+    """Whom to tell what, through one of Airflow's notifiers.
+
+    Attributes:
+        notifier: its import path.
+        arguments: of the notifier; its templates know ``wattbench.title``, ``text``, ``event``,
+            ``run_id`` and ``link``.
+        events: of which it is told; all if not given.
+    """
 
     notifier: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
     arguments: dict[str, Any] = Field(default={})
@@ -155,6 +169,7 @@ class HostsConfig(Model):
         store: the object store.
         hosts: the worker hosts, by name.
         registries: only registries that need a login or have no TLS, by address.
+        notify: who is told of events; the log of the run's task ``notify`` if not given.
     """
 
     store: StoreConfig
@@ -231,6 +246,8 @@ class WarmUp(Model):
 
     Attributes:
         seconds: at least so long.
+        until_steady: then until temperature and power stand still, where the host tells them.
+        max_s: at most so long.
     """
 
     seconds: Seconds = 60
@@ -352,6 +369,10 @@ class _Study(Model):
     Attributes:
         description: what it is about; shown in Airflow and in the report.
         schedule: cron line; null: only by the trigger.
+        finish_by: time of day by which measuring is over: blocks that do not fit are left out;
+            null: no limit.
+        time_zone: of schedule and finish_by.
+        alert_after_h: a run that is not over so long after it was queued is told as hanging.
         seed: draws the order of trials; null: from the run's id, so every run has its own,
             and it is recorded.
         hosts: names from hosts.yaml.
@@ -448,6 +469,7 @@ class Selection(Model):
         images: compare these; the reference must stay.
         blocks: so many, instead of the experiment's.
         seed: draws the order of trials.
+        finish_by: instead of the experiment's; ``never``: no limit.
     """
 
     hosts: list[str] | None = None
