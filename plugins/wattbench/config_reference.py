@@ -92,7 +92,7 @@ def _default(node: Schema) -> str:
     value = node.get("default")
     if value is None:
         return "`null`"
-    if isinstance(value, dict) and value:
+    if isinstance(value, (dict, list)) and value and any(_references(node, "")):
         return "its defaults"
     return f"`{value if isinstance(value, str) and value else json.dumps(value)}`"
 
