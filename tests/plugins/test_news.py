@@ -82,3 +82,14 @@ def test_nights_tell_a_changed_verdict_and_a_regression_once(store: Store) -> No
     assert len([e for e in events if e[0] == "verdict-changed"]) == 1
     assert run.store.verify_manifest(f"runs/{run.run_id}") == ()
     assert "news.json" in {o["key"] for o in store.get_json(f"runs/{run.run_id}/manifest.json")["objects"]}  # fmt: skip
+
+
+def test_nights_in_quarantine_alone_are_no_trouble(store: Store) -> None:
+    """Six runs of the control workload and of nothing else: there is nothing to compare."""
+    for day in range(6):
+        run = prepared(store, experiment(protocol=PROTOCOL), due=DUE + timedelta(days=day))
+        control = [t for t in run.plan("lab-a") if t.kind == "control"]
+        for n, trial in enumerate(control):
+            measured(run, trial, DUE + timedelta(days=day, minutes=n), 30, 50.0 + n)
+        finish.analyze(run)
+    assert news.read(run) == ()
