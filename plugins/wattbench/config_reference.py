@@ -26,7 +26,7 @@ _INTRODUCTION = """\
 Every key of the files in `config/`, as `python -m wattbench.config_reference` prints them. An unknown key, a
 value out of its range or a name that doesn't exist is refused with one line that names file and path. How to
 go about it: [Add a host](hosts.md), [Write an experiment](experiments.md),
-[Take an image apart](ablation.md).
+[Take an image apart](ablation.md), [Run every night](nightly.md).
 
 Names of hosts, images, factors and experiments: small letters, digits and `-`, 40 at most. Numbers end with
 their unit: `_s` seconds, `_h` hours, `_ms` milliseconds, `_pct` percent, `_c` degrees Celsius, `_w` watts,
