@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.audit.campaign import Campaign
@@ -198,20 +199,23 @@ def _rules(campaign: Campaign, trials: Mapping[str, pd.DataFrame]) -> pd.DataFra
 def _domains(trials: Trials) -> pd.DataFrame:
     """Joules and watts of each domain of the valid trials."""
     rows = trials.rows
-    counted = [
-        i
-        for i, seconds in enumerate(rows["duration_s"])
-        if seconds and rows["status"][i] == "valid"
-    ]
-    frame = pd.DataFrame(
-        [
-            (rows["image"][i], rows["kind"][i], name, total, j, j / rows["duration_s"][i])
-            for (name, total, _), joules in trials.domains.items()
-            for i in counted
-            if (j := joules[i]) is not None
-        ],
-        columns=["image", "kind", "domain", "counted", "energy_j", "power_w"],
-    )
+    seconds = np.array(rows["duration_s"], dtype=float)
+    valid = (np.array(rows["status"], dtype=object) == "valid") & (seconds > 0)
+    who = pd.DataFrame({"image": rows["image"], "kind": rows["kind"]})
+    parts = []
+    for (name, total, _), joules in trials.domains.items():
+        energy = np.array(joules, dtype=float)
+        told = valid & np.isfinite(energy)
+        parts.append(
+            who[told].assign(
+                domain=name,
+                counted=total,
+                energy_j=energy[told],
+                power_w=energy[told] / seconds[told],
+            )
+        )
+    columns = ["image", "kind", "domain", "counted", "energy_j", "power_w"]
+    frame = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
     table = (
         frame.groupby(["image", "kind", "domain", "counted"], sort=True)
         .agg(n=("energy_j", "size"), mean_j=("energy_j", "mean"), mean_w=("power_w", "mean"))
