@@ -58,7 +58,7 @@ bench: setup     ## how fast and how right: readers, audit, history, DAG parsing
 	@$(PY) tests/bench/all.py $(BENCH)
 
 docs: setup      ## the pages of docs/ as a site, var/docs/index.html; a broken link is an error
-	@.venv/bin/mkdocs build --quiet --strict
+	@.venv/bin/mkdocs build --strict
 	@echo "docs: var/docs/index.html"
 
 clean:           ## removes what carries this checkout's label, stops its processes, removes var/
