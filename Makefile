@@ -8,7 +8,9 @@ PYTEST := .venv/bin/pytest -q --reruns 1
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup lock demo test test-fast test-docker lint format bench images docs clean
+DEPLOY := python3 -m deploy
+
+.PHONY: help setup lock demo test test-fast test-docker lint format bench images docs secrets up backup restore pin clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -19,11 +21,15 @@ setup: .venv/.ready  ## .venv with all that the analysis, lint and the fast test
 	@demo/venv.sh
 	@touch $@
 
-lock:            ## requirements.txt from pyproject.toml
+lock:            ## requirements.txt and deploy/requirements.txt from pyproject.toml
 	@$(UV) pip compile -q pyproject.toml --extra dev --python-version 3.11 --no-header --no-annotate \
 	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.new
 	@{ head -2 requirements.txt; cat requirements.new; } > requirements.txt.new
 	@mv requirements.txt.new requirements.txt && rm requirements.new
+	@{ echo "# The controller's part of requirements.txt, for deploy/Dockerfile (\`make lock\`)."; \
+	  $(UV) pip compile -q pyproject.toml --extra deploy --python-version 3.11 --no-header --no-annotate \
+	    -c requirements.txt --override <(echo "torch; python_version < '3'"); } > deploy/requirements.new
+	@mv deploy/requirements.new deploy/requirements.txt
 
 lint: setup      ## format, lint and types
 	@.venv/bin/ruff format --check .
@@ -53,6 +59,21 @@ test-docker: setup ## the tests on the virtual hosts alone
 
 images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGISTRY=HOST:PORT
 	@$(PY) -m demo images $(SET) $(if $(REGISTRY),--registry $(REGISTRY))
+
+secrets:         ## a deployment's .env with fresh secrets; never overwrites one
+	@$(DEPLOY) secrets
+
+up:              ## a deployment (docker-compose.airflow.yml): build, start, wait until healthy
+	@$(DEPLOY) up
+
+backup:          ## its database and object store into a new folder: make backup TO=…
+	@$(DEPLOY) backup "$(or $(TO),$(error backup: name a new folder: make backup TO=…))"
+
+restore:         ## such a folder into a deployment that holds nothing yet: make restore FROM=…
+	@$(DEPLOY) restore "$(or $(FROM),$(error restore: name a backup: make restore FROM=…))"
+
+pin: setup       ## the digests that image tags have now into the compose file
+	@$(PY) -m deploy pin
 
 bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)

@@ -88,7 +88,11 @@ def ensure(checkout: Checkout, airflow: Airflow, credentials: Credentials) -> No
     if not any(process.pid() for process in processes.values()):
         _migrate(checkout, command, airflow)
     for name, process in processes.items():
-        argv = [sys.executable, "-m", "demo.scheduler"] if name == "scheduler" else [command, name]
+        argv = (
+            [sys.executable, "-m", "wattbench.scheduler"]
+            if name == "scheduler"
+            else [command, name]
+        )
         holds_our_code = name in ("scheduler", "api-server")
         process.ensure(argv, env=airflow.settings, also=_code(checkout) if holds_our_code else "")
 

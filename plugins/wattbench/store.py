@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from wattbench import layout
 from wattbench.errors import StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 MANIFEST_SCHEMA = 1
 _CHUNK = 1 << 20
@@ -425,6 +426,40 @@ class Store:
         self.put(key, f"{datetime.now(UTC).isoformat()}\n".encode(), "text/plain")
         self._remove(key)
 
+    def ensure_bucket(self) -> bool:
+        """Make the bucket where there is none.
+
+        Returns:
+            Whether it was made now.
+
+        Raises:
+            StoreError: it can't be made, or it is somebody else's.
+        """
+        from botocore.exceptions import ClientError
+
+        def once() -> bool:
+            try:
+                self._client.head_bucket(Bucket=self.target.bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
+                    raise
+            else:
+                return False
+            if self.target.region == "us-east-1":  # where naming the region is an error
+                self._client.create_bucket(Bucket=self.target.bucket)
+            else:
+                self._client.create_bucket(
+                    Bucket=self.target.bucket,
+                    CreateBucketConfiguration={
+                        "LocationConstraint": cast(
+                            "BucketLocationConstraintType", self.target.region
+                        )
+                    },
+                )
+            return True
+
+        return self._try("make", "the bucket", once)
+
     # ── underneath ──────────────────────────────────────────────────────────────────────────────
 
     def _remove(self, key: str) -> None:
@@ -492,13 +527,18 @@ class Store:
             return StoreError(
                 f"{place}: no such bucket; create it, or mend store.bucket in hosts.yaml"
             )
+        if code == "BucketAlreadyExists":
+            return StoreError(
+                f"{place}: belongs to somebody else; name another in store.bucket of hosts.yaml"
+            )
         if code in _MISSING:
             return ObjectMissingError(f"{key} in {place}: no such object")
         if code in _REFUSED:
             return StoreError(
                 f"{place}: refused to {verb} {key} for access key "
                 f"'{self.target.access_key}' ({code}); "
-                "mend key and secret of the store's connection, or the key's rights to this bucket"
+                "mend key and secret of the store's connection, the key's rights to this bucket, or "
+                "store.bucket in hosts.yaml if it is somebody else's"
             )
         return StoreError(f"{place}: could not {verb} {key}: {error}; see the store's own log")
 

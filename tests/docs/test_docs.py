@@ -22,6 +22,7 @@ import images.build
 from analysis.__main__ import main as analysis_main
 from analysis.findings import CODES
 from demo.cli import main as demo_main
+from deploy.cli import main as deploy_main
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -74,6 +75,7 @@ PROGRAMS: dict[str, Main] = {
     "python -m analysis": analysis_main,
     "python -m demo": demo_main,
     "python -m images.ablation": images.ablation.main,
+    "python -m deploy": deploy_main,
     "python -m images.build": images.build.main,
     "wattbench": wattbench_main,
 }

@@ -62,9 +62,9 @@ def paths(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         yield path.replace("{path:path}", "index.html"), query
 
 
-def test_every_route_asks_who_is_there(bed: Bed, token: str, newest: dict[str, Any]) -> None:
-    for path, query in paths(newest):
-        url = f"{bed.airflow.url}/wattbench{path}"
+def assert_every_route_asks_who_is_there(airflow: str, token: str, run: dict[str, Any]) -> None:
+    for path, query in paths(run):
+        url = f"{airflow}/wattbench{path}"
         for headers in ({}, {"Authorization": "Bearer forged.forged.forged"}):
             refused = requests.get(
                 url, params=query, headers=headers, timeout=30, allow_redirects=False
@@ -76,6 +76,10 @@ def test_every_route_asks_who_is_there(bed: Bed, token: str, newest: dict[str, A
         if not no_report_yet:
             assert "default-src 'none'" in allowed.headers["Content-Security-Policy"]
             assert allowed.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_route_asks_who_is_there(bed: Bed, token: str, newest: dict[str, Any]) -> None:
+    assert_every_route_asks_who_is_there(bed.airflow.url, token, newest)
 
 
 @pytest.mark.parametrize("path", ["..%2frun.json", "%2e%2e/run.json", "..%2f..%2f..%2fx", "a%00b"])
@@ -97,17 +101,15 @@ def test_the_navigation_and_each_dag_run_lead_here(bed: Bed, token: str) -> None
     assert {v["destination"] for v in ours["external_views"]} == {"nav", "dag_run"}
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_open_in_chromium_after_a_login(
-    bed: Bed, token: str, newest: dict[str, Any], tmp_path: Path, theme: str
-) -> None:
+def open_in_chromium(
+    target: str, token: str, folder: Path, theme: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """A page on the address of Airflow, by a browser that is logged in."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
-    # Cookies know no ports: a page on the same address hands ours over and leads to Airflow.
-    target = f"{bed.airflow.url}/wattbench/runs/{run_id_of(newest)}"
 
+    # Cookies know no ports: a page on the same address hands ours over and leads to Airflow.
     class Door(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(303)
@@ -122,10 +124,20 @@ def test_the_pages_open_in_chromium_after_a_login(
         threading.Thread(target=door.serve_forever, daemon=True).start()
         done = subprocess.run(
             [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,844",
-             f"--user-data-dir={tmp_path}", f"--blink-settings=preferredColorScheme={int(theme == 'light')}",
-             "--virtual-time-budget=3000", "--dump-dom", f"http://127.0.0.1:{door.server_port}/"],
+             f"--user-data-dir={folder}", f"--blink-settings=preferredColorScheme={int(theme == 'light')}",
+             "--virtual-time-budget=3000", *options, f"http://127.0.0.1:{door.server_port}/"],
             capture_output=True, text=True, timeout=90, check=True,
         )  # fmt: skip
         door.shutdown()
+    return done
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pages_open_in_chromium_after_a_login(
+    bed: Bed, token: str, newest: dict[str, Any], tmp_path: Path, theme: str
+) -> None:
+    target = f"{bed.airflow.url}/wattbench/runs/{run_id_of(newest)}"
+    done = open_in_chromium(target, token, tmp_path, theme, "--dump-dom")
     assert f"<h1>{run_id_of(newest)}</h1>" in done.stdout
     assert "Refused" not in done.stderr  # by our own policy

@@ -1,7 +1,7 @@
-"""Airflow's scheduler, with what the tasks import loaded beforehand.
+"""Airflow's scheduler, with what the tasks import loaded beforehand: `python -m wattbench.scheduler`.
 
 LocalExecutor forks its task processes from the scheduler. Each would import the same libraries anew: some
-four seconds of CPU a trial, on the cores that the virtual hosts measure on.
+four seconds of CPU a trial, in the demo on the very cores that the virtual hosts measure on.
 """
 
 from __future__ import annotations
