@@ -40,13 +40,15 @@ RESTARTS = (("store", "dag-processor", "triggerer"), ("api-server",), ("postgres
 def local(bed: Bed) -> Iterator[LocalStack]:
     packages.require({"docker-compose": "docker-compose"}, print)
     made = prepare(bed)
-    made.stack.compose("down", "--volumes")  # what an interrupted session has left
+    made.stack.compose(
+        "down", "--volumes", "--timeout", "3"
+    )  # what an interrupted session has left
     try:
         up = made.deploy("up")
         assert up.returncode == 0, up.stderr
         yield made
     finally:
-        made.stack.compose("down", "--volumes")
+        made.stack.compose("down", "--volumes", "--timeout", "3")
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def test_a_backup_is_restored_into_a_new_deployment_and_over_nothing_else(
         assert other.store.verify_manifest(run) == ()
         assert other.store.list() == local.store.list()
     finally:
-        other.stack.compose("down", "--volumes")
+        other.stack.compose("down", "--volumes", "--timeout", "3")
 
     with other.env_file.open("a") as file:
         file.write("FERNET_KEY=another\n")
