@@ -108,6 +108,14 @@ def test_the_demo_reaches_its_report_with_every_service_restarted_in_it(
     assert {row["image"] for row in rows} == set(IMAGES)
 
 
+def test_the_image_has_what_the_celery_profile_needs(local: LocalStack) -> None:
+    app = "airflow.providers.celery.executors.celery_executor.app"
+    said = local.stack.output(
+        "exec", "-T", "scheduler", "python3", "-m", "celery", "--app", app, "report"
+    )
+    assert "transport:redis results:db+postgresql" in said
+
+
 def as_airflow_names_it(run: Run) -> dict[str, Any]:
     return {"dag_id": run.dag_id, "dag_run_id": run.id, "run_after": run.run_after.isoformat()}
 
