@@ -23,6 +23,8 @@ from demo.bed import Bed
 from demo.checkout import here
 from demo.timings import Timings
 
+CONTROL_ROUNDS = 2_000_000
+
 
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Bed]:
@@ -137,6 +139,13 @@ def lab(bed: Bed) -> Iterator[Lab]:
     )  # fmt: skip
     made.write_experiment(
         "it-kill", workload={"passes": [{"resolution": 256, "iterations": 60}]}, hosts=[bed.hosts[0].name],
+    )  # fmt: skip
+    made.write_experiment(
+        "it-second", hosts=[bed.hosts[0].name], alert_after_h=0.005,
+        protocol={
+            "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
+            "idle_baseline": None, "control": {"rounds": CONTROL_ROUNDS},
+        },
     )  # fmt: skip
     yield made
     for path in (made.config / "experiments").glob("it-*.yaml"):

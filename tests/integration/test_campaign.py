@@ -7,16 +7,19 @@ import hashlib
 import io
 import json
 import re
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 from wattbench import layout
+from wattbench.past import ControlLevel, Past
 from wattbench.rest import Run
 from wattbench.run import Run as StoredRun
 
-from tests.integration.conftest import Lab
+from tests.integration.conftest import CONTROL_ROUNDS, Lab
 
 pytestmark = pytest.mark.docker
 
@@ -175,12 +178,119 @@ def test_task_names_are_readable(lab: Lab, run: Run, stored: StoredRun) -> None:
     assert [labels[i] for i in sorted(labels)] == [t.label for t in stored.plan("virtual-1")]
 
 
-def test_another_seed_gives_another_order_and_the_form_acts(lab: Lab, stored: StoredRun) -> None:
-    other = lab.follow(lab.trigger("it-campaign", seed="2", hosts=["virtual-1"], blocks=4))
-    assert other.state == "success", lab.table(other)
-    again = lab.stored(other)
+# ── a second run, short of time, and another experiment that wants the same host ────────────────
+
+
+@pytest.fixture(scope="module")
+def short(lab: Lab, run: Run) -> Run:
+    """Thirty blocks on one host, and a minute or two to finish them."""
+    limit = datetime.now(UTC) + timedelta(seconds=135)
+    return lab.trigger(
+        "it-campaign", seed="2", hosts=["virtual-1"], blocks=30, finish_by=f"{limit:%H:%M}"
+    )
+
+
+@pytest.fixture(scope="module")
+def second(lab: Lab, short: Run) -> Iterator[Run]:
+    """Meanwhile the host turns out to be unsteady, and another experiment is triggered on it."""
+    lab.wait_for(
+        short,
+        lambda tasks: any((t.task_id, t.state) == ("virtual-1.check", "success") for t in tasks),
+    )
+    seeded = [
+        Past(
+            f"it-second-2020010{day}T010000Z-00000{day}", "it-second", "work",
+            control=ControlLevel(CONTROL_ROUNDS, "package+dram", "modelled", joules, 2),
+        )
+        for day, joules in enumerate((100.0, 80.0, 125.0, 90.0, 110.0), 1)
+    ]  # fmt: skip
+    for past in seeded:
+        lab.store.put_json(layout.past_key("virtual-1", past.run_id), past.to_dict())
+    yield lab.trigger("it-second")
+    for past in seeded:
+        forgiven = replace(past, control=None)
+        lab.store.put_json(layout.past_key("virtual-1", past.run_id), forgiven.to_dict())
+
+
+@pytest.fixture(scope="module")
+def both(lab: Lab, short: Run, second: Run) -> tuple[Run, Run]:
+    return lab.follow(short), lab.follow(second)
+
+
+def test_another_seed_gives_another_order_and_the_form_acts(
+    lab: Lab, stored: StoredRun, both: tuple[Run, Run]
+) -> None:
+    again = lab.stored(both[0])
     assert list(again.document["plan"]) == ["virtual-1"]
-    assert lab.state(other, "virtual-2.check") == "skipped"
-    assert max(t.block for t in again.plan("virtual-1")) == 4
+    assert lab.state(both[0], "virtual-2.check") == "skipped"
+    assert max(t.block for t in again.plan("virtual-1")) == 30
     first = [t.image for t in stored.plan("virtual-1") if t.kind == "workload"]
     assert [t.image for t in again.plan("virtual-1") if t.kind == "workload"][: len(first)] != first
+
+
+def test_blocks_that_do_not_fit_before_the_deadline_are_left_out_whole(
+    lab: Lab, both: tuple[Run, Run]
+) -> None:
+    run = both[0]
+    assert run.state == "success", lab.table(run)
+    again = lab.stored(run)
+    budget = lab.store.get_json(layout.host_key(again.run_id, "virtual-1", "budget.json"))
+    assert 0 < budget["blocks"] < 30
+    assert budget["source"].startswith("it-campaign-")  # the first run's own durations
+    outcomes = again.outcomes("virtual-1")
+    skipped = {t.block for t in again.plan("virtual-1") if t.name in outcomes}
+    measured = {t.block for t in again.plan("virtual-1") if t.name not in outcomes}
+    assert measured
+    assert max(measured) < min(skipped)
+    assert {o["status"] for o in outcomes.values()} == {"skipped"}
+    assert all("before" in o["reason"] and "UTC" in o["reason"] for o in outcomes.values())
+    assert f"{len(outcomes)} skipped on purpose" in lab.log(run, "verdict")
+
+
+def test_a_second_experiment_waits_visibly_and_no_windows_overlap(
+    lab: Lab, both: tuple[Run, Run]
+) -> None:
+    first, second = (lab.stored(r) for r in both)
+    log = lab.log(both[1], "virtual-1.check")
+    assert "waiting for virtual-1" in log
+    assert f"held by {first.run_id}" in log
+
+    def windows(run: StoredRun) -> list[tuple[datetime, datetime]]:
+        rows = [r[-1].row for r in run.records("virtual-1").values()]
+        starts = [datetime.fromisoformat(str(r.started_at)) for r in rows]
+        return [
+            (s, s + timedelta(seconds=r.duration_s or 0)) for s, r in zip(starts, rows, strict=True)
+        ]
+
+    mine, theirs = windows(first), windows(second)
+    assert mine
+    assert theirs
+    assert max(end for _, end in mine) <= min(start for start, _ in theirs)
+
+
+def test_a_host_in_quarantine_measures_its_control_workload_only(
+    lab: Lab, both: tuple[Run, Run]
+) -> None:
+    first, second = both
+    assert second.state == "success", lab.table(second)
+    stored = lab.stored(second)
+    kinds = {r[-1].row.kind for r in stored.records("virtual-1").values()}
+    assert kinds == {"control"}
+    assert {t.state for t in lab.client.tasks(second) if t.task_id == "virtual-1.pull"} == {"skipped"}  # fmt: skip
+    assert "2/2 trials valid, 4 skipped on purpose" in lab.log(second, "verdict")
+    findings = json.loads(lab.store.get(layout.report_key(stored.run_id, "findings.json")))
+    assert any(
+        (f["code"], f["verdict"], f["subject"]) == ("host-unsteady", "found", "host virtual-1")
+        for f in findings
+    )
+    # The run that was going on when it turned out is the one that tells people.
+    assert "host-quarantined: virtual-1 is in quarantine" in lab.log(first, "notify")
+    assert lab.state(second, "notify") == "skipped"
+
+
+def test_a_run_that_is_not_over_in_time_is_told_as_hanging(lab: Lab, both: tuple[Run, Run]) -> None:
+    folder = (
+        lab.bed.checkout.var / "airflow" / "logs" / "executor_callbacks" / "it-second" / both[1].id
+    )
+    told = "".join(p.read_text() for p in folder.rglob("*") if p.is_file())
+    assert "run-hangs: it-second: the run is not over" in told
