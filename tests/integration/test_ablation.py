@@ -1,0 +1,77 @@
+"""An ablation from one YAML to the report: variants built and pushed, run by the DAG, effects told."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+from wattbench import layout
+from wattbench.rest import Run
+
+from demo import base_image, docker_engine, workloads
+from tests.integration.conftest import Lab
+
+pytestmark = pytest.mark.docker
+
+FACTORS = {
+    "installer": {"apt": "apt-torch"},
+    "omp": {"2": {"OMP_NUM_THREADS": "2"}},
+    "onednn": {"sse41": {"ONEDNN_MAX_CPU_ISA": "SSE41"}},
+    "bytecode": {"none": {"PYTHONPYCACHEPREFIX": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1"}},
+}
+
+
+@pytest.fixture(scope="module")
+def said(lab: Lab) -> list[str]:
+    """What building the variants told."""
+    client = docker_engine.ensure(lab.bed.checkout, print)
+    if base_image.ensure(client, lab.bed.checkout, print).python.startswith("python:"):
+        pytest.skip("on a base with pip, of pip-torch's layers only the last one can run")
+    changes = {
+        factor: {
+            level: {"env": c} if isinstance(c, dict) else {"ref": lab.image(c)}
+            for level, c in levels.items()
+        }
+        for factor, levels in FACTORS.items()
+    }
+    lab.write_experiment(
+        "it-ablation",
+        hosts=[lab.bed.hosts[0].name],
+        images={"pip-torch": {"ref": lab.image("pip-torch"), "layers": True}},
+        factors=changes,
+        workload={"passes": [{"resolution": 64, "iterations": 1}]},
+    )
+    told: list[str] = []
+    workloads.ensure_variants(lab.bed.checkout, "it-ablation", lab.bed.registry, told.append)
+    return told
+
+
+@pytest.fixture(scope="module")
+def run(lab: Lab, said: list[str]) -> Run:
+    return lab.follow(lab.trigger("it-ablation"))
+
+
+def test_the_rung_that_cannot_run_yet_is_named_and_left_out(
+    lab: Lab, said: list[str], run: Run
+) -> None:
+    assert any(line.startswith("pip-torch-layer-0: can't run the workload yet") for line in said)
+    assert run.state == "success", lab.table(run)
+    assert list(lab.stored(run).document["skipped_images"]) == ["pip-torch-layer-0"]
+
+
+def test_the_report_tells_the_effect_of_every_factor_and_layer(lab: Lab, run: Run) -> None:
+    run_id = lab.stored(run).run_id
+    data = lab.store.get(layout.report_key(run_id, "tables", "what_matters.csv"))
+    found = pd.read_csv(io.BytesIO(data)).set_index("image")
+    assert set(found.index) == {f"{f}-{level}" for f in FACTORS for level in FACTORS[f]} | {
+        "pip-torch"
+    }
+    assert (found["n"] == 2).all()
+    # All of torch is compiled anew at every start.
+    assert found.loc["bytecode-none", "estimate_pct"] > 0
+    layer = found.loc["pip-torch"]
+    assert (layer["kind"], layer["against"]) == ("layer", "pip-torch-layer-1")
+    assert layer["size_diff_mb"] != 0
+    page = lab.store.get(layout.report_key(run_id, "index.html")).decode()
+    assert 'id="what-matters"' in page
