@@ -782,7 +782,10 @@ def what_matters(effects: Sequence[Effect], reference: str | None) -> list[Table
     columns = tuple(_effect_row(Effect("factor", "", "", "", "")))
     shown = ("factor", "of", "n", "estimate_pct", "lower_pct", "upper_pct", "verdict",
              "time_pct", "time_lower_pct", "time_upper_pct")  # fmt: skip
-    size = ("size_diff_mb", "size_diff_pct", "reason")
+    size = ("size_diff_mb", "size_diff_pct")
+    open_ended = [
+        row for row in main if is_missing(row["lower_pct"]) or is_missing(row["upper_pct"])
+    ]
     tables = [
         Table(
             "what_matters",
@@ -792,6 +795,7 @@ def what_matters(effects: Sequence[Effect], reference: str | None) -> list[Table
             "time apart.",
             _frame(main, columns),
             (*shown, *size),
+            "; ".join(dict.fromkeys(str(row["reason"]) for row in open_ended)),
         ),
         Table(
             "what_matters_together",
