@@ -13,7 +13,7 @@ in :attr:`Description.undefined` that says why.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,29 +192,13 @@ def _dunn(out: _Builder, energy: Groups) -> None:
         for a, b in pairs:
             out.add("dunn", a, b, None)
         return
-    for (a, b), p in zip(pairs, dunn_p(list(energy.values())), strict=True):
-        out.add("dunn", a, b, p)
+    # Imported here: it brings a second of plotting along.
+    from scikit_posthocs import posthoc_dunn
 
-
-def dunn_p(samples: Sequence[np.ndarray]) -> list[float]:
-    """Dunn's test of each pair of samples, in their order, with Bonferroni's correction.
-
-    Mean ranks over all samples, with the variance corrected for ties (Dunn 1964). Written out:
-    scikit-posthocs, which the tests hold this against, imports a second of plotting.
-    """
-    values = np.concatenate(samples)
-    n = len(values)
-    _, multiplicity = np.unique(values, return_counts=True)
-    ties = float((multiplicity**3 - multiplicity).sum())
-    variance = n * (n + 1) / 12 - ties / (12 * (n - 1))
-    edges = np.cumsum([len(s) for s in samples])[:-1]
-    told = [(r.mean(), len(r)) for r in np.split(stats.rankdata(values), edges)]
-    pairs = list(itertools.combinations(told, 2))
-    p = [
-        2 * stats.norm.sf(abs(a - b) / np.sqrt(variance * (1 / na + 1 / nb)))
-        for (a, na), (b, nb) in pairs
-    ]
-    return [min(1.0, float(one) * len(pairs)) for one in p]
+    p = posthoc_dunn(list(energy.values()), p_adjust="bonferroni").to_numpy()
+    places = {image: i for i, image in enumerate(energy)}
+    for a, b in pairs:
+        out.add("dunn", a, b, float(p[places[a], places[b]]))
 
 
 def _relative(

@@ -145,6 +145,7 @@ def _versions() -> dict[str, str]:
         "paramiko",
         "scipy",
         "pandas",
+        "scikit-posthocs",
     ):
         try:
             found[package] = version(package)

@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scikit_posthocs import posthoc_dunn
 
 from analysis.audit.mapping import key_of
-from analysis.describe import COLUMNS, cliffs_delta, describe, dunn_p
+from analysis.describe import COLUMNS, cliffs_delta, describe
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SEED = Path(__file__).parents[3] / "shared" / "seed" / "preprocessed_results"
@@ -130,18 +129,6 @@ def test_what_is_not_defined_is_an_empty_cell_with_a_reason(trials, undefined):
         text = io.StringIO()
         table.to_csv(text, index=False)
         assert "nan" not in text.getvalue().lower()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=12), min_size=2, max_size=5).filter(
-        lambda samples: len(set(itertools.chain.from_iterable(samples))) > 1
-    )
-)
-def test_dunns_p_is_that_of_scikit_posthocs(samples):
-    theirs = posthoc_dunn(samples, p_adjust="bonferroni").to_numpy()
-    pairs = itertools.combinations(range(len(samples)), 2)
-    assert dunn_p(samples) == pytest.approx([theirs[i, j] for i, j in pairs], rel=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
