@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from wattbench.run import is_deterministic
 
-from tests.plugins.live_chain import Case, Chain, Live
+from tests.plugins.live_chain import Case, Chain, Lives
 
 pytestmark = pytest.mark.docker
 
@@ -56,7 +56,7 @@ def docker(*words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     if shutil.which("docker") is None or not docker("version", "--format", "{{.Server.Version}}"):
         pytest.skip("no Docker daemon here")
     listed = docker("images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}").splitlines()
@@ -77,7 +77,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_container_outlives_its_attempt_unsaid(lives: dict[str, Live], name: str) -> None:
+def test_no_container_outlives_its_attempt_unsaid(lives: Lives, name: str) -> None:
     live, (_, _, status, message, orphaned) = lives[name], CASES[name]
     assert live.record.row.status == status, live.record.row.reason
     assert message in live.report["message"]
@@ -91,7 +91,7 @@ def test_no_container_outlives_its_attempt_unsaid(lives: dict[str, Live], name: 
         assert not is_deterministic(live.record)
 
 
-def test_joules_of_a_container_s_window_are_the_truth(lives: dict[str, Live]) -> None:
+def test_joules_of_a_container_s_window_are_the_truth(lives: Lives) -> None:
     live = lives["nothing"]
     for domain in (d for d in live.record.domains if d.counted):
         low, high = live.true_joules(domain.name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.live_chain import STAND_IN, Case, Chain, Live
+from tests.plugins.live_chain import STAND_IN, Case, Chain, Lives
 
 #: A model without CPU power: its joules at the window's edges are known exactly.
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_core_w:0"
@@ -181,16 +181,14 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.fixture(scope="module")
-def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     """All cases, side by side: they mostly sleep."""
     chain = Chain(tmp_path_factory.mktemp("faults"))
     return chain.run_all({name: fault.case for name, fault in FAULTS.items()})
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_ends_with_its_status_its_findings_and_a_reason(
-    lives: dict[str, Live], name: str
-) -> None:
+def test_fault_ends_with_its_status_its_findings_and_a_reason(lives: Lives, name: str) -> None:
     live, ends = lives[name], FAULTS[name].ends
     row = live.record.row
     told = f"{row.reason} | {live.report['message']}"
@@ -204,9 +202,7 @@ def test_fault_ends_with_its_status_its_findings_and_a_reason(
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_nothing_is_left_running_and_the_raw_files_are_kept(
-    lives: dict[str, Live], name: str
-) -> None:
+def test_nothing_is_left_running_and_the_raw_files_are_kept(lives: Lives, name: str) -> None:
     live, ends = lives[name], FAULTS[name].ends
     assert live.left == []
     assert ("energibridge.csv" in live.raw) == ends.log
@@ -218,7 +214,7 @@ def test_nothing_is_left_running_and_the_raw_files_are_kept(
 
 @pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if f.ends.status == "valid"])
 def test_joules_of_a_valid_trial_are_the_truth_within_their_uncertainty(
-    lives: dict[str, Live], name: str
+    lives: Lives, name: str
 ) -> None:
     live = lives[name]
     counted = [d for d in live.record.domains if d.counted]
@@ -239,7 +235,7 @@ def test_joules_of_a_valid_trial_are_the_truth_within_their_uncertainty(
 
 @pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if f.ends.status == "failed"])
 def test_what_broke_off_before_it_spoke_is_no_proof_of_a_wrong_device(
-    lives: dict[str, Live], name: str
+    lives: Lives, name: str
 ) -> None:
     from wattbench.run import is_deterministic
 
@@ -248,7 +244,7 @@ def test_what_broke_off_before_it_spoke_is_no_proof_of_a_wrong_device(
 
 
 def test_faults_that_another_attempt_would_repeat_are_not_tried_again(
-    lives: dict[str, Live],
+    lives: Lives,
 ) -> None:
     from wattbench.run import is_deterministic
 

@@ -22,7 +22,7 @@ import pytest
 from wattbench import agent
 
 from analysis import checks
-from tests.plugins.live_chain import AGENT, INIT, Case, Chain, Live
+from tests.plugins.live_chain import AGENT, INIT, Case, Chain, Live, Lives
 
 # ── powercap ────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,9 +100,7 @@ gaps: list[float] = []
 
 
 @pytest.fixture(scope="module")
-def sockets(
-    machines: dict[str, Machine], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Live]:
+def sockets(machines: dict[str, Machine], tmp_path_factory: pytest.TempPathFactory) -> Lives:
     chain = Chain(tmp_path_factory.mktemp("sockets"))
     on = {name: {"WATTBENCH_SYSROOT": str(m.root)} for name, m in machines.items()}
     return chain.run_all(
@@ -122,7 +120,7 @@ def seconds(live: Live) -> float:
     return end - start
 
 
-def test_two_sockets_are_added_and_agree_with_the_meter(sockets: dict[str, Live]) -> None:
+def test_two_sockets_are_added_and_agree_with_the_meter(sockets: Lives) -> None:
     live = sockets["both agree"]
     assert live.record.row.status == "valid", live.record.row.reason
     domains = {(d.name, d.meter): d for d in live.record.domains}
@@ -134,7 +132,7 @@ def test_two_sockets_are_added_and_agree_with_the_meter(sockets: dict[str, Live]
     assert live.record.row.package_j == domains["package", "energibridge"].energy_j
 
 
-def test_a_socket_that_the_meter_does_not_read_is_a_disagreement(sockets: dict[str, Live]) -> None:
+def test_a_socket_that_the_meter_does_not_read_is_a_disagreement(sockets: Lives) -> None:
     live = sockets["one socket seen"]
     assert live.record.row.status == "invalid"
     found = live.found["meter-disagree"]
@@ -143,7 +141,7 @@ def test_a_socket_that_the_meter_does_not_read_is_a_disagreement(sockets: dict[s
     assert joules["energibridge"] / joules["powercap"] == pytest.approx(0.625, abs=0.05)
 
 
-def test_counters_are_read_at_both_edges_and_in_between(sockets: dict[str, Live]) -> None:
+def test_counters_are_read_at_both_edges_and_in_between(sockets: Lives) -> None:
     live = sockets["alone"]
     command = live.report["command"]
     assert set(command["started"]["powercap_uj"]) == set(SOCKETS)
@@ -156,7 +154,7 @@ def test_counters_are_read_at_both_edges_and_in_between(sockets: dict[str, Live]
     assert float(rows[0]["mono_s"]) < start < end < float(rows[-1]["mono_s"])
 
 
-def test_powercap_alone_gives_the_true_joules(sockets: dict[str, Live]) -> None:
+def test_powercap_alone_gives_the_true_joules(sockets: Lives) -> None:
     live = sockets["alone"]
     row = live.record.row
     assert (row.status, row.energy_scope, row.energy_source) == (
@@ -168,7 +166,7 @@ def test_powercap_alone_gives_the_true_joules(sockets: dict[str, Live]) -> None:
     assert "energibridge.csv" not in live.raw
 
 
-def test_every_wrap_of_a_small_counter_is_seen(sockets: dict[str, Live]) -> None:
+def test_every_wrap_of_a_small_counter_is_seen(sockets: Lives) -> None:
     live = sockets["wraps"]
     rows = list(csv.DictReader(live.raw["powercap.csv"].decode().splitlines()))
     fell = sum(
@@ -184,7 +182,7 @@ def test_every_wrap_of_a_small_counter_is_seen(sockets: dict[str, Live]) -> None
     assert live.record.row.energy_j == pytest.approx(40.8 * seconds(live), abs=40.8 * 2 * max(gaps))
 
 
-def test_unreadable_counters_are_no_energy_rather_than_0_joules(sockets: dict[str, Live]) -> None:
+def test_unreadable_counters_are_no_energy_rather_than_0_joules(sockets: Lives) -> None:
     alone = sockets["unreadable alone"].record
     assert (alone.row.status, alone.row.energy_j) == ("failed", None)
     assert "no energy" in (alone.row.reason or "")
@@ -283,7 +281,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
+def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
     folder = tmp_path_factory.mktemp("gpus")
 
     def lose(flag: Path, attempt: Path) -> None:
@@ -335,9 +333,7 @@ def gpu_truth(live: Live) -> float:
 
 
 @pytest.mark.parametrize("name", ["counter", "by uuid", "no counter"])
-def test_gpu_joules_are_the_truth_within_their_uncertainty(
-    gpus: dict[str, Live], name: str
-) -> None:
+def test_gpu_joules_are_the_truth_within_their_uncertainty(gpus: Lives, name: str) -> None:
     live = gpus[name]
     row = live.record.row
     assert row.status == "valid", row.reason
@@ -349,7 +345,7 @@ def test_gpu_joules_are_the_truth_within_their_uncertainty(
     assert not {"gpu-idle", "device-mismatch"} & set(live.found)
 
 
-def test_counter_counts_and_integrated_power_stands_beside_it(gpus: dict[str, Live]) -> None:
+def test_counter_counts_and_integrated_power_stands_beside_it(gpus: Lives) -> None:
     counter, power = (
         next(d for d in gpus["counter"].record.domains if d.meter == meter)
         for meter in ("nvml", "nvml-power")
@@ -360,7 +356,7 @@ def test_counter_counts_and_integrated_power_stands_beside_it(gpus: dict[str, Li
     assert power.energy_j == pytest.approx(counter.energy_j, abs=power.uncertainty_j + 2)
 
 
-def test_clocks_temperature_and_throttle_reasons_are_kept(gpus: dict[str, Live]) -> None:
+def test_clocks_temperature_and_throttle_reasons_are_kept(gpus: Lives) -> None:
     live = gpus["counter"]
     for edge in ("before", "after"):
         (gpu,) = live.report["edges"][edge]["nvml"]
@@ -380,18 +376,14 @@ def test_clocks_temperature_and_throttle_reasons_are_kept(gpus: dict[str, Live])
         ("against energibridge", "meter-disagree"),
     ],
 )
-def test_fault_of_a_gpu_makes_the_trial_invalid(
-    gpus: dict[str, Live], name: str, code: str
-) -> None:
+def test_fault_of_a_gpu_makes_the_trial_invalid(gpus: Lives, name: str, code: str) -> None:
     live = gpus[name]
     assert live.record.row.status == "invalid"
     assert code in live.found
 
 
 @pytest.mark.parametrize("name", ["lost", "lost, no counter"])
-def test_gpu_that_is_lost_on_the_way_leaves_no_valid_joules(
-    gpus: dict[str, Live], name: str
-) -> None:
+def test_gpu_that_is_lost_on_the_way_leaves_no_valid_joules(gpus: Lives, name: str) -> None:
     live = gpus[name]
     assert live.report["state"] == "done"  # the work itself went on
     assert live.record.row.status in ("failed", "invalid"), live.record.row
@@ -399,12 +391,12 @@ def test_gpu_that_is_lost_on_the_way_leaves_no_valid_joules(
     assert live.left == []
 
 
-def test_gpu_that_is_not_there_is_no_energy(gpus: dict[str, Live]) -> None:
+def test_gpu_that_is_not_there_is_no_energy(gpus: Lives) -> None:
     row = gpus["unknown"].record.row
     assert (row.status, row.energy_j) == ("failed", None)
 
 
-def test_energibridge_and_nvml_agree_on_a_gpu(gpus: dict[str, Live]) -> None:
+def test_energibridge_and_nvml_agree_on_a_gpu(gpus: Lives) -> None:
     live = gpus["beside energibridge"]
     assert live.record.row.status == "valid", live.record.row.reason
     both = {d.meter: d for d in live.record.domains if d.name == "gpu0"}

@@ -16,7 +16,7 @@ from wattbench.pulls import list_packages
 from wattbench.run import Run, is_deterministic
 
 from analysis import checks, runs
-from tests.plugins.live_chain import ROOT, Case, Chain, Here, Live, Shelf
+from tests.plugins.live_chain import ROOT, Case, Chain, Here, Lives, Shelf
 
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_core_w:0"
 
@@ -28,7 +28,7 @@ ENV = {"PYTHONPATH": str(ROOT / "images"), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     torch = pytest.importorskip("torch")
     cases = {"cpu": Case(FLAT, command=BARE, spec={"env": ENV}, interval_ms=200)}
     if not torch.cuda.is_available():
@@ -39,7 +39,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Live]:
 
 
 @pytest.mark.slow
-def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: dict[str, Live]) -> None:
+def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: Lives) -> None:
     live = bare["cpu"]
     row = live.record.row
     assert row.status == "valid", (row.reason, live.raw["stderr.log"])
@@ -59,7 +59,7 @@ def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: dict[str,
 
 
 @pytest.mark.slow
-def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: dict[str, Live]) -> None:
+def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) -> None:
     if "cuda" not in bare:
         pytest.skip("this machine has a GPU: the workload would run on it")
     live = bare["cuda"]
