@@ -210,12 +210,13 @@ def process_mark(pid: int) -> Json:
     return {"pid": pid, "start_ticks": int(fields[19]) if fields else None, "boot": boot_mark()}
 
 
-def processes_of(mark: Json | None, attempt_id: str | None) -> list[int]:
-    """Living processes of a session that ``mark`` leads or led, or with the attempt's variable.
+def processes_of(mark: Json | None, folder: str | None) -> list[int]:
+    """Living processes of a session that ``mark`` leads or led, or with the variable of an attempt.
 
+    It names the attempt's folder: ids are unique in one spool only, and a machine may have several.
     Pids 0 and 1 and the caller are never among them.
     """
-    needle = ("WATTBENCH_ATTEMPT=%s" % attempt_id).encode() if attempt_id else None
+    needle = ("WATTBENCH_ATTEMPT=%s" % folder).encode() if folder else None
     led = mark is not None and mark.get("start_ticks") and mark.get("boot") == boot_mark()
     found = []
     for name in os.listdir("/proc"):
@@ -257,20 +258,20 @@ def send_signal(pids: Iterable[int], number: int) -> None:
                 os.kill(pid, number)
 
 
-def end_processes(mark: Json | None, attempt_id: str | None, grace_s: float = 3.0) -> list[int]:
+def end_processes(mark: Json | None, folder: str | None, grace_s: float = 3.0) -> list[int]:
     """TERM, then KILL after ``grace_s``, until none is left.
 
     Returns:
         The pids that were running.
     """
-    first = remaining = processes_of(mark, attempt_id)
+    first = remaining = processes_of(mark, folder)
     number, deadline = signal.SIGTERM, time.monotonic() + grace_s
     while remaining and time.monotonic() < deadline + 5:
         send_signal(remaining, number)
         time.sleep(0.05)
         if time.monotonic() >= deadline:
             number = signal.SIGKILL
-        remaining = processes_of(mark, attempt_id)
+        remaining = processes_of(mark, folder)
     return first
 
 
@@ -1152,7 +1153,7 @@ class Supervisor:
         """Open the window and sleep until the meter has ended, was told to, or had its time."""
         attempt, spec = self.attempt, self.spec
         self.argv = attempt_argv(spec, attempt.folder, attempt.spool.root)
-        environment = os.environ | {"WATTBENCH_ATTEMPT": attempt.id}
+        environment = os.environ | {"WATTBENCH_ATTEMPT": attempt.folder}
         if not self.uses_docker:
             hidden = {"CUDA_VISIBLE_DEVICES": ",".join(str(g) for g in spec["gpus"])}
             environment = environment | hidden | (spec.get("env") or {})
@@ -1197,7 +1198,7 @@ class Supervisor:
                 self._wait_for_meter(GRACE_S + self.spec["meter"]["interval_ms"] / 1000)
             elif self.uses_docker and self.outlived:
                 self._wait_for_command(GRACE_S)
-            left = end_processes(self.session, self.attempt.id)
+            left = end_processes(self.session, self.attempt.folder)
             self.outlived = self.outlived or (bool(left) and not self.stopped)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.meter.wait(5)
@@ -1220,7 +1221,7 @@ class Supervisor:
     def _wait_for_command(self, seconds: float) -> None:
         """Give the orphaned wrapper time to see its container's end and to write it down."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and processes_of(self.session, self.attempt.id):
+        while time.monotonic() < deadline and processes_of(self.session, self.attempt.folder):
             time.sleep(0.05)
 
     def _verdict(self) -> tuple[str, str]:
@@ -1354,7 +1355,7 @@ def settle_lost(attempt: Attempt, message: str | None = None) -> Json:
             container, outlived = end_container(container_name(spec))
         except DockerError as error:
             message += "; the container may be left behind (%s)" % error
-    if end_processes(supervisor.get("session"), attempt.id):
+    if end_processes(supervisor.get("session"), attempt.folder):
         outlived = True
     record = read_json(attempt.path("command.json"))
     report: Json = {

@@ -24,6 +24,21 @@ def blocking(folder: Path) -> str:
     return BLOCK.format(folder)
 
 
+def open_gate(folder: Path) -> None:
+    """Let the workload go on. Where none waits any more this fails, and does not block in turn."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            gate = os.open(folder / "gate", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "no workload waits at its gate"
+            time.sleep(0.01)
+            continue
+        os.write(gate, b"go\n")
+        os.close(gate)
+        return
+
+
 def started_pid(folder: Path) -> int:
     """The workload's pid, once it runs."""
     deadline = time.monotonic() + 20
@@ -87,7 +102,7 @@ def test_second_start_attaches_and_the_workload_runs_once(leased: Any, tmp_path:
     again = leased.call("start", spec)
     assert (again["state"], again["active"], again["over"]) == ("attached", spec["id"], False)
     assert leased.call("status")["state"] == "running"
-    (tmp_path / "gate").write_text("go\n")
+    open_gate(tmp_path)
     report = leased.over(spec)
     after = leased.call("start", spec)
     assert (after["state"], after["over"], after["report"]) == ("attached", True, report)
@@ -130,7 +145,7 @@ def test_wait_and_supervisor_sleep_in_the_kernel(leased: Any, tmp_path: Path) ->
         time.sleep(1)
         asleep = first == [wakeups(pid) for pid in watched]
     assert asleep
-    (tmp_path / "gate").write_text("go\n")
+    open_gate(tmp_path)
     assert leased.answer(waiting)["report"]["state"] == "done"
 
 
@@ -139,7 +154,7 @@ def test_wait_gives_up_in_time_and_leaves_the_attempt_alone(leased: Any, tmp_pat
     leased.call("start", spec)
     assert leased.call("wait", {"id": spec["id"], "timeout_s": 0.1})["over"] is False
     started_pid(tmp_path)
-    (tmp_path / "gate").write_text("go\n")
+    open_gate(tmp_path)
     assert leased.over(spec)["state"] == "done"
 
 
@@ -260,7 +275,7 @@ def test_other_attempt_is_refused_while_one_runs(leased: Any, tmp_path: Path) ->
     assert (answer["error"], answer["active"]) == ("busy", spec["id"])
     assert leased.ask("forget", {"id": spec["id"]})["error"] == "busy"
     started_pid(tmp_path)
-    (tmp_path / "gate").write_text("go\n")
+    open_gate(tmp_path)
     leased.over(spec)
     assert leased.run(other)["state"] == "done"
 
@@ -352,3 +367,18 @@ def test_wrapper_passes_sigterm_on_and_returns_the_workload_s_code(tmp_path: Pat
     record = json.loads((tmp_path / "command.json").read_text())
     assert record["rc"] == 7
     assert record["ended"]["mono_s"] > record["started"]["mono_s"]
+
+
+def test_an_attempt_of_the_same_id_in_another_spool_is_left_alone(
+    leased: Any, tmp_path: Path
+) -> None:
+    spec = leased.sh(blocking(tmp_path))
+    leased.call("start", spec)
+    started_pid(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = type(leased)(tmp_path / "other")
+    other.take()
+    assert other.run(other.sh("true"))["state"] == "done"  # its end cleans up what is its own
+    assert other.spec(["true"])["id"] == spec["id"]
+    open_gate(tmp_path)
+    assert leased.over(spec)["state"] == "done"

@@ -343,14 +343,16 @@ def test_process_that_only_shares_a_pid_is_not_touched() -> None:
 
 def test_processes_are_found_by_the_attempt_s_variable_in_any_session() -> None:
     child = subprocess.Popen(
-        ["sleep", "60"], start_new_session=True, env={"WATTBENCH_ATTEMPT": "r/h/001-x/1"}
+        ["sleep", "60"],
+        start_new_session=True,
+        env={"WATTBENCH_ATTEMPT": "/spool/trials/r/001-x/1"},
     )
     try:
         deadline = time.monotonic() + 10
-        while module.processes_of(None, "r/h/001-x/1") != [child.pid]:
+        while module.processes_of(None, "/spool/trials/r/001-x/1") != [child.pid]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert module.processes_of(None, "r/h/001-x/11") == []
+        assert module.processes_of(None, "/spool/trials/r/001-x/11") == []
     finally:
         child.kill()
         child.wait()
