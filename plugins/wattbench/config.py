@@ -314,11 +314,11 @@ class Control(Model):
     """A fixed piece of work that belongs to no image: it tracks the host itself.
 
     Attributes:
-        rounds: how much work.
+        rounds: MiB to hash with SHA-256, on one core; 20,000 take some 15 to 60 s.
         every_blocks: one in so many blocks.
     """
 
-    rounds: Annotated[int, Field(ge=1)] = 20_000_000
+    rounds: Annotated[int, Field(ge=1)] = 20_000
     every_blocks: PositiveInt = 1
 
 

@@ -23,7 +23,7 @@ from demo.bed import Bed
 from demo.checkout import here
 from demo.timings import Timings
 
-CONTROL_ROUNDS = 2_000_000
+CONTROL_ROUNDS = 2_000
 
 
 @pytest.fixture(scope="session")
