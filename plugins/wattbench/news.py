@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from wattbench import health, layout, past
+from wattbench.errors import UserError
 from wattbench.store import ObjectMissingError
 from wattbench.web.answers import Answer, answer
 
@@ -80,21 +81,21 @@ def quarantine_moves(host: str, before: str | None, now: health.Standing) -> lis
 def regressions_of(run: Run) -> dict[str, str]:
     """``{host/image: message}`` of the regressions that stand over the experiment's runs."""
     from analysis import source
-    from analysis.errors import InputError
     from analysis.history import compare
     from analysis.history.places import Place
 
     ids = past.run_ids(run.store, run.experiment.hosts, str(run.document["dag_id"]))
-    if len(ids) < compare.NIGHTS:
-        return {}
     places = [
         Place(source.from_store(run.store, layout.run_key(run_id)), named=False)
         for run_id in ids[-NIGHTS_BACK:]
+        if run.store.exists(layout.trials_parquet_key(run_id))  # else it was removed by hand
     ]
+    if len(places) < compare.NIGHTS:
+        return {}
     options = compare.Options(regression_pct=run.experiment.analysis.equivalence_pct)
     try:
         found = compare.compare_places(places, options, lambda _: None)
-    except InputError as error:
+    except UserError as error:  # a report is worth more than news
         log.warning("regressions can't be looked for: %s", error)
         return {}
     return {
