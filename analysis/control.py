@@ -211,8 +211,10 @@ def step_p(values: Sequence[float] | Array, rng: np.random.Generator, draws: int
     weight = 1 / (split * (n - split))
 
     def gain(rows: Array) -> Array:
-        sums = np.cumsum(rows, axis=1)[:, split - 1]
-        return np.asarray((sums**2 * weight).max(axis=1))
+        sums = np.cumsum(rows, axis=1)[:, SHORTEST - 1 : n - SHORTEST]
+        sums *= sums
+        sums *= weight
+        return np.asarray(sums.max(axis=1))
 
     observed = gain(x[None, :])[0]
     shuffled = gain(rng.permuted(np.tile(x, (draws, 1)), axis=1))

@@ -141,7 +141,11 @@ def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
 
     Computed from the Mann–Whitney U statistic (Cliff 1993: delta = 2U/(nm) − 1).
     """
-    u = stats.mannwhitneyu(a, b, method="asymptotic").statistic if np.ptp([*a, *b]) else None
+    u = (
+        stats.mannwhitneyu(a, b, method="asymptotic").statistic
+        if np.ptp(np.concatenate([a, b]))
+        else None
+    )
     return 0.0 if u is None else float(2 * u / (len(a) * len(b)) - 1)
 
 

@@ -81,21 +81,24 @@ def infer_unit(values_j: FloatArray) -> float | None:
     """The counter's unit, J, from the values' quantisation.
 
     Values are multiples of the unit; the coarsest of the hardware's units that divides all of them
-    is
-    taken. None where none does (values rounded in the log) or where a handful of values can't tell.
+    is taken. None where none does (values rounded in the log) or where a handful of values can't tell.
     """
-    if np.abs(values_j).max() > 2.0**COUNTER_BITS:  # no counter holds so many joules
+    largest = values_j.max()
+    if max(largest, -values_j.min()) > 2.0**COUNTER_BITS:  # no counter holds so many joules
         return None
-    coarse = values_j * 2.0**8
-    if (coarse == np.rint(coarse)).all():  # no hardware counts that coarsely: the log was rounded
+    finest = values_j * 2.0 ** UNIT_EXPONENTS[-1]
+    counts = finest.astype(np.int64)
+    if (counts != finest).any():
         return None
-    for exponent in UNIT_EXPONENTS:
-        counts = values_j * 2.0**exponent
-        if (counts == np.rint(counts)).all():
-            # By chance all counts of a twice finer unit are even with probability 2^-n.
-            enough = np.unique(counts).size >= 10
-            return 2.0**-exponent if enough and counts.max() < 2.0**COUNTER_BITS else None
-    return None
+    # The lowest bit set in any count is the largest power of two that divides all of them.
+    bits = int(np.bitwise_or.reduce(counts))
+    exponent = UNIT_EXPONENTS[-1] - ((bits & -bits).bit_length() - 1)
+    if not bits or exponent <= 8:  # no hardware counts that coarsely: the log was rounded
+        return None
+    exponent = max(exponent, UNIT_EXPONENTS[0])
+    # By chance all counts of a twice finer unit are even with probability 2^-n.
+    enough = len(set(counts.tolist())) >= 10
+    return 2.0**-exponent if enough and largest * 2.0**exponent < 2.0**COUNTER_BITS else None
 
 
 def unwrap(
@@ -127,11 +130,11 @@ def unwrap(
     if not steps.size or steps.min() >= 0.0:
         return Unwrapped(values_j - values_j[:1], 0, 0, span_j)
     falls = (steps < 0.0).nonzero()[0]
-    seconds = np.ones(steps.size) if time_s is None else np.diff(time_s)
+    seconds = np.ones(steps.size) if time_s is None else time_s[1:] - time_s[:-1]
     # Two rows at one time have a step, but no power.
-    usable = (steps >= 0.0) & (seconds > 0.0)
-    usual = np.sort(steps[usable] / seconds[usable])
-    usual = usual[usual > 0.0]
+    usable = (steps > 0.0) & (seconds > 0.0)
+    usual = steps[usable] / seconds[usable]
+    usual.sort()
     notes: list[Note] = []
     if span_j is None and (unit := infer_unit(values_j)) is not None:
         span_j = unit * 2.0**COUNTER_BITS
@@ -164,7 +167,8 @@ def unwrap(
             notes.append(Note("reset", text, int(index) + 1, fatal=True))
             # The least that can have been used.
             steps[index] = max(after, 0.0) if after < before else 0.0
-    monotone = np.concatenate([[0.0], np.cumsum(steps)])
+    monotone = np.zeros(values_j.size)
+    steps.cumsum(out=monotone[1:])
     return Unwrapped(monotone, wraps, resets, span_j, tuple(notes))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,7 @@ def build(
         {
             str(i)
             for frame in frames.values()
-            for i in frame.loc[frame["kind"] == "workload", "image"]
+            for i in frame.loc[frame["kind"] == "workload", "image"].unique()
         }
     )
     if reference is not None and known and key_of(reference) not in {key_of(i) for i in known}:
@@ -103,9 +104,16 @@ def build(
     return Tables(tables, frames)
 
 
-def _frame(rows: object) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows), columns=_TIDY)  # type: ignore[call-overload]
-    return frame.astype({"energy_j": "float64", "duration_s": "float64"})
+def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    columns = list(zip(*rows, strict=True)) or [()] * len(_TIDY)
+    # Plain objects: strings of pandas' own would be made and taken apart again for every trial.
+    types = {"energy_j": "float64", "duration_s": "float64"}
+    return pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=types.get(name, "object"))
+            for name, values in zip(_TIDY, columns, strict=True)
+        }
+    )
 
 
 def _tidy(trials: Trials, joules: Sequence[float | None]) -> pd.DataFrame:

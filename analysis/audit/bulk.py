@@ -19,6 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ import numpy as np
 
 from analysis.audit import scan, study
 from analysis.audit.campaign import Campaign
-from analysis.audit.discover import Found
+from analysis.audit.discover import Found as Files
 from analysis.audit.mapping import Mapping as CampaignMapping
-from analysis.audit.scan import Batch, BoolArray, FloatArray, Reduced
+from analysis.audit.scan import Batch, BoolArray, FloatArray, IntArray, Reduced
 from analysis.checks import trial as limits
 from analysis.checks.columns import STATES, DomainKey, Trials
+from analysis.checks.outcome import Found
 from analysis.checks.tally import Tally
 from analysis.energy import SAMPLE_S
 from analysis.records import Record
@@ -38,6 +41,9 @@ from analysis.trials import COLUMNS
 
 #: More than a few would outrun the disk and the process that collects.
 _MOST_PROCESSES = 8
+
+#: So many raw files are usually read by other processes.
+MANY = 4000
 
 #: A reduced log: the logs that it was reduced with, and its place among them.
 Place = tuple[Sequence[Reduced] | Batch, int]
@@ -67,7 +73,7 @@ class Part:
     logs: list[Place]
 
 
-def suits(found: Found) -> bool:
+def suits(found: Files) -> bool:
     """Whether a campaign is raw logs and nothing that they could be held against."""
     others = (found.logs, found.measurements, found.derived, found.run_tables)
     return bool(found.raw) and not any(others)
@@ -76,7 +82,7 @@ def suits(found: Found) -> bool:
 def read(
     root: Path,
     name: str,
-    found: Found,
+    found: Files,
     mapping: CampaignMapping,
     progress: Callable[[str], None],
     limit: int,
@@ -95,10 +101,10 @@ def read(
     """
     groups = study.groups_of(root, found, mapping)
     owner = {path: key for key, group in groups.items() for path in group["raw"]}
-    logs = {str(path): Log(str(path), *owner[path]) for path in found.raw}
-    chunks, size = scan.chunks(str(root), list(logs), limit)
+    logs = {path: Log(path, *owner[path]) for path in found.raw}
+    chunks = scan.chunks(list(logs))
     judge = partial(_judge, str(root), name, mapping, limit)
-    with _processes(size) as run:
+    with _processes(scan.is_large(str(root), list(logs), limit)) as run:
         results = run(judge, [[logs[p] for p in chunk] for chunk in chunks])
         meanwhile()
         parts: list[Part] = []
@@ -131,19 +137,27 @@ Run = Callable[[Callable[[list[Log]], Part], Sequence[list[Log]]], Iterable[Part
 
 
 @contextmanager
-def _processes(size: int) -> Iterator[Run]:
-    """How to run a function over chunks: in this process, or in others for that many bytes."""
-    if size < scan.PARALLEL_FROM:
+def _processes(others: bool) -> Iterator[Run]:
+    """How to run a function over chunks: in this process, or in others."""
+    if not others:
         yield map
         return
-    # forkserver: the caller may have threads (pyarrow's), which a plain fork would break. It imports
-    # what the processes need once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = prepare()
     # Reducing makes no cycles: collecting in the workers would only cost.
     processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.disable) as pool:
         yield pool.map
+
+
+def prepare() -> BaseContext:
+    """Have a server of processes begin to import, once, what all of them need.
+
+    A plain fork would break where the caller has threads (pyarrow's).
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+    return context
 
 
 def _judge(
@@ -221,7 +235,7 @@ class _Columns:
             for e in batch.energies
         ]
         self.energy_j = self.total([e.joules for e in batch.energies])
-        self.wraps = np.sum([e.wraps for e in batch.energies], axis=0, dtype=np.int64)
+        self.wraps: IntArray = np.sum([e.wraps for e in batch.energies], axis=0, dtype=np.int64)
         self.sound: BoolArray = (
             np.isfinite([self.energy_j, *(e.joules for e in batch.energies)]).all(axis=0)
             & (self.seconds > 0)
@@ -256,6 +270,14 @@ class _Columns:
         """Last minus first value of the package's counter."""
         mine = next((e for e in self.batch.energies if e.name == "package"), None)
         return [None] * len(self.batch) if mine is None else _told(mine.naive_j)
+
+    def wraps_of(self, i: int) -> Found:
+        """What is found of a log whose counters wrapped."""
+        batch = self.batch
+        wrapped = [(e.name, int(e.wraps[i])) for e in batch.energies if e.wraps[i]]
+        lines = {e.column: e.wrapped[i][1][-1] for e in batch.energies if e.wraps[i]}
+        where = {"file": batch.paths[i], "line": 1}
+        return limits.wraps_found(where, int(self.wraps[i]), wrapped, lines)
 
     def signs(self) -> list[BoolArray]:
         """What the probes of a sound log look at: they end alike where all of it is equal."""
@@ -332,8 +354,14 @@ def _of_columns(
     logs: list[Place] = [(batch, i) for i in sound]
     tally = Tally()
     for places in alike.values():
-        tally.add(places, lambda p: _record(name, mapping, *mine[sound[p]], logs[p]))
-    return Part(Trials.joined([trials], sound), tally, logs)
+        tally.add(
+            places,
+            lambda p: _record(name, mapping, *mine[sound[p]], logs[p]),
+            {"counter-wrap": lambda p: columns.wraps_of(sound[p])},
+        )
+    if len(sound) < whole:
+        trials = Trials.joined([trials], sound)
+    return Part(trials, tally, logs)
 
 
 def _told(values: FloatArray) -> list[float | None]:

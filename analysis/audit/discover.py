@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,8 @@ _LOG_NAME = re.compile(r"energy_logs_.*\.(?:txt|log)$|.*\.(?:txt|log)$")
 _MEASUREMENTS_NAME = re.compile(r"energy_measurements_.*\.csv$")
 _RUN_TABLE = "run_table.csv"
 _PEEK = 4096
+#: Files between two words of progress.
+_EVERY = 1000
 _DIGITS = re.compile(r"([0-9]+)")
 
 _LOG_SIGNS = re.compile(
@@ -34,7 +36,8 @@ class Found:
     """Files by kind, relative to the campaign's root, in order of their paths.
 
     Attributes:
-        raw: EnergiBridge logs, or what lies where these are expected.
+        raw: EnergiBridge logs, or what lies where these are expected; as text, for there may be tens of
+            thousands.
         logs: text logs.
         measurements: ``Run,Energy (J),Time (sec)`` tables of one folder.
         derived: published summary tables.
@@ -42,7 +45,7 @@ class Found:
         unread: path → why it is not used.
     """
 
-    raw: list[PurePosixPath] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
     logs: list[PurePosixPath] = field(default_factory=list)
     measurements: list[PurePosixPath] = field(default_factory=list)
     derived: list[PurePosixPath] = field(default_factory=list)
@@ -55,13 +58,19 @@ class Found:
         return not (self.raw or self.logs or self.derived or self.run_tables or self.measurements)
 
 
-def discover(root: Path, mapping: Mapping, exclude: Path | None = None) -> Found:
+def discover(
+    root: Path,
+    mapping: Mapping,
+    exclude: Path | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> Found:
     """Sort a campaign's files.
 
     Args:
         root: the campaign's folder.
         mapping: the user's.
         exclude: a folder that is none of it, such as the one that results go to.
+        told: is told the number of files seen, now and then.
 
     Raises:
         InputError: the root is no readable folder.
@@ -71,14 +80,17 @@ def discover(root: Path, mapping: Mapping, exclude: Path | None = None) -> Found
         raise InputError(f"{root}: {what}; name the folder of a campaign")
     found = Found()
     kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for relative, path in _walk(root, found, exclude):
+    for seen, (relative, path) in enumerate(_walk(root, found, exclude), start=1):
+        if seen % _EVERY == 0:
+            told(seen)
         kind, why = _kind(relative, path, mapping)
         if kind == "unread":
             found.unread[relative] = why
         else:
             kinds[kind].append(relative)
     for kind, files in kinds.items():
-        getattr(found, kind).extend(map(PurePosixPath, sorted(files, key=_in_numbers)))
+        ordered = sorted(files, key=_in_numbers)
+        getattr(found, kind).extend(ordered if kind == "raw" else map(PurePosixPath, ordered))
     return found
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: What tables and pages need.
 _HEAVY = (
     "analysis.audit.answer", "analysis.audit.bases", "analysis.audit.page", "analysis.fitness",
-    "matplotlib.figure", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs",
 )  # fmt: skip
 
 
@@ -147,7 +147,13 @@ def _import(
     limit: int,
     exclude: Path | None,
 ) -> Campaign:
-    found = discover(root, mapping, exclude)
+
+    def told(files: int) -> None:
+        progress(f"{files} files found")
+        if files == bulk.MANY:
+            bulk.prepare()
+
+    found = discover(root, mapping, exclude, told)
     if found.empty:
         first = next(iter(found.unread.items()), None)
         seen = (

@@ -7,7 +7,8 @@ DONE), then the factors whose values make up the treatment, then data columns th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +52,8 @@ def read(
     findings: list[Finding] = []
     sources: dict[tuple[str, str], list[derived.Source]] = {}
     raws = study.reduce_all(root, found.raw, progress, limit, mapping)
-    claimed: set[PurePosixPath] = set()
+    raw_in, logs_in = _by_folder(found.raw), _by_folder(map(str, found.logs))
+    claimed: set[str] = set()
     for table in found.run_tables:
         text, why = derived.read_text(root / table)
         told, end = derived.rows_of(text or "")
@@ -71,15 +73,15 @@ def read(
                 continue
             image = " / ".join((line.get(f) or "").strip() for f in factors) or name
             image = mapping.images.get(image, image)
-            folder = table.parent / run_id
-            mine = [p for p in found.raw if p.parent == folder]
+            folder = str(table.parent / run_id)
+            mine = raw_in[folder]
             claimed.update(mine)
-            starts, problems = study.starts_of(root, [p for p in found.logs if p.parent == folder])
+            starts, problems = study.starts_of(root, [PurePosixPath(p) for p in logs_in[folder]])
             # A run's log holds the workload's own output: without a meter's line it says nothing here.
             findings += [p for p in problems if "no start" not in p.message]
-            raw = raws[str(mine[0])] if len(mine) == 1 else None
+            raw = raws[mine[0]] if len(mine) == 1 else None
             sources.setdefault((key_of(image), "workload"), []).extend(
-                study.sources_of(starts, [raws[str(p)] for p in mine])
+                study.sources_of(starts, [raws[p] for p in mine])
             )
             records.append(
                 _record(name, image, table, number, line, starts, raw, len(mine), mapping)
@@ -117,7 +119,15 @@ def read(
     )
 
 
-def _unread(path: PurePosixPath, message: str, line: int) -> Finding:
+def _by_folder(paths: Iterable[str]) -> defaultdict[str, list[str]]:
+    """Files by the folder that they lie in."""
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        folders[str(PurePosixPath(path).parent)].append(path)
+    return folders
+
+
+def _unread(path: PurePosixPath | str, message: str, line: int) -> Finding:
     return finding(
         "file-unread", Verdict.FOUND, "campaign", f"{path}: {message}", file=str(path), line=line
     )

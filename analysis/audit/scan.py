@@ -9,6 +9,7 @@ of files and not on their size.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import io
@@ -38,12 +39,17 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Bytes and files that are parsed together.
-BATCH_BYTES = 4 * 1024 * 1024
-BATCH_FILES = 512
+#: Bytes that are parsed together, at most.
+BATCH_BYTES = 8 * 1024 * 1024
+
+#: Files that one process is given at once.
+CHUNK_FILES = 256
 
 #: Below this many bytes a second process costs more than it saves.
 PARALLEL_FROM = 64 * 1024 * 1024
+
+#: What columns of numbers are parsed to.
+_NUMBERS = frozenset({pyarrow.int64(), pyarrow.float64()})
 
 _NUMERIC = b"0123456789.+-eE"
 
@@ -231,8 +237,9 @@ def scan(
         processes: worker processes for large campaigns.
         progress: is told the number of files done.
     """
-    parts, size = chunks(root, [str(p) for p in paths], limit)
-    if processes < 2 or size < PARALLEL_FROM:
+    files = [str(p) for p in paths]
+    parts = chunks(files)
+    if processes < 2 or not is_large(root, files, limit):
         done = 0
         for chunk in parts:
             yield from _reduce_each(root, chunk, limit, renames)
@@ -254,23 +261,28 @@ def scan(
             progress(done)
 
 
-def chunks(root: str, paths: Sequence[str], limit: int) -> tuple[list[list[str]], int]:
-    """Files that are best reduced together, and the bytes of all."""
-    parts: list[list[str]] = [[]]
-    size = total = 0
+def chunks(paths: Sequence[str]) -> list[Sequence[str]]:
+    """Files by what one process does at once: of a few large ones, every process gets some."""
+    size = max(1, min(CHUNK_FILES, len(paths) // 16))
+    return [paths[i : i + size] for i in range(0, len(paths), size)]
+
+
+def is_large(root: str, paths: Sequence[str], limit: int) -> bool:
+    """Whether reading some files is worth further processes.
+
+    Args:
+        root: the folder that relative paths start from.
+        paths: the files.
+        limit: bytes of a file beyond which it is not read.
+    """
+    total = 0
     for path in paths:
-        try:
-            bytes_ = os.stat(os.path.join(root, path)).st_size  # noqa: PTH116, PTH118
-        except OSError:
-            bytes_ = 0  # said when it is opened
-        bytes_ = 0 if bytes_ > limit else bytes_
-        if parts[-1] and (size + bytes_ > BATCH_BYTES or len(parts[-1]) >= BATCH_FILES):
-            parts.append([])
-            size = 0
-        parts[-1].append(path)
-        size += bytes_
-        total += bytes_
-    return [c for c in parts if c], total
+        with contextlib.suppress(OSError):  # said when it is opened
+            size = os.stat(_below(root, path)).st_size  # noqa: PTH116 - many small files
+            total += size if size <= limit else 0
+        if total >= PARALLEL_FROM:
+            return True
+    return False
 
 
 def reduce_files(
@@ -290,8 +302,17 @@ def reduce_files(
     batches: list[Batch] = []
     odd: list[Reduced] = []
     plain: dict[bytes, list[_Plain]] = {}
+    waiting = 0
+
+    def parse() -> None:
+        for head, files in plain.items():
+            batch, others = _reduce_batch(head, files)
+            batches.extend([batch] if batch else [])
+            odd.extend(reduce_one(file.path, file.data) for file in others)
+        plain.clear()
+
     for path in paths:
-        data = _bytes(os.path.join(root, path), limit)  # noqa: PTH118 - many small files
+        data = _bytes(_below(root, path), limit)
         if isinstance(data, Note):
             odd.append(Reduced(path, notes=(data,)))
             continue
@@ -302,12 +323,13 @@ def reduce_files(
         rows = _plain_rows(head, data)
         if rows:
             plain.setdefault(head, []).append(_Plain(path, data, rows))
+            waiting += len(data)
         else:
             odd.append(reduce_one(path, data))
-    for head, files in plain.items():
-        batch, others = _reduce_batch(head, files)
-        batches += [batch] if batch else []
-        odd += [reduce_one(file.path, file.data) for file in others]
+        if waiting > BATCH_BYTES:
+            parse()
+            waiting = 0
+    parse()
     return batches, odd
 
 
@@ -328,9 +350,14 @@ class _Plain(NamedTuple):
     rows: int
 
 
+def _below(root: str, path: str) -> str:
+    """A file's path; a Path for each of tens of thousands would cost more than reading it."""
+    return f"{root}/{path}" if root else path
+
+
 def _bytes(path: str, limit: int) -> bytes | Note:
     try:
-        # Tens of thousands of small files: a Path or a buffered reader would cost more than the read.
+        # Nor a buffered reader.
         handle = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(handle).st_size
@@ -403,14 +430,16 @@ def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
         )
     except pyarrow.ArrowInvalid:
         return None
-    if not all(t in (pyarrow.int64(), pyarrow.float64()) for t in table.schema.types):
+    if not _NUMBERS.issuperset(table.schema.types):
         return None
     # Through DLPack: pyarrow's own way to numpy imports pandas.
     columns = {
-        name: np.from_dlpack(column.combine_chunks()).astype(np.float64, copy=False)
+        name: np.from_dlpack(column.combine_chunks())
         for name, column in zip(names, table.columns, strict=True)
     }
-    return columns if all(np.isfinite(v).all() for v in columns.values()) else None
+    if not all(v.dtype == np.int64 or np.isfinite(v).all() for v in columns.values()):
+        return None
+    return {name: v.astype(np.float64, copy=False) for name, v in columns.items()}
 
 
 def _steps(values: FloatArray, starts: IntArray) -> FloatArray:

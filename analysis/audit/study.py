@@ -31,6 +31,7 @@ from analysis.records import Domain, Note, Record, Sampling, Work
 from analysis.trials import TrialRow
 
 #: Domains whose joules add up to a trial's total: all others lie inside these.
+_RUN = re.compile(r"(\d+)(?:\.csv)?(?:\.gz)?$")
 _COUNTED = re.compile(r"package|dram|gpu\d+|system")
 
 _NO_WORK = Work()
@@ -85,7 +86,7 @@ def read(
     for (image, kind), folder in groups.items():
         starts, problems = starts_of(root, [p for p in found.logs if _belongs(p, folder)])
         findings += problems
-        mine = [raws[str(p)] for p in folder["raw"]]
+        mine = [raws[p] for p in folder["raw"]]
         sources.setdefault((key_of(image), kind), []).extend(sources_of(starts, mine))
         digest = None
         for start, raw in pair(starts, mine):
@@ -151,15 +152,16 @@ def groups_of(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """(image, kind) → its folders and raw files, in order of names."""
     groups: dict[tuple[str, str], dict[str, Any]] = {}
-    files = [(p, True) for p in found.raw] + [
-        (p, False) for p in (*found.logs, *found.measurements)
-    ]
     known: dict[str, dict[str, Any]] = {}
-    for path, is_raw in files:
+    others = map(str, (*found.logs, *found.measurements))
+    for path, is_raw in (
+        *zip(found.raw, itertools.repeat(True)),
+        *zip(others, itertools.repeat(False)),
+    ):
         # A folder's files are of one image, unless the mapping looks at their names.
-        where = str(path) if mapping.raw else str(path).rpartition("/")[0]
+        where = path if mapping.raw else path.rpartition("/")[0]
         if where not in known:
-            folder = path.parent.parent if path.parent.name == "results" else path.parent
+            folder = _folder_of(PurePosixPath(path))
             owner = _image_of(root, path, folder, mapping)
             known[where] = groups.setdefault(owner, {"folders": set(), "raw": []})
             known[where]["folders"].add(folder)
@@ -169,36 +171,40 @@ def groups_of(
 
 
 def _image_of(
-    root: Path, path: PurePosixPath, folder: PurePosixPath, mapping: CampaignMapping
+    root: Path, path: str, folder: PurePosixPath, mapping: CampaignMapping
 ) -> tuple[str, str]:
     label = (
         folder.name
         or (root.resolve().parent if root.resolve().name == "results" else root.resolve()).name
     )
     idle = label.endswith("_idle")
-    if mapping.raw and mapping.raw.image and (match := re.search(mapping.raw.image, str(path))):
+    if mapping.raw and mapping.raw.image and (match := re.search(mapping.raw.image, path)):
         label = match.group(1)
     if mapping.raw and mapping.raw.idle:
-        idle = re.search(mapping.raw.idle, str(path)) is not None
+        idle = re.search(mapping.raw.idle, path) is not None
     image = label.removesuffix("_idle")
     return mapping.images.get(image, image), "idle" if idle else "workload"
 
 
 def _belongs(path: PurePosixPath, group: Mapping[str, Any]) -> bool:
-    folder = path.parent.parent if path.parent.name == "results" else path.parent
-    return folder in group["folders"]
+    return _folder_of(path) in group["folders"]
+
+
+def _folder_of(path: PurePosixPath) -> PurePosixPath:
+    """The folder that is named after a file's image."""
+    return path.parent.parent if path.parent.name == "results" else path.parent
 
 
 def run_of(path: str, mapping: CampaignMapping) -> int | None:
     """The run number in a file's name."""
-    pattern = mapping.raw.run if mapping.raw and mapping.raw.run else r"(\d+)(?:\.csv)?(?:\.gz)?$"
-    match = re.search(pattern, path)
+    named = mapping.raw and mapping.raw.run
+    match = re.search(named, path) if named else _RUN.search(path)
     return int(match.group(1)) if match and match.group(1).isdigit() else None
 
 
 def reduce_all(
     root: Path,
-    paths: Sequence[PurePosixPath],
+    paths: Sequence[str],
     progress: Callable[[str], None],
     limit: int,
     mapping: CampaignMapping,
@@ -206,7 +212,7 @@ def reduce_all(
     """Raw files by relative path, reduced."""
     total = len(paths)
     results = scan(
-        [str(p) for p in paths],
+        paths,
         root=str(root),
         limit=limit,
         renames=mapping.columns,
@@ -541,11 +547,11 @@ def number(rows: dict[str, list[Any]]) -> None:
     # A file without a number in its name gets the next free one: an empty run means "known from a log".
     keys = list(zip(rows["image"], rows["kind"], strict=True))
     taken = set(zip(keys, rows["run"], strict=True))
+    free: defaultdict[tuple[str, str], Iterator[int]] = defaultdict(itertools.count)
     rows["run"] = list(rows["run"])
     for i, (key, run) in enumerate(zip(keys, rows["run"], strict=True)):
         if raws[i] and run is None:
-            rows["run"][i] = next(n for n in itertools.count() if (key, n) not in taken)
-            taken.add((key, rows["run"][i]))
+            rows["run"][i] = next(n for n in free[key] if (key, n) not in taken)
 
 
 def failed(record: Record, reason: str) -> Record:

@@ -230,9 +230,9 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         if not (joules > 0).all():
             continue
         width = -(-len(group) // _DRIFT_POINTS)
-        points = np.array(
-            [part.mean() for part in np.split(np.log(joules), range(width, len(joules), width))]
-        )
+        starts = np.arange(0, len(joules), width)
+        lengths = np.diff(starts, append=len(joules))
+        points = np.add.reduceat(np.log(joules), starts) / lengths
         residual = points - points.mean()
         trend = fitness.trend(residual)
         subject = f"image {trials.rows['image'][group[0]]}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from analysis.checks.outcome import Found, Outcome, Unknown
 from analysis.checks.trial import TRIAL_CHECKS
@@ -69,12 +70,18 @@ class Tally:
             tally.add([place], records.__getitem__)
         return tally
 
-    def add(self, places: Sequence[int], record: Callable[[int], Record]) -> None:
+    def add(
+        self,
+        places: Sequence[int],
+        record: Callable[[int], Record],
+        known: Mapping[str, Callable[[int], Found]] = MappingProxyType({}),
+    ) -> None:
         """Probe trials whose probes end alike, but for the numbers in what is found.
 
         Args:
             places: the trials.
             record: gives a trial's record.
+            known: codes of which it is known without a record what is found of a trial.
         """
         first = record(places[0])
         failed = first.row.status == "failed"
@@ -96,7 +103,9 @@ class Tally:
                     shared.severities.add(outcome.severity or CODES[code].severity)
             else:
                 self.own.append((places[0], code, outcome))
-                self.own += [(i, code, found_of(code, record(i))) for i in places[1:]]
+                for i in places[1:]:
+                    found = known[code](i) if code in known else found_of(code, record(i))
+                    self.own.append((i, code, found))
 
     @classmethod
     def joined(cls, parts: Iterable[tuple[Tally, Sequence[int]]]) -> Tally:
