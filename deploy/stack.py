@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.request import urlopen
 
 from analysis.errors import UserError
@@ -76,14 +76,14 @@ class Stack:
         self.wait_until_healthy()
 
     def wait_until_healthy(self) -> None:
-        """Waits until Airflow's API answers and calls all parts healthy.
+        """Waits until Airflow's API answers and calls all parts healthy, and each of the workers is.
 
         Raises:
             UserError: not in time; names the parts.
         """
         url = f"http://{self.variables['WATTBENCH_ADDRESS']}:{self.variables['WATTBENCH_PORT']}"
         deadline = time.monotonic() + _READY_S
-        while ill := _unhealthy(url):
+        while ill := _unhealthy(url) or self._unhealthy_workers():
             if time.monotonic() > deadline:
                 raise UserError(
                     f"deploy: {', '.join(ill)} not healthy within {_READY_S} s; see the logs: "
@@ -126,6 +126,15 @@ class Stack:
         files = [word for file in (COMPOSE_FILE, *self.overrides) for word in ("--file", str(file))]
         return [*_compose(), "--env-file", str(self.env_file.resolve()), *files]
 
+    def _unhealthy_workers(self) -> list[str]:
+        """Celery's workers, of which Airflow's API says nothing, that don't answer yet."""
+        if "celery" not in self.variables.get("COMPOSE_PROFILES", ""):
+            return []
+        workers = self.output("ps", "--quiet", "worker").split()
+        return [
+            "worker" for w in workers if _inspect(w).get("Health", {}).get("Status") != "healthy"
+        ][:1]
+
     def _last_words(self, service: str) -> str:
         container = self.container(service)
         if container is None or not _inspect(container)["ExitCode"]:
@@ -151,7 +160,7 @@ def _compose() -> list[str]:
     )
 
 
-def _inspect(container: str) -> dict[str, object]:
+def _inspect(container: str) -> dict[str, Any]:
     text = subprocess.check_output(
         ["docker", "inspect", "--format", "{{json .State}}", container], text=True
     )

@@ -108,14 +108,6 @@ def test_the_demo_reaches_its_report_with_every_service_restarted_in_it(
     assert {row["image"] for row in rows} == set(IMAGES)
 
 
-def test_the_image_has_what_the_celery_profile_needs(local: LocalStack) -> None:
-    app = "airflow.providers.celery.executors.celery_executor.app"
-    said = local.stack.output(
-        "exec", "-T", "scheduler", "python3", "-m", "celery", "--app", app, "report"
-    )
-    assert "transport:redis results:db+postgresql" in said
-
-
 def as_airflow_names_it(run: Run) -> dict[str, Any]:
     return {"dag_id": run.dag_id, "dag_run_id": run.id, "run_after": run.run_after.isoformat()}
 
@@ -209,3 +201,35 @@ def test_a_backup_is_restored_into_a_new_deployment_and_over_nothing_else(
     damaged = local.deploy("restore", str(folder))
     assert (damaged.returncode, damaged.stderr.count("\n")) == (2, 1)
     assert "store.tar is damaged" in damaged.stderr
+
+
+def test_a_team_that_outgrows_one_controller_has_its_tasks_done_by_workers(
+    local: LocalStack, finished: Finished
+) -> None:
+    with local.env_file.open("a") as file:
+        file.write("WATTBENCH_EXECUTOR=CeleryExecutor\nCOMPOSE_PROFILES=celery\n")
+    up = local.deploy("up")
+    assert up.returncode == 0, up.stderr
+    client, host = local.client, local.bed.hosts[0].name
+    run = client.trigger(settings.EXPERIMENT, {"hosts": [host], "blocks": 1, "images": IMAGES[:1]})
+    deadline = time.monotonic() + 600
+    while not any(
+        t.task_id.endswith(".measure") for t in client.tasks(run) if t.state == "running"
+    ):
+        assert time.monotonic() < deadline, client.tasks(run)
+        time.sleep(0.5)
+    local.stack.compose("restart", "--timeout", "5", "broker", "worker")
+    while not (run := client.run(run)).over:
+        assert time.monotonic() < deadline, client.tasks(run)
+        time.sleep(1)
+    assert run.state == "success", client.tasks(run)
+    trials = local.store.get(layout.report_key(run.run_id, "trials.csv")).decode()
+    assert {row["status"] for row in csv.DictReader(io.StringIO(trials))} == {"valid"}
+    names = query(
+        local.stack, f"select distinct hostname from task_instance where run_id = '{run.id}'"
+    )
+    assert names.split() == [hostname(local.stack, "worker")]
+
+
+def hostname(stack: Stack, service: str) -> str:
+    return stack.output("exec", "-T", service, "hostname")
