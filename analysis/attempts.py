@@ -1,12 +1,10 @@
 """One attempt's raw files and the agent's report → its :class:`~analysis.records.Record`.
 
 The window is ``command.started … command.ended``, told by the wrapper inside the meter on the clock
-of the
-meter's ``Time``; durations come from the monotonic clock. The configured meter is the one that
-counts. What
-other meters read of the same domains stands beside it, for comparison. GPUs are the exception:
-their own
-energy counter is better than any sampled power, and counts where it exists.
+of the meter's ``Time``; durations come from the monotonic clock. The configured meter is the one
+that counts. What other meters read of the same domains stands beside it, for comparison. GPUs are
+the exception: their own energy counter is better than any sampled power, and counts where it
+exists.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     """Compute an attempt's record; never raises for what the files hold.
 
     The row's status is ``failed`` where the attempt did not end well or left no energy, ``invalid``
-    where
-    its energy can't be shown to be right, else ``valid``; the checks have the last word.
+    where its energy can't be shown to be right, else ``valid``; the checks have the last word.
 
     Args:
         raw: the attempt's files.
@@ -204,8 +201,7 @@ def _choose(readings: Mapping[str, Reading], kind: str, gpus: Iterable[str]) -> 
     """The curves that count: the configured meter's package and DRAM, and the given GPUs.
 
     A modelled total holds modelled parts only; where the meter knows the whole machine only
-    (Apple),
-    that is counted.
+    (Apple), that is counted.
     """
     main = readings.get(kind)
     chosen: list[Curve | None] = []

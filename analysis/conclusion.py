@@ -159,8 +159,8 @@ class Pair:
         n: blocks that hold both (unblocked: the smaller number of trials).
         individual: interval at 1 − α for this pair alone; None when nothing can be estimated.
         simultaneous: interval that holds jointly over all pairs at 1 − α: the one behind the
-            verdict. A bound of
-            exactly 0 next to a decided sign: Holm's procedure decides the sign but bounds no size.
+            verdict. A bound of exactly 0 next to a decided sign: Holm's procedure decides the sign
+            but bounds no size.
         p: two-sided p of no difference, uncorrected.
         p_adjusted: corrected over the pairs.
         equivalence: the test of equivalence.

@@ -1,19 +1,15 @@
 """Raw EnergiBridge CSV bytes → :class:`Samples`: named columns, and what was wrong with the file.
 
 Columns are found by name on every platform, never by position. Nothing here decides an energy: that
-is
-:mod:`analysis.energy`. Faults of a file become notes with line numbers; a fault after which energy
-can't be
-shown is a note with ``fatal``. Only a file that must not be read at all (its size) is an
-``InputError``.
+is :mod:`analysis.energy`. Faults of a file become notes with line numbers; a fault after which
+energy can't be shown is a note with ``fatal``. Only a file that must not be read at all (its size)
+is an ``InputError``.
 
 What the tool writes: ``Delta`` and ``Time`` are whole milliseconds of the wall clock; ``…_ENERGY
-(J)``
-columns are cumulative with an arbitrary start and wrap; ``GPU<n>_POWER (mWatts)`` is momentary; row
-2 often
-repeats row 1's ``Time``; ``Time`` is taken just before a row's own sample, but in row 1 just after
-it;
-``Delta`` covers the interval after the sample; the last line of a killed meter may be cut.
+(J)`` columns are cumulative with an arbitrary start and wrap; ``GPU<n>_POWER (mWatts)`` is
+momentary; row 2 often repeats row 1's ``Time``; ``Time`` is taken just before a row's own sample,
+but in row 1 just after it; ``Delta`` covers the interval after the sample; the last line of a
+killed meter may be cut.
 """
 
 from __future__ import annotations
@@ -70,8 +66,7 @@ class Spec:
         name: as in the header.
         kind: how its numbers behave.
         quantity: ``energy``, ``power``, ``usage``, ``temperature``, ``memory``, ``frequency``,
-            ``voltage``,
-            ``state`` or ``unknown``.
+            ``voltage``, ``state`` or ``unknown``.
         unit: unit of :attr:`Column.values`, after conversion: J, W, %, °C, B, MHz, V or empty.
         domain: ``package``, ``dram``, ``pp0``, ``pp1``, ``core<n>``, ``gpu<n>``, ``system``,
             ``cpu`` or None.
@@ -302,6 +297,11 @@ def _separator_of(line: bytes) -> bytes:
     return max(_SEPARATORS, key=lambda s: (b"Time" in line.split(s), line.count(s)))
 
 
+def unknown_column(name: str) -> Note:
+    """What is noted of a column that nobody knows."""
+    return Note("unknown-column", f"column {name!r} is not known; kept, not counted", 1, name)
+
+
 @lru_cache(maxsize=256)
 def _header_of(line: bytes, separator: bytes | None) -> _Header:
     separator = separator or _separator_of(line)
@@ -327,11 +327,7 @@ def _header_of(line: bytes, separator: bytes | None) -> _Header:
     if delta is None:
         notes.append(Note("missing-column", "no column Delta", 1, "Delta"))
     specs = [(index, spec_of(name)) for name, index in seen.items()]
-    notes += [
-        Note("unknown-column", f"column {s.name!r} is not known; kept, not counted", 1, s.name)
-        for _, s in specs
-        if s.quantity == "unknown"
-    ]
+    notes += [unknown_column(s.name) for _, s in specs if s.quantity == "unknown"]
     energy = [index for index, s in specs if s.kind in (_CUMULATIVE, _POWER)]
     if not energy:
         notes.append(

@@ -1,22 +1,16 @@
 """Counters and power samples → joules of a window and its phases, with an uncertainty.
 
 Everything here is pure. Each meter's columns become a :class:`Curve`, energy since its first row as
-a
-function of time; :func:`split` cuts a curve at the window's and the phases' edges.
+a function of time; :func:`split` cuts a curve at the window's and the phases' edges.
 
 At rows, energy is known but for the counter's quantum and the moment of the sample. An edge between
-two rows
-is placed with what is known on each side: the power of the whole intervals inside the phase that
-ends there
-and of those inside the phase that begins there, reconciled with the energy of the interval itself.
-How far a
-phase's power wanders between rows is taken for a random walk of energy around the phase's mean
-power, so
-that the deviation inside an interval cut into ``a`` and ``b`` seconds is that of a Brownian bridge,
-``σ² · a · b / (a + b)``. Where a side has no whole interval of its own, the energy at the edge is
-bounded by
-the lowest
-and the highest power seen. Half-widths are meant to cover the truth in at least 95 % of windows.
+two rows is placed with what is known on each side: the power of the whole intervals inside the
+phase that ends there and of those inside the phase that begins there, reconciled with the energy of
+the interval itself. How far a phase's power wanders between rows is taken for a random walk of
+energy around the phase's mean power, so that the deviation inside an interval cut into ``a`` and
+``b`` seconds is that of a Brownian bridge, ``σ² · a · b / (a + b)``. Where a side has no whole
+interval of its own, the energy at the edge is bounded by the lowest and the highest power seen.
+Half-widths are meant to cover the truth in at least 95 % of windows.
 """
 
 from __future__ import annotations
@@ -110,13 +104,10 @@ def unwrap(
 ) -> Unwrapped:
     """Make a cumulative counter monotone, telling wraps from resets.
 
-    A fall is a wrap if the energy that one wrap implies is plausible power for its interval,
-    measured by
-    the other intervals; else it is a reset (counter restarted, host rebooted), or, if tiny, a
-    glitch of a
-    read. Where neither ``span_j`` nor ``unit_j`` is given and the values do not show the unit, the
-    range
-    whose implied power is most like the others' is taken, and a note says so.
+    A fall is a wrap if the energy that one wrap implies is plausible power for its interval, measured
+    by the other intervals; else it is a reset (counter restarted, host rebooted), or, if tiny, a glitch
+    of a read. Where neither ``span_j`` nor ``unit_j`` is given and the values do not show the unit, the
+    range whose implied power is most like the others' is taken, and a note says so.
 
     Args:
         values_j: J, shape (rows,), finite.
@@ -152,7 +143,7 @@ def unwrap(
         if 0.0 <= implied_j <= enough:
             steps[index] = implied_j
             wraps += 1
-            text = f"{before:.1f} → {after:.1f} J: wrapped at {span_j:.1f} J, {implied_j:.1f} J"
+            text = f"{_told(before, after)} J: wrapped at {span_j:.1f} J, {implied_j:.1f} J"
             notes.append(Note("wrap", text, int(index) + 1))
         elif -steps[index] <= 1e-6 * span_j:
             text = f"goes back by {-steps[index]:.4f} J: a read out of order, taken for no energy"
@@ -161,15 +152,21 @@ def unwrap(
         else:
             resets += 1
             text = (
-                f"{before:.1f} → {after:.1f} J: a wrap at {span_j:.0f} J would mean "
-                f"{float(implied_j) / max(float(seconds[index]), 1e-3):.0f} W; the counter was reset"
+                f"{_told(before, after)} J: a wrap at {span_j:.0f} J would mean "
+                f"{_told(float(implied_j) / max(float(seconds[index]), 1e-3))} W; the counter was reset"
             )
             notes.append(Note("reset", text, int(index) + 1, fatal=True))
             # The least that can have been used.
             steps[index] = max(after, 0.0) if after < before else 0.0
     monotone = np.zeros(values_j.size)
-    steps.cumsum(out=monotone[1:])
+    with np.errstate(over="ignore"):  # of numbers that are no joules
+        steps.cumsum(out=monotone[1:])
     return Unwrapped(monotone, wraps, resets, span_j, tuple(notes))
+
+
+def _told(*values: float) -> str:
+    """Numbers to a tenth; such as no counter holds in few digits."""
+    return " → ".join(f"{v:.1f}" if abs(v) < 1e15 else f"{v:.3g}" for v in map(float, values))
 
 
 def _most_plausible_w(usual: FloatArray) -> float:
@@ -234,10 +231,8 @@ def integrate_power(time_s: FloatArray, power_w: FloatArray) -> tuple[FloatArray
     """Energy since the first row by trapezoids, J, and each interval's standard deviation, J.
 
     Between two samples the power may have stepped at any moment: the deviation of an interval is
-    that of
-    a step at a uniformly random time, |ΔP|·Δt/√12; across a gap of several usual intervals it is at
-    least
-    as large as the whole range of power seen allows.
+    that of a step at a uniformly random time, |ΔP|·Δt/√12; across a gap of several usual intervals
+    it is at least as large as the whole range of power seen allows.
     """
     seconds = np.diff(time_s)
     energy = np.concatenate([[0.0], np.cumsum(seconds * (power_w[1:] + power_w[:-1]) / 2.0)])
@@ -490,9 +485,8 @@ def _step_at(curve: Curve, bounds: FloatArray) -> Curve:
     """A power curve that steps at the edges instead of sloping from row to row.
 
     Between two rows with an edge, each row's power holds up to the edge nearest to it; between the
-    first
-    and the last of several edges there is their mean. The doubt stays: power rarely steps to the
-    point.
+    first and the last of several edges there is their mean. The doubt stays: power rarely steps to
+    the point.
     """
     assert curve.power_w is not None and curve.doubt_j is not None  # noqa: PT018 - the caller looked
     time_s, power, doubt = curve.time_s, curve.power_w, curve.doubt_j

@@ -1,13 +1,10 @@
 """The workload's JSON lines → what it says it did, and where its phases lie.
 
 Lines that are no JSON object with an ``event`` are other programs' output and are passed over; so
-are fields of
-the wrong type. Phases are told on the host's clocks. The window's remainder is the ``start`` phase
-(before the
-first event), ``stop`` (after the last one), and ``other``: time between phases of more than a
-hundredth of the
-window in all, which is then shown so that the phases add up; less than that is given to the phase
-before.
+are fields of the wrong type. Phases are told on the host's clocks. The window's remainder is the
+``start`` phase (before the first event), ``stop`` (after the last one), and ``other``: time between
+phases of more than a hundredth of the window in all, which is then shown so that the phases add up;
+less than that is given to the phase before.
 """
 
 from __future__ import annotations

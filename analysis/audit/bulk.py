@@ -343,6 +343,7 @@ def _of_columns(
         aligned_j=[None] * whole,
         naive_j=columns.naive_j(),
         constant=list(_names(batch.still)),
+        unknown=[batch.unknown] * whole,
         derived=[False] * whole,
         first={pattern: _first(batch, pattern) for pattern in STATES},
         domains=_domains(columns),

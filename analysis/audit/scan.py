@@ -179,6 +179,7 @@ class Batch:
         courses: name of a gauge → ``mean``, ``min``, ``max``, ``first``, ``last``.
         still: column → whether it never changes.
         notes: by place of the log, where there are any.
+        unknown: columns of the header that nobody knows.
     """
 
     paths: list[str]
@@ -192,6 +193,7 @@ class Batch:
     courses: Mapping[str, Mapping[str, FloatArray]]
     still: Mapping[str, BoolArray]
     notes: Mapping[int, tuple[Note, ...]]
+    unknown: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -214,7 +216,7 @@ class Batch:
                 for name, course in self.courses.items()
             },
             tuple(name for name, still in self.still.items() if still[i]),
-            self.notes.get(i, ()),
+            (*map(energibridge.unknown_column, self.unknown), *self.notes.get(i, ())),
         )
 
 
@@ -414,7 +416,11 @@ def _reduce_batch(head: bytes, files: Sequence[_Plain]) -> tuple[Batch | None, S
         kept = np.repeat(regular, counts)
         columns = {name: values[kept] for name, values in columns.items()}
         files = [f for f, fine in zip(files, regular, strict=True) if fine]
-    return _reduce([f.path for f in files], columns, counts[regular]) if files else None, others
+    if not files:
+        return None, others
+    unknown = tuple(n for n in names[2:] if energibridge.spec_of(n).quantity == "unknown")
+    batch = _reduce([f.path for f in files], columns, counts[regular])
+    return replace(batch, unknown=unknown), others
 
 
 def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:

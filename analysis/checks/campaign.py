@@ -715,6 +715,24 @@ def frozen_columns(trials: Trials, facts: Facts) -> Outcomes:
     ]
 
 
+def unknown_columns(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+    """Columns of raw files that nobody knows: they are kept, and count to nothing."""
+    sets = Counter(trials.unknown)
+    found = []
+    for name in sorted({name for names in sets for name in names}):
+        files = sum(n for names, n in sets.items() if name in names)
+        first = next(i for i, names in enumerate(trials.unknown) if name in names)
+        found.append(
+            Found(
+                f"column {name!r} of {files} raw files is not known: it is kept there, and counts to nothing",
+                {**place(trials.record(first), column=name, files=files), "line": 1},
+                Severity.INFO,
+                action="If it is energy or power, tell its usual name in the mapping file's columns.",
+            )
+        )
+    return found
+
+
 #: Soft problems that a host's check found, by the finding that they become; the rest is its set-up.
 _NOTED = {
     "clock-skew": "clock-skew", "clock": "clock-skew", "host-busy": "host-busy",
@@ -749,6 +767,7 @@ CAMPAIGN_CHECKS: tuple[CampaignCheck, ...] = (
     CampaignCheck("trial-missing", missing, "no trial is missing"),
     CampaignCheck("clock-skew", overlapping, "no two windows overlap"),
     CampaignCheck("sensor-stale", frozen_columns, "no column stands still"),
+    CampaignCheck("file-unread", unknown_columns, "every column of the raw files is known"),
     CampaignCheck(
         "order-not-randomised", order, "the order is the planned one, or mixed like a random one"
     ),

@@ -39,6 +39,7 @@ class Trials:
         aligned_j: joules of the samples over the span of the log's summary line, J.
         naive_j: last minus first value of the package counter, J.
         constant: columns of the raw file that never change; None without a file.
+        unknown: columns of the raw file that nobody knows.
         derived: whether a published row is all there is of the trial.
         first: pattern of :data:`STATES` → the first reading.
         domains: joules of each domain.
@@ -52,6 +53,7 @@ class Trials:
     aligned_j: list[float | None]
     naive_j: list[float | None]
     constant: list[tuple[str, ...] | None]
+    unknown: list[tuple[str, ...]]
     derived: list[bool]
     first: dict[str, list[float | None]]
     domains: dict[DomainKey, list[float | None]] = field(default_factory=dict)
@@ -84,6 +86,10 @@ class Trials:
             aligned_j=[r.log.get("aligned_j") for r in records],
             naive_j=[r.log.get("naive_j") for r in records],
             constant=[r.log.get("constant") for r in records],
+            unknown=[
+                tuple(n.column or "" for n in r.notes if n.kind == "unknown-column")
+                for r in records
+            ],
             derived=[bool(r.log.get("derived")) for r in records],
             first=first,
             domains=domains,
@@ -110,6 +116,7 @@ class Trials:
             aligned_j=column(p.aligned_j for p in parts),
             naive_j=column(p.naive_j for p in parts),
             constant=column(p.constant for p in parts),
+            unknown=column(p.unknown for p in parts),
             derived=column(p.derived for p in parts),
             first={name: column(p.first[name] for p in parts) for name in STATES},
             domains={k: column(p.domains.get(k) or [None] * len(p) for p in parts) for k in keys},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from analysis.trials import COLUMNS, TrialRow, to_frame, write_columns, write_cs
 
 HEADER = (
     "Delta,Time,CPU_FREQUENCY_0,CPU_USAGE_0,DRAM_ENERGY (J),GPU0_MEMORY_USED,GPU0_POWER (mWatts),GPU0_USAGE,"
-    "PACKAGE_ENERGY (J),TOTAL_MEMORY,USED_MEMORY,USED_SWAP"
+    "PACKAGE_ENERGY (J),TOTAL_MEMORY,USED_MEMORY,USED_SWAP,FAN (rpm)"
 )
 UNIT, SPAN = 2.0**-14, 2.0**18
 
@@ -40,7 +42,7 @@ def log_of(
         delta = 0 if row == 0 else (20 if row == rows - 1 else 9_999)
         lines.append(
             f"{delta},{at_ms + 10_000 * max(row - 1, 0)},800,{busy + row % 7},{dram},390,{19_000 + power_step * row},"
-            f"{gpu * (row % 3)},{package // UNIT * UNIT % SPAN},16720330752,{10**9 + row},{10**9 + swap * row}"
+            f"{gpu * (row % 3)},{package // UNIT * UNIT % SPAN},16720330752,{10**9 + row},{10**9 + swap * row},{900 + row}"
         )
     return "\n".join(lines) + "\n"
 
@@ -90,6 +92,10 @@ def audited(campaign: Path, out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
+def findings(out: Path) -> list[dict[str, Any]]:
+    return list(json.loads((out / "findings.json").read_text()))
+
+
 def test_columns_say_what_records_say(campaign, tmp_path, monkeypatch):
     in_bulk = audited(campaign, tmp_path / "bulk")
     monkeypatch.setattr("analysis.audit.bulk.suits", lambda found: False)
@@ -104,6 +110,12 @@ def test_columns_say_what_records_say(campaign, tmp_path, monkeypatch):
         "trial-failed", "counter-wrap", "memory-pressure", "gpu-idle", "clock-skew", "host-busy", "sensor-stale",
         "meter-silent", "sampling-coarse",
     } <= codes  # fmt: skip
+    (told,) = (f for f in findings(tmp_path / "bulk") if "FAN (rpm)" in f["message"])
+    assert (told["code"], told["severity"], told["evidence"]["files"]) == (
+        "file-unread",
+        "info",
+        50,
+    )
     assert {"package+dram+gpu", "package+gpu"} == set(trials.energy_scope.dropna())
 
 
