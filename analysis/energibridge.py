@@ -297,6 +297,10 @@ def _separator_of(line: bytes) -> bytes:
     return max(_SEPARATORS, key=lambda s: (b"Time" in line.split(s), line.count(s)))
 
 
+#: What is said of a log of other columns only.
+NO_ENERGY = "no energy or power column: no sensor was read"
+
+
 def unknown_column(name: str) -> Note:
     """What is noted of a column that nobody knows."""
     return Note("unknown-column", f"column {name!r} is not known; kept, not counted", 1, name)
@@ -330,9 +334,7 @@ def _header_of(line: bytes, separator: bytes | None) -> _Header:
     notes += [unknown_column(s.name) for _, s in specs if s.quantity == "unknown"]
     energy = [index for index, s in specs if s.kind in (_CUMULATIVE, _POWER)]
     if not energy:
-        notes.append(
-            Note("no-energy", "no energy or power column: no sensor was read", 1, fatal=True)
-        )
+        notes.append(Note("no-energy", NO_ENERGY, 1, fatal=True))
     eager = tuple(sorted([time, *([] if delta is None else [delta]), *energy]))
     return _Header(separator, names, time, delta, eager, tuple(specs), tuple(notes))
 

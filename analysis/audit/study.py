@@ -24,7 +24,7 @@ from analysis.audit.mapping import Mapping as CampaignMapping
 from analysis.audit.mapping import key_of
 from analysis.audit.pair import pair
 from analysis.audit.scan import Reduced, scan
-from analysis.energibridge import LAST_S
+from analysis.energibridge import LAST_S, NO_ENERGY
 from analysis.energy import SAMPLE_S
 from analysis.findings import Finding, Verdict, finding
 from analysis.records import Domain, Note, Record, Sampling, Work
@@ -353,7 +353,7 @@ def _failure(start: Start | None, raw: Reduced, joules: float | None) -> str | N
     if raw.fatal is not None:
         return raw.fatal.message
     if joules is None:
-        return "no energy can be computed from the file"
+        return "no energy can be computed from the file" if raw.energies else NO_ENERGY
     if start is not None and start.panic:
         return f"the meter panicked: {start.panic}"
     interval = raw.interval_s
