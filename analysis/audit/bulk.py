@@ -8,25 +8,18 @@ only. The outcome is that of :mod:`analysis.audit.study`.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
-import multiprocessing
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.audit import scan, study
+from analysis.audit import processes, scan, study
 from analysis.audit.campaign import Campaign
 from analysis.audit.discover import Found as Files
 from analysis.audit.mapping import Mapping as CampaignMapping
@@ -38,12 +31,6 @@ from analysis.checks.tally import Tally
 from analysis.energy import SAMPLE_S
 from analysis.records import Record
 from analysis.trials import COLUMNS
-
-#: More than a few would outrun the disk and the process that collects.
-_MOST_PROCESSES = 8
-
-#: So many raw files are usually read by other processes.
-MANY = 4000
 
 #: A reduced log: the logs that it was reduced with, and its place among them.
 Place = tuple[Sequence[Reduced] | Batch, int]
@@ -102,9 +89,9 @@ def read(
     groups = study.groups_of(root, found, mapping)
     owner = {path: key for key, group in groups.items() for path in group["raw"]}
     logs = {path: Log(path, *owner[path]) for path in found.raw}
-    chunks = scan.chunks(list(logs))
+    chunks = processes.chunks(found.raw)
     judge = partial(_judge, str(root), name, mapping, limit)
-    with _processes(scan.is_large(str(root), list(logs), limit)) as run:
+    with processes.readers(str(root), found.raw, limit) as run:
         results = run(judge, [[logs[p] for p in chunk] for chunk in chunks])
         meanwhile()
         parts: list[Part] = []
@@ -131,33 +118,6 @@ def read(
         imported_rule=study.IMPORTED_WITHOUT_LOGS,
         repaired_rule=study.REPAIRED,
     )
-
-
-Run = Callable[[Callable[[list[Log]], Part], Sequence[list[Log]]], Iterable[Part]]
-
-
-@contextmanager
-def _processes(others: bool) -> Iterator[Run]:
-    """How to run a function over chunks: in this process, or in others."""
-    if not others:
-        yield map
-        return
-    context = prepare()
-    # Reducing makes no cycles: collecting in the workers would only cost.
-    processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.disable) as pool:
-        yield pool.map
-
-
-def prepare() -> BaseContext:
-    """Have a server of processes begin to import, once, what all of them need.
-
-    A plain fork would break where the caller has threads (pyarrow's).
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
-    return context
 
 
 def _judge(

@@ -199,7 +199,8 @@ def _by_content(relative: PurePosixPath, path: Path, mapping: Mapping) -> tuple[
             head = file.read(_PEEK)
     except OSError as error:
         return "unread", f"can't be read: {error.strerror}"
-    line = head.lstrip(b"\xef\xbb\xbf").splitlines()[0].strip() if head.strip() else b""
+    text = head.removeprefix(b"\xef\xbb\xbf").strip()
+    line = text.splitlines()[0].strip() if text else b""
     cells = {cell.strip().strip(b'"') for cell in line.split(b",")}
     in_results = relative.parent.name == "results"
     if relative.name.endswith((".txt", ".log")):

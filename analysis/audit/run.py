@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import checks, energibridge
-from analysis.audit import bulk, runner, study
+from analysis.audit import bulk, processes, runner, study
 from analysis.audit.campaign import Campaign
 from analysis.audit.discover import Found, discover, run_folders, shown
 from analysis.audit.mapping import Mapping
@@ -150,8 +150,8 @@ def _import(
 
     def told(files: int) -> None:
         progress(f"{files} files found")
-        if files == bulk.MANY:
-            bulk.prepare()
+        if files == processes.MANY:
+            processes.prepare()
 
     found = discover(root, mapping, exclude, told)
     if found.empty:

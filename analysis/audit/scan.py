@@ -9,19 +9,15 @@ of files and not on their size.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import gzip
 import io
 import itertools
 import math
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +27,7 @@ import pyarrow
 import pyarrow.csv
 
 from analysis import energibridge, energy
+from analysis.audit.processes import below, chunks, readers
 from analysis.energibridge import Kind
 from analysis.errors import InputError
 from analysis.records import Note
@@ -41,12 +38,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Bytes that are parsed together, at most.
 BATCH_BYTES = 8 * 1024 * 1024
-
-#: Files that one process is given at once.
-CHUNK_FILES = 256
-
-#: Below this many bytes a second process costs more than it saves.
-PARALLEL_FROM = 64 * 1024 * 1024
 
 #: What columns of numbers are parsed to.
 _NUMBERS = frozenset({pyarrow.int64(), pyarrow.float64()})
@@ -226,7 +217,6 @@ def scan(
     root: str = "",
     limit: int = energibridge.SIZE_LIMIT,
     renames: Mapping[str, str] | None = None,
-    processes: int = 2,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Reduced]:
     """Reduce files, in their order.
@@ -236,55 +226,17 @@ def scan(
         root: the folder that relative paths start from.
         limit: bytes of a file beyond which it is not read (a note says so).
         renames: columns of other names: as found → EnergiBridge's name.
-        processes: worker processes for large campaigns.
         progress: is told the number of files done.
     """
     files = [str(p) for p in paths]
     parts = chunks(files)
-    if processes < 2 or not is_large(root, files, limit):
+    with readers(root, files, limit) as run:
         done = 0
-        for chunk in parts:
-            yield from _reduce_each(root, chunk, limit, renames)
-            done += len(chunk)
-            progress(done)
-        return
-    # forkserver: the caller may have threads (pyarrow's), which a plain fork would break.
-    context = multiprocessing.get_context("forkserver")
-    # Reducing makes no cycles: collecting in the workers would only cost.
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.disable) as pool:
-        done = 0
-        for chunk, results in zip(
-            parts,
-            pool.map(_reduce_each, repeat(root), parts, repeat(limit), repeat(renames)),
-            strict=True,
-        ):
+        reduce = partial(_reduce_each, root, limit, renames)
+        for chunk, results in zip(parts, run(reduce, parts), strict=True):
             yield from results
             done += len(chunk)
             progress(done)
-
-
-def chunks(paths: Sequence[str]) -> list[Sequence[str]]:
-    """Files by what one process does at once: of a few large ones, every process gets some."""
-    size = max(1, min(CHUNK_FILES, len(paths) // 16))
-    return [paths[i : i + size] for i in range(0, len(paths), size)]
-
-
-def is_large(root: str, paths: Sequence[str], limit: int) -> bool:
-    """Whether reading some files is worth further processes.
-
-    Args:
-        root: the folder that relative paths start from.
-        paths: the files.
-        limit: bytes of a file beyond which it is not read.
-    """
-    total = 0
-    for path in paths:
-        with contextlib.suppress(OSError):  # said when it is opened
-            size = os.stat(_below(root, path)).st_size  # noqa: PTH116 - many small files
-            total += size if size <= limit else 0
-        if total >= PARALLEL_FROM:
-            return True
-    return False
 
 
 def reduce_files(
@@ -314,7 +266,7 @@ def reduce_files(
         plain.clear()
 
     for path in paths:
-        data = _bytes(_below(root, path), limit)
+        data = _bytes(below(root, path), limit)
         if isinstance(data, Note):
             odd.append(Reduced(path, notes=(data,)))
             continue
@@ -336,7 +288,7 @@ def reduce_files(
 
 
 def _reduce_each(
-    root: str, paths: Sequence[str], limit: int, renames: Mapping[str, str] | None
+    root: str, limit: int, renames: Mapping[str, str] | None, paths: Sequence[str]
 ) -> list[Reduced]:
     """Reduce some files, in their order."""
     batches, odd = reduce_files(root, paths, limit, renames)
@@ -350,11 +302,6 @@ class _Plain(NamedTuple):
     path: str
     data: bytes
     rows: int
-
-
-def _below(root: str, path: str) -> str:
-    """A file's path; a Path for each of tens of thousands would cost more than reading it."""
-    return f"{root}/{path}" if root else path
 
 
 def _bytes(path: str, limit: int) -> bytes | Note:

@@ -81,6 +81,7 @@ def test_a_folder_with_nothing_to_audit_is_one_line_and_exit_two(tmp_path, capsy
     elif what == "only junk":
         (folder / "photo.bin").write_bytes(os.urandom(5000))
         (folder / "notes.txt").write_text("nothing to see\n")
+        (folder / "cut.csv").write_bytes(b"\xef")  # of a byte order mark
     elif what == "only hidden":
         (folder / ".hidden.csv").write_bytes(HEADER + rows(5))
     code, _ = run(folder)
