@@ -150,7 +150,7 @@ def _import(
 
     def told(files: int) -> None:
         progress(f"{files} files found")
-        if files == processes.MANY:
+        if files >= processes.MANY:
             processes.prepare()
 
     found = discover(root, mapping, exclude, told)

@@ -306,7 +306,7 @@ class _Plain(NamedTuple):
 
 def _bytes(path: str, limit: int) -> bytes | Note:
     try:
-        # Nor a buffered reader.
+        # Tens of thousands of small files: a buffered reader would cost more than the read.
         handle = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(handle).st_size

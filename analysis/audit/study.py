@@ -30,8 +30,10 @@ from analysis.findings import Finding, Verdict, finding
 from analysis.records import Domain, Note, Record, Sampling, Work
 from analysis.trials import TrialRow
 
-#: Domains whose joules add up to a trial's total: all others lie inside these.
+#: The run's number in a file's name, where no mapping tells.
 _RUN = re.compile(r"(\d+)(?:\.csv)?(?:\.gz)?$")
+
+#: Domains whose joules add up to a trial's total: all others lie inside these.
 _COUNTED = re.compile(r"package|dram|gpu\d+|system")
 
 _NO_WORK = Work()
