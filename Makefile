@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# Shared machines stall processes for seconds: a test that failed is run once more, and shown as R.
-PYTEST := .venv/bin/pytest -q --reruns 1
+# Shared machines stall processes for seconds: a test that failed is run once more, and named as rerun.
+PYTEST := .venv/bin/pytest -q -rfER --reruns 1
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
