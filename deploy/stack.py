@@ -131,9 +131,8 @@ class Stack:
         if "celery" not in self.variables.get("COMPOSE_PROFILES", ""):
             return []
         workers = self.output("ps", "--quiet", "worker").split()
-        return [
-            "worker" for w in workers if _inspect(w).get("Health", {}).get("Status") != "healthy"
-        ][:1]
+        states = [_inspect(worker).get("Health", {}).get("Status") for worker in workers]
+        return ["worker"] if any(state != "healthy" for state in states) else []
 
     def _last_words(self, service: str) -> str:
         container = self.container(service)

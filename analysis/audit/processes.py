@@ -19,7 +19,7 @@ PARALLEL_FROM = 64 * 1024 * 1024
 #: Files that one process is given at once.
 CHUNK_FILES = 256
 
-#: So many raw files are usually more than :data:`PARALLEL_FROM`.
+#: So many files are usually more than :data:`PARALLEL_FROM`.
 MANY = 4000
 
 #: More than a few would outrun the disk and the process that collects.

@@ -122,7 +122,7 @@ def test_columns_say_what_records_say(campaign, tmp_path, monkeypatch):
 def test_two_processes_write_what_one_writes(campaign, tmp_path, monkeypatch):
     one = audited(campaign, tmp_path / "one")
     monkeypatch.setattr("analysis.audit.processes.PARALLEL_FROM", 0)
-    monkeypatch.setattr("analysis.audit.processes.CHUNK_FILES", 7)
+    monkeypatch.setattr("analysis.audit.processes.CHUNK_FILES", 2)
     assert audited(campaign, tmp_path / "two") == one
 
 

@@ -2,8 +2,9 @@
 
 ``python tests/bench/bench_audit.py [MEGABYTES]`` (default 1000) makes that much of files of about 18 kB in a
 temporary folder, prints wall and CPU seconds of both, their ratios, and the audit's peak memory. The audit's
-times, the mean of one audit before the loop and one after, are those of the whole command, start of the interpreter and imports with it; that Python's bytecode is
-there, as in every installation, is seen to by a small audit before. The plain loop's begin after its imports.
+times, the mean of one audit before the loop and one after, are those of the whole command, start of the
+interpreter and imports with it; that Python's bytecode is there, as in every installation, is seen to by a
+small audit before. The plain loop's begin after its imports.
 """
 
 from __future__ import annotations
