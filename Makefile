@@ -7,10 +7,12 @@ UV := .venv/bin/uv
 PYTEST := .venv/bin/pytest -q -rfER --reruns 1
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Hundreds of Python processes start here: without kept bytecode each one compiles its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 DEPLOY := python3 -m deploy
 
-.PHONY: help setup lock demo test test-fast test-docker lint format bench images docs secrets up backup restore pin clean
+.PHONY: help setup lock demo test test-fast test-docker lint format explore bench images docs secrets up backup restore pin clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -39,8 +41,8 @@ lint: setup      ## format, lint and types
 format: setup
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-test-fast: setup ## tests that need no Docker
-	@$(PYTEST) -n 2 -m "not docker and not slow and not browser"
+test-fast: setup ## tests that need neither Docker nor minutes
+	@$(PYTEST) -n 3 -m "not docker and not slow and not browser"
 
 demo: setup      ## everything on this machine: two virtual hosts, Airflow, a real run, its report
 	@$(PY) -m demo run --since $(STARTED)
@@ -74,6 +76,9 @@ restore:         ## such a folder into a deployment that holds nothing yet: make
 
 pin: setup       ## the digests that image tags have now into the compose file
 	@$(PY) -m deploy pin
+
+explore: setup   ## the property tests on fresh examples; those of the other targets are always the same
+	@$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=explore
 
 bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)

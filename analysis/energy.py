@@ -231,16 +231,28 @@ def integrate_power(time_s: FloatArray, power_w: FloatArray) -> tuple[FloatArray
     """Energy since the first row by trapezoids, J, and each interval's standard deviation, J.
 
     Between two samples the power may have stepped at any moment: the deviation of an interval is
-    that of a step at a uniformly random time, |ΔP|·Δt/√12; across a gap of several usual intervals
-    it is at least as large as the whole range of power seen allows.
+    that of a step at a uniformly random time, |ΔP|·Δt/√12. Two samples of a swinging load may be
+    equal by chance, so ΔP is at least what the intervals around it show (:func:`_swing_near`), and
+    across a gap of several usual intervals at least the whole range of power seen.
     """
     seconds = np.diff(time_s)
     energy = np.concatenate([[0.0], np.cumsum(seconds * (power_w[1:] + power_w[:-1]) / 2.0)])
-    swing = np.abs(np.diff(power_w))
+    steps = np.abs(np.diff(power_w))
+    swing = np.maximum(steps, _swing_near(steps))
     interval = usual_interval(time_s)
     if interval is not None and power_w.size:
-        swing = np.where(seconds > GAP_FACTOR * interval, np.ptp(power_w), swing)
+        swing = np.where(seconds > GAP_FACTOR * interval, np.maximum(swing, np.ptp(power_w)), swing)
     return energy, swing * seconds / math.sqrt(12.0)
+
+
+def _swing_near(steps_w: FloatArray) -> FloatArray:
+    """Root mean square of the ``SPREAD`` steps around each, widened for few as Student's t is."""
+    count = steps_w.size
+    squares = np.concatenate([[0.0], np.cumsum(steps_w**2)])
+    first = np.clip(np.arange(count) - SPREAD // 2, 0, max(0, count - SPREAD))
+    end = np.minimum(first + SPREAD, count)
+    near: FloatArray = np.sqrt((squares[end] - squares[first]) / (end - first))
+    return near * (1.0 + 2.0 / (end - first))
 
 
 def curves(

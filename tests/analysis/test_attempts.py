@@ -300,7 +300,7 @@ def test_power_and_gauges_are_summarised_over_the_window() -> None:
     assert series["CPU_USAGE_0"]["mean"] == 12.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_files_and_reports_never_raise(data: st.DataObject) -> None:
     log = Meter().log(MACHINE, 4)

@@ -108,7 +108,7 @@ def test_output_after_a_panic_is_the_same_start_going_on():
     assert start.after_panic == (7, 8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_log(data):
     parse("x", lines_of(data.splitlines(keepends=True)))
@@ -137,7 +137,7 @@ def file_of(steps_j: list[int], start: int, span: float, oddity: str) -> tuple[b
     return text.encode(), (counts[-1] - counts[0]) * unit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     # Odd, as nearly half of a counter's steps are: a counter that only moves by multiples looks coarser.
     steps=st.lists(st.integers(100_000, 9_000_000).map(lambda n: n | 1), min_size=14, max_size=40),

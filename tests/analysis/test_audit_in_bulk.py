@@ -131,7 +131,7 @@ numbers = st.none() | st.floats(allow_infinity=False)
 integers = st.none() | st.integers(0, 2**53)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.builds(

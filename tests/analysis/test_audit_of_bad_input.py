@@ -361,9 +361,7 @@ def test_a_mapping_adapts_another_layout_and_other_column_names(tmp_path):
     assert set(trials.status) == {"valid"}
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_in_any_file_end_without_a_traceback(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("any") / "campaign"

@@ -308,7 +308,7 @@ def test_settings_outside_their_range_are_refused(bad: dict[str, Any]) -> None:
         Settings(**bad)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

@@ -131,7 +131,7 @@ def test_what_is_not_defined_is_an_empty_cell_with_a_reason(trials, undefined):
         assert "nan" not in text.getvalue().lower()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 20), min_size=1, max_size=12),
     st.lists(st.integers(0, 20), min_size=1, max_size=12),

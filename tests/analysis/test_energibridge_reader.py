@@ -214,7 +214,7 @@ def test_files_are_read_plain_and_packed_and_broken_ones_refused(tmp_path: Path)
             read_file(tmp_path / name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, len(LOG)), st.binary(max_size=40), st.integers(0, 60))
 def test_truncation_and_junk_never_raise(at: int, junk: bytes, gone: int) -> None:
     damaged = LOG[:at] + junk + LOG[at + gone :]
@@ -224,7 +224,7 @@ def test_truncation_and_junk_never_raise(at: int, junk: bytes, gone: int) -> Non
         assert column.values.shape == samples.time_s.shape
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_read_without_an_exception(data: bytes, after_header: bool) -> None:
     samples = read(HEADER + data if after_header else data)

@@ -141,7 +141,7 @@ def test_equal_values_have_no_change_and_a_clean_step_of_them_has_one() -> None:
     assert (change.index, change.shift) == (20, 1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-1e3, 1e3, allow_nan=False), max_size=40),
     st.floats(0.1, 10), st.floats(-50, 50),

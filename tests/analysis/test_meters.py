@@ -89,7 +89,7 @@ def test_a_file_of_another_kind_gives_no_curves(data: bytes) -> None:
     assert nvml_reading(data).curves == ()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 400), st.binary(max_size=30))
 def test_damaged_files_never_raise(at: int, junk: bytes) -> None:
     data = powercap_csv([0.0, 1.0, 2.0, 3.0])

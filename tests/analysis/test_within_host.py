@@ -136,7 +136,7 @@ def test_interval_and_test_always_agree(values: list[float], level: float) -> No
     assert two_sided(shift, np.nextafter(upper, 9)) <= 1 - level + 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=7))
 def test_ties_and_zeros_never_make_the_test_liberal(sizes: list[int]) -> None:
     every_sign = itertools.product((1, -1), repeat=len(sizes))

@@ -26,6 +26,10 @@ from typing import Any
 
 import pytest
 
+from tests.reruns import Measured
+
+pytestmark = pytest.mark.slow  # meters in real time
+
 METER = Path(__file__).parents[2] / "images/worker-host/energibridge"
 INTEL_TWO_CPUS = (
     "Delta,Time,CPU_FREQUENCY_0,CPU_FREQUENCY_1,CPU_USAGE_0,CPU_USAGE_1,DRAM_ENERGY (J),"
@@ -161,16 +165,15 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    def run(name: str) -> Outcome:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    def run(name: str, _: int) -> Outcome:
         argv, more = SCENARIOS[name]
         return Bench(tmp_path_factory.mktemp("meter")).run(*argv, **more)
 
-    with ThreadPoolExecutor(5) as pool:
-        return dict(zip(SCENARIOS, pool.map(run, SCENARIOS), strict=True))
+    return Measured(run, SCENARIOS, 5)
 
 
-Outcomes = dict[str, Outcome]
+Outcomes = Measured[Outcome]
 Benches = Callable[[Iterable[Callable[[Bench], None]]], None]
 
 
@@ -280,7 +283,7 @@ def test_gpu_columns_need_both_the_flag_and_nvml(outcomes: Outcomes) -> None:
 def test_timing_of_rows_is_that_of_the_tool(bench: Bench) -> None:
     out = bench.run("-i", "100", "sleep", "0.45")
     delta, times = out.column("Delta"), out.column("Time")
-    assert delta[0] == 0
+    assert 0 <= delta[0] < 60
     assert 0 <= times[1] - times[0] < 60
     steps = [b - a for a, b in itertools.pairwise(times[1:])]
     # medians: a busy machine may stall single rows
@@ -409,7 +412,9 @@ def test_a_command_killed_by_a_signal_is_a_panic_without_a_last_row(outcomes: Ou
     assert out.rc == 101
     assert "panicked at" in out.stderr
     assert "Energy" not in out.stdout
-    assert out.column("Time")[-1] < out.truth["command"]["ended"]["unix_ms"]
+    # what was sampled after the end is not written; an end may fall into a sample's millisecond
+    assert len(out.rows) == len(out.truth["rows"]) - 1
+    assert out.column("Time")[-1] <= out.truth["command"]["ended"]["unix_ms"]
 
 
 def test_unreadable_counters_at_the_start_leave_no_command_and_an_old_file(bench: Bench) -> None:

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis import energibridge, energy
+from analysis.energibridge import Samples
+from tests.reruns import Measured
+
+pytestmark = pytest.mark.slow  # meters in real time
 
 METER = Path(__file__).parents[2] / "images/worker-host/energibridge"
 BUSY_THEN_IDLE = (
@@ -24,17 +27,17 @@ FAULTS = {
     "amd wrap": "platform:amd,wrap_after_j:3,cpus:12",
     "gpu": "gpus:1,gpu_w:100,gpu_swing_w:30,gpu_period_s:1.3",
 }
+#: Name → (samples, truth).
+Runs = Measured[tuple[Samples, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Name → (samples, truth)."""
-
-    def run(fault: str) -> tuple[Any, dict[str, Any]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    def run(name: str, _: int) -> tuple[Samples, dict[str, Any]]:
         folder = tmp_path_factory.mktemp("meter")
         environ = os.environ | {
             "WATTBENCH_METER_CONFIG": "/nonexistent",
-            "WATTBENCH_METER_FAULT": fault,
+            "WATTBENCH_METER_FAULT": FAULTS[name],
             "WATTBENCH_METER_TRUTH": str(folder / "truth.json"),
         }
         argv = [str(METER), "-g", "-i", "100", "-o", str(folder / "e.csv")]
@@ -47,13 +50,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, dict[
             json.loads((folder / "truth.json").read_text()),
         )
 
-    with ThreadPoolExecutor(len(FAULTS)) as pool:
-        return dict(zip(FAULTS, pool.map(run, FAULTS.values()), strict=True))
+    return Measured(run, FAULTS, len(FAULTS))
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_counted_joules_over_the_rows_are_the_truth_to_a_counter_unit(
-    runs: dict[str, tuple[Any, dict[str, Any]]], name: str
+    runs: Runs, name: str
 ) -> None:
     samples, truth = runs[name]
     found = energy.row_energy(samples)
@@ -67,7 +69,7 @@ def test_counted_joules_over_the_rows_are_the_truth_to_a_counter_unit(
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_joules_of_the_commands_window_are_the_truth_within_their_uncertainty(
-    runs: dict[str, tuple[Any, dict[str, Any]]], name: str
+    runs: Runs, name: str
 ) -> None:
     samples, truth = runs[name]
     command = truth["command"]

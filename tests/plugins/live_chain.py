@@ -15,8 +15,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +31,7 @@ from analysis import attempts, checks
 from analysis.findings import Finding
 from analysis.records import Record
 from analysis.trials import TrialRow
-from tests import reruns
+from tests.reruns import Measured
 
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "plugins/wattbench/agent.py"
@@ -313,34 +312,15 @@ class Chain:
         return experiment, host
 
     def run_all(self, cases: Mapping[str, Case], at_once: int = 12) -> Lives:
-        """Many, side by side: they mostly sleep."""
-        with ThreadPoolExecutor(at_once) as pool:
-            done = pool.map(lambda item: self.run(*item), cases.items())
-            return Lives(self, cases, dict(zip(cases, done, strict=True)))
+        """Many, side by side."""
+
+        def run(name: str, again: int) -> Live:
+            return self.run(f"{name} {again}" if again else name, cases[name])
+
+        return Measured(run, cases, at_once)
 
 
-class Lives(Mapping[str, Live]):
-    """Cases that ran side by side. A test that is run again has the cases it looks at run again, alone.
-
-    Counters rise by the clock and meters sample by it: on a machine that stalled in between they tell
-    of the stall, and looking at the same files once more would tell the same.
-    """
-
-    def __init__(self, chain: Chain, cases: Mapping[str, Case], done: dict[str, Live]) -> None:
-        self._chain, self._cases, self._done = chain, cases, done
-        self._measured = dict.fromkeys(cases, 0)
-
-    def __getitem__(self, name: str) -> Live:
-        if reruns.now and self._measured[name] < reruns.begun:
-            self._done[name] = self._chain.run(f"{name} {reruns.begun}", self._cases[name])
-            self._measured[name] = reruns.begun
-        return self._done[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._done)
-
-    def __len__(self) -> int:
-        return len(self._done)
+Lives = Measured[Live]
 
 
 def judged(

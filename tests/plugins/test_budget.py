@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from wattbench import budget, stopping
 from wattbench.config import IdleBaseline, Protocol, Rest
@@ -23,7 +23,6 @@ from tests.plugins.stored_runs import DUE, experiment, measured, prepared
 ZONES = ["UTC", "Europe/Amsterdam", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"]
 
 
-@settings(deadline=None)
 @given(
     st.times().map(lambda t: t.strftime("%H:%M")),
     st.sampled_from(ZONES),
@@ -56,7 +55,6 @@ def test_deadlines_of_some_nights(finish_by: str, zone: str, due: str, limit: st
     assert found == datetime.fromisoformat(limit)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 12),
     st.dictionaries(st.sampled_from(["workload/a", "workload/b", "idle/a"]), st.floats(0, 900)),

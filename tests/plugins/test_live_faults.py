@@ -17,6 +17,8 @@ import pytest
 
 from tests.plugins.live_chain import STAND_IN, Case, Chain, Lives
 
+pytestmark = pytest.mark.slow  # attempts in real time
+
 #: A model without CPU power: its joules at the window's edges are known exactly.
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_core_w:0"
 #: A row by which the workload runs, on a slow machine too, and that it outlives.

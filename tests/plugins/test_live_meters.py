@@ -24,6 +24,8 @@ from wattbench import agent
 from analysis import checks
 from tests.plugins.live_chain import AGENT, INIT, Case, Chain, Live, Lives
 
+pytestmark = pytest.mark.slow  # attempts in real time
+
 # ── powercap ────────────────────────────────────────────────────────────────────────────────────
 
 #: Zone → name, W. EnergiBridge reads one socket; what the stand-in models is the sum of both.
@@ -105,7 +107,8 @@ def sockets(machines: dict[str, Machine], tmp_path_factory: pytest.TempPathFacto
     on = {name: {"WATTBENCH_SYSROOT": str(m.root)} for name, m in machines.items()}
     return chain.run_all(
         {
-            "both agree": Case(FLAT, env=on["wide"]),
+            # long beside a stall of the ticker
+            "both agree": Case(FLAT, env=on["wide"], says={"seconds": 2.0}),
             "one socket seen": Case("cpus:2,idle_w:25,core_w:0,dram_core_w:0", env=on["wide"]),
             "alone": Case(meter="powercap", env=on["wide"]),
             "wraps": Case(meter="powercap", env=on["narrow"], says={"seconds": 1.4}),
@@ -403,6 +406,8 @@ def test_energibridge_and_nvml_agree_on_a_gpu(gpus: Lives) -> None:
     assert both["nvml"].counted
     assert not both["energibridge"].counted
     assert live.record.row.gpu_j == both["nvml"].energy_j
+    # a load that swings within 1.3 s is not told by a sample a second
+    assert live.raw["nvml.csv"].count(b"\n") >= 6
 
 
 def test_driver_is_the_one_that_the_agent_opens(driver: str, monkeypatch: Any) -> None:

@@ -18,6 +18,8 @@ from wattbench.run import Run, is_deterministic
 from analysis import checks, runs
 from tests.plugins.live_chain import ROOT, Case, Chain, Here, Lives, Shelf
 
+pytestmark = pytest.mark.slow  # attempts in real time, of the real workload
+
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_core_w:0"
 
 # ── the workload itself ─────────────────────────────────────────────────────────────────────────
@@ -38,7 +40,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     return Chain(tmp_path_factory.mktemp("bare")).run_all(cases)
 
 
-@pytest.mark.slow
 def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: Lives) -> None:
     live = bare["cpu"]
     row = live.record.row
@@ -58,7 +59,6 @@ def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: Lives) ->
     assert live.record.work.results[0].fingerprint
 
 
-@pytest.mark.slow
 def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) -> None:
     if "cuda" not in bare:
         pytest.skip("this machine has a GPU: the workload would run on it")

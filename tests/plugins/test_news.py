@@ -66,6 +66,7 @@ def kinds(run: Run) -> list[tuple[str, str]]:
     return [(e.kind, e.title) for e in news.read(run)]
 
 
+@pytest.mark.slow  # eleven nights with their reports
 def test_nights_tell_a_changed_verdict_and_a_regression_once(store: Store) -> None:
     told: dict[int, list[tuple[str, str]]] = {}
     first: Any = None

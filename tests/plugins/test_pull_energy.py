@@ -15,6 +15,8 @@ from wattbench.run import Run
 
 from tests.plugins.live_chain import STAND_IN, Here, Shelf
 
+pytestmark = pytest.mark.slow  # meters in real time
+
 #: 40 W and 3 W whatever the machine below is doing.
 FLAT = "cpus:2,idle_w:40,core_w:0,dram_idle_w:3,dram_core_w:0"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from wattbench.config import WarmUp
 from wattbench.store import Store
@@ -35,7 +35,6 @@ def ended(readings: list[Reading], wanted: WarmUp) -> Warmth:
     raise AssertionError("it never ends")
 
 
-@settings(deadline=None)
 @given(st.floats(10, 240), st.floats(5, 50), st.floats(0, 120), st.floats(180, 900))
 def test_it_ends_when_hardly_anything_moves_and_within_its_limits(
     tau_s: float, rise_c: float, seconds: float, max_s: float

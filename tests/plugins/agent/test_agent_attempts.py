@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # attempts in real time
+
 AGENT = Path(__file__).parents[3] / "plugins" / "wattbench" / "agent.py"
 #: A workload that tells its pid and then blocks until somebody opens the other end of a fifo.
 BLOCK = (

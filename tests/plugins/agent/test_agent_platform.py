@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from wattbench import agent as module
 
+pytestmark = pytest.mark.slow  # warm-up, rest and meters in real time
+
 STAND_IN = Path(__file__).parents[3] / "images" / "worker-host" / "energibridge"
 
 
@@ -285,15 +287,11 @@ def test_rest_counts_from_the_end_of_the_last_window(agent: Any, tmp_path: Path)
     assert (answer["busy"], answer["quiet"]) == (True, False)
 
 
-def test_warm_up_starts_once_and_ends_by_itself(agent: Any, gone: Any) -> None:
+def test_warm_up_ends_by_itself(agent: Any, gone: Any) -> None:
     agent.take()
     asked = {"owner": "run-1", "action": "start", "seconds": 1.0, "sample_s": 0}
-    assert agent.call("warm", asked)["running"] is True
-    pid = json.loads((agent.spool / "warm.json").read_text())["process"]["pid"]
     agent.call("warm", asked)
-    assert json.loads((agent.spool / "warm.json").read_text())["process"]["pid"] == pid
-    quiet = agent.call("quiet", {"owner": "run-1", "sample_s": 0})
-    assert quiet["quiet"] is False
+    pid = json.loads((agent.spool / "warm.json").read_text())["process"]["pid"]
     deadline = time.monotonic() + 30
     while not gone(pid):
         assert time.monotonic() < deadline
@@ -302,13 +300,17 @@ def test_warm_up_starts_once_and_ends_by_itself(agent: Any, gone: Any) -> None:
     assert (state["running"], state["elapsed_s"]) == (False, 1.0)
     again = agent.call("warm", asked)
     assert (again["running"], again["elapsed_s"]) == (False, 1.0), "it has done what was asked for"
-    assert agent.call("warm", asked | {"seconds": 2.0})["running"] is True
+    assert agent.call("warm", asked | {"seconds": 60.0})["running"] is True
 
 
-def test_stopped_warm_up_leaves_no_process_and_rest_starts_then(agent: Any) -> None:
+def test_warm_up_starts_once_and_stopped_leaves_no_process_and_rest_starts_then(agent: Any) -> None:
     agent.take()
-    agent.call("warm", {"owner": "run-1", "action": "start", "seconds": 300, "sample_s": 0})
+    asked = {"owner": "run-1", "action": "start", "seconds": 300, "sample_s": 0}
+    assert agent.call("warm", asked)["running"] is True
     mark = json.loads((agent.spool / "warm.json").read_text())["process"]
+    assert agent.call("warm", asked)["running"] is True
+    assert json.loads((agent.spool / "warm.json").read_text())["process"] == mark
+    assert agent.call("quiet", {"owner": "run-1", "sample_s": 0})["quiet"] is False
     assert agent.ask("warm", {"owner": "run-2", "action": "stop"})["error"] == "leased"
     before = time.monotonic()
     state = agent.call("warm", {"owner": "run-1", "action": "stop", "sample_s": 0})
@@ -316,7 +318,7 @@ def test_stopped_warm_up_leaves_no_process_and_rest_starts_then(agent: Any) -> N
     assert 0 < state["elapsed_s"] < 60
     assert module.processes_of(mark, None) == []
     assert {"temperature_c", "power_w", "cpu_pct"} <= set(state)
-    again = agent.call("warm", {"owner": "run-1", "action": "start", "seconds": 300, "sample_s": 0})
+    again = agent.call("warm", asked)
     assert again["running"] is False, "what was stopped is done: a repeated look begins nothing"
     rested = agent.call("quiet", {"owner": "run-1", "sample_s": 0})["rested_s"]
     assert rested <= time.monotonic() - before
