@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,11 +17,12 @@ from typing import Any
 import pytest
 import requests
 from wattbench import layout
-from wattbench.rest import Run
+from wattbench.rest import Run, Task
 
 from demo import packages, settings
 from demo.bed import Bed
 from deploy.stack import Stack
+from tests.integration.conftest import Lab
 from tests.integration.local_stack import LocalStack, prepare
 from tests.integration.test_web_in_airflow import (
     assert_every_route_asks_who_is_there,
@@ -40,9 +40,8 @@ RESTARTS = (("store", "dag-processor", "triggerer"), ("api-server",), ("postgres
 def local(bed: Bed) -> Iterator[LocalStack]:
     packages.require({"docker-compose": "docker-compose"}, print)
     made = prepare(bed)
-    made.stack.compose(
-        "down", "--volumes", "--timeout", "3"
-    )  # what an interrupted session has left
+    # what an interrupted session has left
+    made.stack.compose("down", "--volumes", "--timeout", "3")
     try:
         up = made.deploy("up")
         assert up.returncode == 0, up.stderr
@@ -66,6 +65,19 @@ def started_at(stack: Stack, service: str) -> datetime:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1+00:00", text.strip()))
 
 
+def lab_of(local: LocalStack) -> Lab:
+    return Lab(local.bed, local.client, local.store)
+
+
+def measuring(tasks: list[Task]) -> bool:
+    return any(t.task_id.endswith(".measure") and t.state == "running" for t in tasks)
+
+
+def trials(local: LocalStack, run: Run) -> list[dict[str, str]]:
+    table = local.store.get(layout.report_key(run.run_id, "trials.csv")).decode()
+    return list(csv.DictReader(io.StringIO(table)))
+
+
 @pytest.fixture(scope="module")
 def finished(local: LocalStack) -> Finished:
     host, client = local.bed.hosts[0], local.client
@@ -73,21 +85,14 @@ def finished(local: LocalStack) -> Finished:
     client.add_connection(
         {**known, "connection_id": settings.connection_id(host), "extra": json.dumps(known["extra"])}
     )  # fmt: skip
-    client.wait_for_dag(settings.EXPERIMENT, within_s=120)
-    run = client.trigger(settings.EXPERIMENT, {"hosts": [host.name], "blocks": 1, "images": IMAGES})
-    deadline = time.monotonic() + 600
-    while not any(
-        t.task_id.endswith(".measure") for t in client.tasks(run) if t.state == "running"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    lab = lab_of(local)
+    run = lab.trigger(settings.EXPERIMENT, hosts=[host.name], blocks=1, images=IMAGES)
+    lab.wait_for(run, measuring, within_s=300)
     for services in RESTARTS:
         local.stack.compose("restart", *services)
         local.stack.wait_until_healthy()
         assert not client.run(run).over
-    while not (run := client.run(run)).over:
-        assert time.monotonic() < deadline, client.tasks(run)
-        time.sleep(1)
+    run = lab.follow(run)
     restarted = {s: started_at(local.stack, s) for services in RESTARTS for s in services}
     return Finished(run, restarted)
 
@@ -101,8 +106,7 @@ def test_the_demo_reaches_its_report_with_every_service_restarted_in_it(
     store, run_id = local.store, finished.run.run_id
     assert store.verify_manifest(layout.run_key(run_id)) == ()
     assert store.verify_manifest(layout.report_key(run_id)) == ()
-    trials = store.get(layout.report_key(run_id, "trials.csv")).decode()
-    rows = list(csv.DictReader(io.StringIO(trials)))
+    rows = trials(local, finished.run)
     assert {row["host"] for row in rows} == {local.bed.hosts[0].name}
     assert {row["status"] for row in rows} == {"valid"}
     assert {row["image"] for row in rows} == set(IMAGES)
@@ -210,21 +214,13 @@ def test_a_team_that_outgrows_one_controller_has_its_tasks_done_by_workers(
         file.write("WATTBENCH_EXECUTOR=CeleryExecutor\nCOMPOSE_PROFILES=celery\n")
     up = local.deploy("up")
     assert up.returncode == 0, up.stderr
-    client, host = local.client, local.bed.hosts[0].name
-    run = client.trigger(settings.EXPERIMENT, {"hosts": [host], "blocks": 1, "images": IMAGES[:1]})
-    deadline = time.monotonic() + 600
-    while not any(
-        t.task_id.endswith(".measure") for t in client.tasks(run) if t.state == "running"
-    ):
-        assert time.monotonic() < deadline, client.tasks(run)
-        time.sleep(0.5)
+    lab, host = lab_of(local), local.bed.hosts[0].name
+    run = lab.trigger(settings.EXPERIMENT, hosts=[host], blocks=1, images=IMAGES[:1])
+    lab.wait_for(run, measuring, within_s=300)
     local.stack.compose("restart", "--timeout", "5", "broker", "worker")
-    while not (run := client.run(run)).over:
-        assert time.monotonic() < deadline, client.tasks(run)
-        time.sleep(1)
-    assert run.state == "success", client.tasks(run)
-    trials = local.store.get(layout.report_key(run.run_id, "trials.csv")).decode()
-    assert {row["status"] for row in csv.DictReader(io.StringIO(trials))} == {"valid"}
+    run = lab.follow(run)
+    assert run.state == "success", lab.table(run)
+    assert {row["status"] for row in trials(local, run)} == {"valid"}
     names = query(
         local.stack, f"select distinct hostname from task_instance where run_id = '{run.id}'"
     )
