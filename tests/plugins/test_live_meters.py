@@ -40,6 +40,8 @@ WIDE_UJ = 262_143_328_850
 #: Of a counter that wraps after 30 J: at 25 W once in every trial.
 NARROW_UJ = 30_000_000
 TICK_S = 0.004
+#: Beside a stall of the ticker.
+LONG = {"seconds": 2.0}
 
 
 class Machine:
@@ -107,9 +109,10 @@ def sockets(machines: dict[str, Machine], tmp_path_factory: pytest.TempPathFacto
     on = {name: {"WATTBENCH_SYSROOT": str(m.root)} for name, m in machines.items()}
     return chain.run_all(
         {
-            # long beside a stall of the ticker
-            "both agree": Case(FLAT, env=on["wide"], says={"seconds": 2.0}),
-            "one socket seen": Case("cpus:2,idle_w:25,core_w:0,dram_core_w:0", env=on["wide"]),
+            "both agree": Case(FLAT, env=on["wide"], says=LONG),
+            "one socket seen": Case(
+                "cpus:2,idle_w:25,core_w:0,dram_core_w:0", env=on["wide"], says=LONG
+            ),
             "alone": Case(meter="powercap", env=on["wide"]),
             "wraps": Case(meter="powercap", env=on["narrow"], says={"seconds": 1.4}),
             "unreadable alone": Case(meter="powercap", env=on["closed"]),
