@@ -807,7 +807,7 @@ def start_samplers(
         meter = nvml
         columns = ["gpu%d_%s" % (index, field) for index in gpus for field in Nvml.FIELDS]
         path = os.path.join(folder, "nvml.csv")
-        # Power that is sampled more seldom than its load swings says little: no slower than 1 s.
+        # Power that is sampled more seldom than its load swings says little: at the meter's pace.
         period = interval_s if kind == "nvml" else min(1.0, max(0.1, interval_s))
         samplers.append(
             Sampler(
