@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wattbench.config import Experiment, read_experiment
@@ -95,20 +96,17 @@ def build_all(
             "images: no reference of the experiment ends in wattbench/NAME:TAG, NAME being one of "
             + ", ".join(names())
         )
-    for part in wanted:
-        base = base_of(part.dockerfile or Context(part.folder).dockerfile)
-
-        def make(registry: str | None, part: Part = part, base: str | None = base) -> BuiltImage:
-            return build(
-                part.folder, base=base, registry=registry, tag=part.tag, label=label,
-                dockerfile=part.dockerfile, say=say,
-            )  # fmt: skip
-
-        if part.dockerfile and (why := _fault(make(None).ref, part.image, experiment)):
-            say(f"{part.image}: can't run the workload yet ({why}); left out")
+    for number, part in enumerate(wanted, 1):
+        tell = partial(_tell, say, f"{number} of {len(wanted)}, {part.image}: ", part.folder)
+        make = partial(
+            build, part.folder, base=base_of(part.dockerfile or Context(part.folder).dockerfile),
+            tag=part.tag, label=label, dockerfile=part.dockerfile, say=tell,
+        )  # fmt: skip
+        if part.dockerfile and (why := _fault(make().ref, part.image, experiment)):
+            tell(f"can't run the workload yet ({why}); left out")
             continue
         able.add(part.image)
-        built.append(make(registry or part.registry))
+        built.append(make(registry=registry or part.registry))
     for name, layers in experiment.ladders.items():
         if sum(layer.image in able for layer in layers) < 2:
             raise UserError(
@@ -116,6 +114,11 @@ def build_all(
                 "compare; remove layers: true, or split the layer that brings the framework"
             )
     return built
+
+
+def _tell(say: Callable[[str], None], which: str, folder: str, text: str) -> None:
+    """One line of a build, which names its folder, as one of an image of that folder."""
+    say(which + text.removeprefix(f"{folder}: "))
 
 
 def _fault(ref: str, image: str, experiment: Experiment) -> str | None:

@@ -20,6 +20,8 @@ from images.context import FOLDER
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _VAR = FOLDER.parent / "var" / "images"
 STORE = _VAR / "site"
+#: Wheels are served at one of these.
+_PORTS = range(20_000, 30_000)
 
 
 def local_wheels() -> str | None:
@@ -87,7 +89,8 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
         UserError: pip could not download them.
     """
     texts = b"\0".join(path.read_bytes() for path in requirements)
-    target = _VAR / "wheels" / hashlib.sha256(texts + python.encode()).hexdigest()[:16]
+    key = hashlib.sha256(texts + python.encode()).hexdigest()[:16]
+    target = _VAR / "wheels" / key
     if not target.is_dir():
         say(f"downloading wheels of {', '.join(path.name for path in requirements)}")
         staging = target.with_name(f".{target.name}.{os.getpid()}")
@@ -98,7 +101,8 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
             argv += ["--requirement", str(path)]
         _run(argv, "downloading wheels")
         staging.rename(target)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Wheels, directory=str(target))) as server:
+    port = _PORTS[int(key, 16) % len(_PORTS)]
+    with _server(port, partial(_Wheels, directory=str(target))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -106,6 +110,18 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
         finally:
             server.shutdown()
             thread.join()
+
+
+def _server(port: int, handler: Callable[..., _Wheels]) -> ThreadingHTTPServer:
+    """At the same port as ever, if it is free.
+
+    The address is an argument of the build, and Docker takes a layer from its cache only where all
+    arguments are as they were.
+    """
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError:
+        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
 
 
 class _Wheels(SimpleHTTPRequestHandler):

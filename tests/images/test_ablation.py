@@ -65,7 +65,7 @@ def test_rungs_that_cannot_run_the_workload_are_named_and_not_pushed(built):
     code, said, asked = built("--registry", "127.0.0.1:9", unable="layer-[0-2]")
     assert code == 0
     assert (
-        "fat-layer-2: can't run the workload yet (ModuleNotFoundError: No module named 'torch'); left out"
+        "6 of 10, fat-layer-2: can't run the workload yet (ModuleNotFoundError: No module named 'torch'); left out"
         in said
     )
     assert said.splitlines()[-1] == "7 images built and pushed; trigger the experiment night"

@@ -189,6 +189,12 @@ def test_wheels_are_served_as_a_page_of_links(tmp_path, monkeypatch):
         page = urllib.request.urlopen(address).read().decode()
         assert 'href="one-1-py3-none-any.whl"' in page
         assert urllib.request.urlopen(f"{address}one-1-py3-none-any.whl").read() == b"wheel"
+        with packages.served([requirements], "3.11", lambda line: None) as beside:
+            assert beside != address
+            assert urllib.request.urlopen(beside).read().decode() == page
+    # what Docker has built with this address it takes from its cache the next time
+    with packages.served([requirements], "3.11", lambda line: None) as again:
+        assert again == address
 
 
 def test_a_package_that_cannot_be_installed_is_one_line(tmp_path, monkeypatch):
