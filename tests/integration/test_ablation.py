@@ -55,7 +55,7 @@ def run(lab: Lab, said: list[str]) -> Run:
 def test_the_rung_that_cannot_run_yet_is_named_and_left_out(
     lab: Lab, said: list[str], run: Run
 ) -> None:
-    assert any(line.startswith("pip-torch-layer-0: can't run the workload yet") for line in said)
+    assert any("pip-torch-layer-0: can't run the workload yet" in line for line in said)
     assert run.state == "success", lab.table(run)
     assert list(lab.stored(run).document["skipped_images"]) == ["pip-torch-layer-0"]
 
