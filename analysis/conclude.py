@@ -377,20 +377,27 @@ def _digits(pair: Pair) -> int:
 
 def _rest(view: _View, rivals: dict[str, Pair | None], told: str) -> str:
     """What else belongs to the answer: every image that was not told apart from the best."""
-    equal, open_ = [], []
+    equal, against = [], []
+    open_: dict[str, list[str]] = {}
     for image, pair in rivals.items():
         if image == told:
             continue
         if pair is None or pair.estimate_pct is None:
-            open_.append(f"{image} not compared: {_why(pair)}")
+            open_.setdefault(f"not compared: {_why(pair)}", []).append(image)
         elif pair.verdict is PairVerdict.EQUIVALENT:
             equal.append(image)
         elif pair.verdict is PairVerdict.UNDECIDED:
-            open_.append(f"{image} undecided: {pair.reason}")
+            open_.setdefault(f"undecided: {pair.reason}", []).append(image)
         elif pair.verdict is PairVerdict.MORE:
-            open_.append(f"{image} is ranked lower but was shown to use less")
+            against.append(f"{image} is ranked lower but was shown to use less")
+    lead = rivals.get(told)
     parts = []
     if equal:
         margin = f"±{view.settings.equivalence_pct:g} %"
         parts.append(f"equivalent within {margin}: {', '.join(equal)}")
-    return "".join(f"; {p}" for p in [*parts, *open_])
+    for why, images in open_.items():
+        said = lead is not None and why == f"undecided: {lead.reason}"
+        parts.append(
+            f"undecided too: {', '.join(images)}" if said else f"{', '.join(images)} {why}"
+        )
+    return "".join(f"; {p}" for p in [*parts, *against])

@@ -42,6 +42,9 @@ IMPLAUSIBLE_W = 5000.0
 #: How long after ``Time`` a row's sample may be taken where the log does not tell, s (MSR reads: 1
 #: to 5 ms).
 SAMPLE_S = 0.005
+#: NVML's power is the mean of the last second on Ampere (but GA100) and newer; which GPU it was, a
+#: log does not tell (NVML API reference, nvmlDeviceGetPowerUsage).
+POWER_AVERAGE_S = 1.0
 #: RAPL updates its counters about every millisecond.
 UPDATE_S = 0.001
 #: Half-widths are this many standard deviations: 2 would do for a known σ, σ is estimated from few
@@ -145,10 +148,10 @@ def unwrap(
             wraps += 1
             text = f"{_told(before, after)} J: wrapped at {span_j:.1f} J, {implied_j:.1f} J"
             notes.append(Note("wrap", text, int(index) + 1))
-        elif -steps[index] <= 1e-6 * span_j:
+        elif -steps[index] <= min(1e-6 * span_j, enough):
             text = f"goes back by {-steps[index]:.4f} J: a read out of order, taken for no energy"
             notes.append(Note("backwards", text, int(index) + 1))
-            steps[index] = 0.0
+            _level(steps, int(index))
         else:
             resets += 1
             text = (
@@ -162,6 +165,17 @@ def unwrap(
     with np.errstate(over="ignore"):  # of numbers that are no joules
         steps.cumsum(out=monotone[1:])
     return Unwrapped(monotone, wraps, resets, span_j, tuple(notes))
+
+
+def _level(steps_j: FloatArray, fall: int) -> None:
+    """Takes a small fall out, in place: what rises after it counts from where the counter had been."""
+    owed, steps_j[fall] = -float(steps_j[fall]), 0.0
+    for later in range(fall + 1, steps_j.size):
+        taken = min(owed, float(steps_j[later]))
+        if taken <= 0.0:  # nothing is owed, or it fell again
+            return
+        steps_j[later] -= taken
+        owed -= taken
 
 
 def _told(*values: float) -> str:
@@ -206,6 +220,7 @@ class Curve:
         quantum_j: the counter's resolution, J.
         power_w: (power columns) the samples that were integrated, W, shape (rows,).
         doubt_j: (power columns) standard deviation of each interval's energy, J, shape (rows − 1,).
+        averaged_s: (power columns) a sample may be the mean of so many seconds before it.
         notes: what was met; ``line`` is the log's.
     """
 
@@ -219,6 +234,7 @@ class Curve:
     quantum_j: float = 2.0**-14
     power_w: FloatArray | None = None
     doubt_j: FloatArray | None = None
+    averaged_s: float = 0.0
     notes: tuple[Note, ...] = ()
 
     @property
@@ -398,6 +414,7 @@ def _power_curve(samples: Samples, column: Column, rows: IntArray, meter: str) -
         quantum_j=0.0,
         power_w=power,
         doubt_j=doubt,
+        averaged_s=POWER_AVERAGE_S if (column.domain or "").startswith("gpu") else 0.0,
         notes=tuple(
             replace(n, column=column.name, line=int(samples.lines[rows[n.line or 0]]))
             for n in notes
@@ -464,6 +481,8 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     bounds = np.asarray(bounds_s, dtype=np.float64)
     if bounds.size < 2 or curve.time_s.size < 2 or np.any(np.diff(bounds) < 0.0):
         raise ValueError("split() takes two or more rows and two or more bounds that never fall")
+    lags = np.array([_lag(curve, a, b) for a, b in itertools.pairwise(bounds)])
+    total_lag = _lag(curve, bounds[0], bounds[-1])
     if curve.power_w is not None:
         curve = _step_at(curve, bounds)
     powers = _Powers(curve, bounds)
@@ -481,14 +500,14 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     values = np.maximum.accumulate(values)
     variance = deviations**2
     doubts = np.array([_doubt(curve, a, b) for a, b in itertools.pairwise(bounds)])
-    parts = np.sqrt(variance[:-1] + variance[1:] + doubts**2)
+    parts = np.sqrt(variance[:-1] + variance[1:] + doubts**2) + lags
     parts[np.diff(bounds) == 0.0] = 0.0
     total_doubt = _doubt(curve, bounds[0], bounds[-1])
     return Split(
         energy_j=np.diff(values),
         uncertainty_j=parts,
         total_j=float(values[-1] - values[0]),
-        total_uncertainty_j=float(np.sqrt(variance[0] + variance[-1] + total_doubt**2)),
+        total_uncertainty_j=float(np.sqrt(variance[0] + variance[-1] + total_doubt**2)) + total_lag,
         notes=tuple(notes),
     )
 
@@ -537,6 +556,23 @@ def _doubt(curve: Curve, start_s: float, end_s: float) -> float:
         return 0.0
     touched = (curve.time_s[1:] > start_s) & (curve.time_s[:-1] < end_s)
     return WIDTH * float(np.sqrt(np.sum(curve.doubt_j[touched] ** 2)))
+
+
+def _lag(curve: Curve, start_s: float, end_s: float) -> float:
+    """Half-width from samples that may be means of the time before them, J.
+
+    The integral of a mean over T seconds holds, of each edge, T/2 of the power before it: too much at
+    the start, too little at the end. What the mean does not show of a step within those T seconds is
+    at most its own change in them.
+    """
+    if curve.power_w is None or not curve.averaged_s:
+        return 0.0
+    level, change = [], []
+    for edge in (start_s, end_s):
+        level.append(float(np.interp(edge, curve.time_s, curve.power_w)))
+        near = (curve.time_s >= edge - curve.averaged_s) & (curve.time_s <= edge)
+        change.append(float(np.ptp([*curve.power_w[near], level[-1]])))
+    return curve.averaged_s / 2.0 * (abs(level[1] - level[0]) + sum(change))
 
 
 class _Powers:

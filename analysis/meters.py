@@ -16,14 +16,16 @@ import pandas as pd
 
 from analysis import energibridge
 from analysis.energibridge import FloatArray, usual_interval
-from analysis.energy import Curve, add, curves, integrate_power, stale, unwrap
+from analysis.energy import POWER_AVERAGE_S, Curve, add, curves, integrate_power, stale, unwrap
 from analysis.records import Note, Sampling
 
 #: The counter's names in powercap → our domains. Zones of one name (sockets) are added.
 _ZONES = {"dram": "dram", "core": "pp0", "uncore": "pp1", "psys": "psys"}
 #: Readings are taken just after their stamps.
 READ_S = 0.001
-#: NVML refreshes its energy counter about every 20 to 100 ms.
+#: NVML's take their time: 4 ms for the energy counter of an H100 (driver 580).
+NVML_READ_S = 0.02
+#: NVML refreshes its energy counter and its power every 20 to 100 ms; on an H100 every 100.
 NVML_UPDATE_S = 0.1
 #: Columns that summarise a window in :attr:`analysis.records.Record.series`.
 _NVML_GAUGES = ("power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle")
@@ -164,18 +166,34 @@ def _table(data: bytes, name: str) -> tuple[pd.DataFrame, list[Note]]:
 
 
 def _with_edges(
-    time_s: FloatArray, values: FloatArray, edges: Sequence[tuple[float, float | None]]
+    time_s: FloatArray,
+    values: FloatArray,
+    edges: Sequence[tuple[float, float | None]],
+    read_s: float = READ_S,
 ) -> tuple[FloatArray, FloatArray]:
-    """A counter's rows and its readings at the window's edges, in order of time."""
+    """A counter's rows and its readings at the window's edges, in order of time.
+
+    Args:
+        read_s: rows so near to an edge may have been read in another order than they are stamped.
+    """
     known = [(t, v) for t, v in edges if v is not None]
     kept = np.isfinite(values)
     for moment, _ in known:
-        # The supervisor's own first and last rows may lie within a hair of the edge.
-        kept &= np.abs(time_s - moment) > READ_S
+        kept &= np.abs(time_s - moment) > read_s
     time = np.concatenate([time_s[kept], [t for t, _ in known]])
     value = np.concatenate([values[kept], [v for _, v in known]])
     order = np.argsort(time, kind="stable")
     return time[order], value[order]
+
+
+def _fresh(time_s: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A GPU's counter where it moved, each at the middle of when it may have been brought up to date.
+
+    That was after the reading before, and at most :data:`NVML_UPDATE_S` ago.
+    """
+    moved = np.append(True, np.diff(values) != 0.0)[: values.size]
+    age = np.minimum(np.diff(time_s, prepend=-np.inf), NVML_UPDATE_S)
+    return (time_s - age / 2.0)[moved], values[moved]
 
 
 def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge] = ()) -> Reading:
@@ -254,7 +272,7 @@ def nvml_reading(data: bytes, edges: Sequence[Edge] = ()) -> Reading:
         gpu = f"gpu{index}"
         counter = columns.get(f"{gpu}_energy_mj", np.full(time_s.size, np.nan))
         marks = [(e.unix_s, e.nvml_mj.get(index)) for e in edges]
-        time, values = _with_edges(time_s, counter, marks)
+        time, values = _fresh(*_with_edges(time_s, counter, marks, NVML_READ_S))
         if time.size >= 2:
             # Counts from the driver's start, 64 bits: a fall is never a wrap.
             whole = unwrap(values / 1e3, span_j=2.0**64 / 1e3, time_s=time)
@@ -265,20 +283,30 @@ def nvml_reading(data: bytes, edges: Sequence[Edge] = ()) -> Reading:
                     sample_s=NVML_UPDATE_S, quantum_j=1e-3, notes=told,
                 )
             )  # fmt: skip
-        power = columns.get(f"{gpu}_power_mw", np.full(time_s.size, np.nan)) / 1e3
-        kept = np.isfinite(power)
-        if kept.sum() >= 2:
-            usage = columns.get(f"{gpu}_util_pct")
-            energy, doubt = integrate_power(time_s[kept], power[kept])
-            repeats = stale(power[kept], time_s[kept], None if usage is None else usage[kept])
-            found.append(
-                Curve(
-                    gpu, "nvml-power" if time.size >= 2 else "nvml", time_s[kept], energy,
-                    (f"{gpu}_power_mw",), sample_s=NVML_UPDATE_S, quantum_j=0.0,
-                    power_w=power[kept], doubt_j=doubt,
-                    notes=tuple(replace(n, column=f"{gpu}_power_mw", line=None) for n in repeats),
-                )
-            )  # fmt: skip
+        power = _power(gpu, time_s, columns, "nvml-power" if time.size >= 2 else "nvml")
+        if power is not None:
+            found.append(power)
     notes += [note for curve in found for note in curve.notes]
     series = {c: v for c, v in columns.items() if c.partition("_")[2] in _NVML_GAUGES}
     return Reading("nvml", tuple(found), time_s, series, tuple(notes))
+
+
+def _power(
+    gpu: str, time_s: FloatArray, columns: Mapping[str, FloatArray], meter: str
+) -> Curve | None:
+    """A GPU's power integrated: of the moment where the driver tells it, else its mean of a second."""
+    for name, averaged_s in (("power_instant_mw", 0.0), ("power_mw", POWER_AVERAGE_S)):
+        column = f"{gpu}_{name}"
+        power = columns.get(column, np.full(time_s.size, np.nan)) / 1e3
+        kept = np.isfinite(power)
+        if kept.sum() < 2:
+            continue
+        usage = columns.get(f"{gpu}_util_pct")
+        energy, doubt = integrate_power(time_s[kept], power[kept])
+        repeats = stale(power[kept], time_s[kept], None if usage is None else usage[kept])
+        return Curve(
+            gpu, meter, time_s[kept], energy, (column,), sample_s=NVML_UPDATE_S, quantum_j=0.0,
+            power_w=power[kept], doubt_j=doubt, averaged_s=averaged_s,
+            notes=tuple(replace(n, column=column, line=None) for n in repeats),
+        )  # fmt: skip
+    return None

@@ -144,7 +144,4 @@ def _beside_zero(interval: Interval) -> Interval:
 def _reason(interval: Interval, margin_pct: float) -> str:
     if interval.lower_pct is None or interval.upper_pct is None:
         return "too little data for an interval"
-    return (
-        f"the interval, {interval.lower_pct:.2f} to {interval.upper_pct:.2f} %, includes 0 "
-        f"and equivalence within ±{margin_pct:g} % is not shown"
-    )
+    return f"the interval includes 0 and equivalence within ±{margin_pct:g} % is not shown"

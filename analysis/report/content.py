@@ -54,7 +54,7 @@ class Group:
     @property
     def subjects(self) -> str:
         """One subject by name, more by number and kind."""
-        names = [f.subject for f in self.findings]
+        names = list(dict.fromkeys(f.subject for f in self.findings))
         if len(names) == 1:
             return names[0]
         kinds = sorted({n.split(" ")[0] for n in names})
@@ -121,6 +121,15 @@ class Forest:
     zero: float
     margin: tuple[float, float]
     is_logarithmic: bool = False
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What has to be said of images: their names, comma-separated → text."""
+        images: dict[str, list[str]] = {}
+        for bar in self.bars:
+            if bar.detail:
+                images.setdefault(bar.detail, []).append(bar.row.image)
+        return {", ".join(names): detail for detail, names in images.items()}
 
 
 def forest(conclusion: Conclusion, looks: Palette) -> Forest:

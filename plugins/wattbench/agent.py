@@ -30,8 +30,8 @@ Our own meters, one header line each, readings taken just after the stamps:
   report's ``edges``. Sampled often enough that no counter can wrap unseen at 500 W.
 * ``nvml.csv``: ``unix_s,mono_s`` and for each given GPU, *i* being its NVML index,
   ``gpu<i>_energy_mj`` (cumulative), ``gpu<i>_power_mw``, ``gpu<i>_util_pct``,
-  ``gpu<i>_temperature_c``, ``gpu<i>_sm_clock_mhz``, ``gpu<i>_throttle`` (bit mask). An empty cell:
-  the driver did not tell.
+  ``gpu<i>_temperature_c``, ``gpu<i>_sm_clock_mhz``, ``gpu<i>_throttle`` (bit mask),
+  ``gpu<i>_power_instant_mw``. An empty cell: the driver did not tell.
 
 ``WATTBENCH_SYSROOT`` is put before every path below /proc and /sys that tells about the platform
 (never before those that tell about processes); ``WATTBENCH_NVML`` names another NVML library.
@@ -79,6 +79,8 @@ GRACE_S = 10.0
 DOCKER_PATIENCE_S = 40.0
 #: How long the supervisor waits for a ``wait`` to arrive before it opens the window, s.
 LEAD_S = 3.0
+#: How long GPUs are sampled before and after the window: their counters move every 100 ms.
+GPU_MARGIN_S = 0.25
 #: Set aside so that the report can be written on a disk that became full, bytes.
 RESERVE_BYTES = 1 << 20
 #: A machine draws less than this through one counter: the bound behind the sampling period, W.
@@ -477,15 +479,35 @@ class _Memory(ctypes.Structure):
     _fields_ = [(n, ctypes.c_ulonglong) for n in ("total", "free", "used")]
 
 
+class _FieldValue(ctypes.Structure):
+    _fields_ = [
+        ("field", ctypes.c_uint),
+        ("scope", ctypes.c_uint),
+        ("timestamp", ctypes.c_longlong),
+        ("latency_us", ctypes.c_longlong),
+        ("kind", ctypes.c_int),
+        ("status", ctypes.c_int),
+        ("value", ctypes.c_uint),  # of a union of 8 bytes
+        ("_", ctypes.c_uint),
+    ]
+
+
 class Nvml:
     """What NVIDIA's driver tells, through ctypes; a reading that it refuses is None.
 
-    Source: NVML API reference, device queries.
+    ``power_mw`` is the mean of the last second on most GPUs since Ampere, ``power_instant_mw`` is not;
+    drivers before 530 don't tell it.
+
+    Source: NVML API reference, device queries and field values.
     """
 
-    FIELDS = ("energy_mj", "power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle")
+    FIELDS = (
+        "energy_mj", "power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle",
+        "power_instant_mw",
+    )  # fmt: skip
     _SUCCESS, _INSUFFICIENT_SIZE = 0, 7
     _SENSOR_GPU, _CLOCK_SM = 0, 1
+    _POWER_INSTANT, _UNSIGNED_INT = 186, 1
 
     def __init__(self) -> None:
         """Raises OSError where there is no driver."""
@@ -507,6 +529,15 @@ class Nvml:
         except AttributeError:  # an older driver without this query
             return None
         return int(value.value) if rc == self._SUCCESS else None
+
+    def _field(self, device: ctypes.c_void_p, field: int) -> int | None:
+        asked = _FieldValue(field=field)
+        try:
+            rc = self._lib.nvmlDeviceGetFieldValues(device, 1, ctypes.byref(asked))
+        except AttributeError:
+            return None
+        told = rc == asked.status == self._SUCCESS and asked.kind == self._UNSIGNED_INT
+        return int(asked.value) if told else None
 
     def _string(self, function: str, *arguments: Any) -> str | None:
         buffer = ctypes.create_string_buffer(96)
@@ -535,6 +566,7 @@ class Nvml:
             self._number(ctypes.c_uint, "nvmlDeviceGetTemperature", device, self._SENSOR_GPU),
             clock,
             self._number(ctypes.c_ulonglong, "nvmlDeviceGetCurrentClocksThrottleReasons", device),
+            self._field(device, self._POWER_INSTANT),
         )
         return dict(zip(self.FIELDS, values))  # noqa: B905 (Python 3.10)
 
@@ -1113,8 +1145,11 @@ class Supervisor:
         select.select([attached], [], [], float(spec.get("lead_s", LEAD_S)))
         before, offset = edges(spec, nvml, containers, False), unix_minus_mono()
         samplers = start_samplers(spec, self.attempt.folder, nvml, containers)
+        margin_s = GPU_MARGIN_S if nvml else 0.0
+        time.sleep(margin_s)
         self._measure()
         after = edges(spec, nvml, containers, True)
+        time.sleep(margin_s)
         for sampler in samplers:
             sampler.finish()
             if sampler.error:
@@ -2222,7 +2257,7 @@ def meter_facts(meter: Json, gpus: Sequence[str], spool: Spool) -> Json:
             "gpu%d_%s" % (index, field)
             for index in chosen
             for field, value in (nvml.readings(index) if nvml else {}).items()
-            if field in ("energy_mj", "power_mw") and value is not None
+            if field in ("energy_mj", "power_mw", "power_instant_mw") and value is not None
         ]
         message = None if columns else "NVML tells neither energy nor power of the host's gpus"
         return answer | {"ok": bool(columns), "columns": columns, "message": message}

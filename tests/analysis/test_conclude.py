@@ -124,7 +124,17 @@ def test_the_least_is_not_claimed_where_a_rival_is_undecided() -> None:
     found = conclude(run({"a": 100, "b": 80, "c": 80.7}, blocks=12, cv=2), Settings("a"))
     assert not found.headline.decided
     assert found.headline.sentence.startswith("b has the lowest energy: ")
-    assert "; c undecided: the interval" in found.headline.sentence
+    assert "; c undecided: the interval includes 0" in found.headline.sentence
+
+
+def test_many_undecided_images_are_named_and_their_common_reason_told_once() -> None:
+    means = {"a": 100.0, "b": 100.5, "c": 101.0, "d": 101.5, "e": 102.0}
+    found = conclude(run(means, blocks=20, cv=8), Settings("a"))
+    sentence = found.headline.sentence
+    assert sentence.count("undecided: the interval includes 0") == 1
+    told = sentence.partition("undecided too: ")[2].rstrip(".").split(", ")
+    assert len(told) == 3
+    assert {*told, *re.findall(r"\b[a-e]\b", sentence.partition("undecided")[0])} == set(means)
 
 
 def test_equivalent_rivals_are_named_as_such() -> None:

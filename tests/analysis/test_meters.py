@@ -131,6 +131,116 @@ def test_without_a_counter_power_is_the_gpus_energy() -> None:
     assert split(curve, [T0, T0 + 39]).total_j == pytest.approx(251.0 * 39)
 
 
+def test_a_gpus_counter_that_begins_anew_is_a_reset() -> None:
+    lines = nvml_csv(counters=True).decode().splitlines()
+    for at in range(21, len(lines)):  # the driver was loaded again
+        cells = lines[at].split(",")
+        cells[2] = str(int(cells[2]) - 9_004_900_000)
+        lines[at] = ",".join(cells)
+    curve = nvml_reading("\n".join([*lines, ""]).encode()).curve("gpu1")
+    assert curve is not None
+    assert [(n.kind, n.fatal) for n in curve.notes] == [("reset", True)]
+
+
+def test_readings_of_a_slow_driver_that_cross_at_an_edge_cost_nothing() -> None:
+    """A row stamped before the edge, read after it: what it shows is no fall of the counter."""
+    edge = Edge.of({"unix_s": T0 + 20.003, "nvml_mj": {"1": 9_000_000_000 + 250_000 * 20 - 70_000}})
+    assert edge is not None
+    curve = nvml_reading(nvml_csv(counters=True), [edge]).curve("gpu1")
+    assert curve is not None
+    assert curve.notes == ()
+    assert curve.total_j == pytest.approx(250.0 * 39)
+
+
+class Counter:
+    """What a GPU's counter tells of a load that steps: up to date every so often, read slowly.
+
+    As on an H100, whose counter moves every 100 ms and takes 4 to be read.
+    """
+
+    def __init__(self, rng: np.random.Generator, every_s: float, period_s: float) -> None:
+        self._rng, self._every_s = rng, every_s
+        self._phase_s = rng.uniform(0.0, every_s)
+        begin = T0 + 2.0
+        self.bounds = begin + np.concatenate([[0.0], np.cumsum(rng.uniform(0.3, 4.0, 6))])
+        self._watts = np.concatenate([[76.0], rng.uniform(76.0, 700.0, 6), [90.0]])
+        end = self.bounds[-1]
+        stamps = np.arange(T0 + 2.0 - 0.25 - rng.uniform(0.0, period_s), end + 0.3, period_s)
+        rows = [f"{t:.6f},{t - T0:.6f},{self._read(t + self._takes())}" for t in stamps]
+        self.csv = ("\n".join(["unix_s,mono_s,gpu0_energy_mj", *rows]) + "\n").encode()
+        first, last = self._read(begin - self._takes()), self._read(end + self._takes())
+        self.edges = [Edge(begin, {}, {"0": first}), Edge(end, {}, {"0": last})]
+
+    def _takes(self) -> float:
+        return self._rng.uniform(0.001, 0.004)
+
+    def joules(self, end_s: float) -> float:
+        """Since T0."""
+        cuts = np.concatenate([[T0], np.minimum(self.bounds, end_s), [end_s]])
+        return float(np.sum(np.diff(cuts) * self._watts))
+
+    def _read(self, moment_s: float) -> int:
+        rounds = np.floor((moment_s - T0 - self._phase_s) / self._every_s)
+        return 10**9 + int(1000 * self.joules(T0 + rounds * self._every_s + self._phase_s))
+
+
+@pytest.mark.parametrize(
+    ("every_s", "period_s"), [(0.1, 0.1), (0.02, 0.1), (0.1, 0.2), (0.1, 0.03)]
+)
+def test_half_widths_of_a_counter_that_lags_cover_the_truth(
+    every_s: float, period_s: float
+) -> None:
+    rng = np.random.default_rng(31)
+    held, width = [], []
+    for _ in range(150):
+        load = Counter(rng, every_s, period_s)
+        curve = nvml_reading(load.csv, load.edges).curve("gpu0")
+        assert curve is not None
+        cut = split(curve, load.bounds.tolist())
+        true = np.diff([load.joules(b) for b in load.bounds])
+        held.append(abs(cut.total_j - true.sum()) <= cut.total_uncertainty_j)
+        held.extend(abs(cut.energy_j - true) <= cut.uncertainty_j)
+        width.append(cut.total_uncertainty_j / true.sum())
+    assert np.mean(held) >= 0.95
+    assert np.median(width) <= 0.02
+
+
+class Mean:
+    """What a GPU's power says that is the mean of the last second, of a load that steps."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        # Idle before, several phases, idle after.
+        self.until = np.concatenate([[T0 + 2.0], T0 + 2.0 + np.cumsum(rng.uniform(0.3, 6.0, 5))])
+        self.watts = np.concatenate([[75.0], rng.uniform(75.0, 700.0, 5), [75.0]])
+
+    def joules(self, end_s: float) -> float:
+        """Since 10 s before T0."""
+        cuts = np.concatenate([[T0 - 10.0], np.minimum(self.until, end_s), [end_s]])
+        return float(np.sum(np.diff(np.maximum.accumulate(cuts)) * self.watts))
+
+    def csv(self) -> bytes:
+        stamps = np.arange(T0 + 1.0, self.until[-1] + 0.5, 0.1)
+        mean = [1000 * (self.joules(t) - self.joules(t - 1.0)) for t in stamps]
+        rows = [f"{t:.6f},{t - T0:.6f},{mw:.0f}" for t, mw in zip(stamps, mean, strict=True)]
+        return ("\n".join(["unix_s,mono_s,gpu0_power_mw", *rows]) + "\n").encode()
+
+
+def test_the_half_width_of_power_that_is_a_mean_covers_what_it_lags_behind() -> None:
+    rng = np.random.default_rng(20)
+    held = []
+    for _ in range(200):
+        load = Mean(rng)
+        (curve,) = nvml_reading(load.csv()).curves
+        bounds = load.until.tolist()
+        cut = split(curve, bounds)
+        true = [load.joules(b) for b in bounds]
+        held.append(abs(cut.total_j - (true[-1] - true[0])) <= cut.total_uncertainty_j)
+        held.extend(abs(cut.energy_j - np.diff(true)) <= cut.uncertainty_j)
+        # and it is no excuse: half a second of all power there is, at most, at each of two edges
+        assert cut.total_uncertainty_j <= 1.5 * load.watts.max()
+    assert np.mean(held) >= 0.95
+
+
 def test_readings_at_the_edges_make_a_gpu_window_too() -> None:
     edges = [
         Edge.of({"unix_s": T0 + s, "nvml_mj": {"1": 9_000_000_000 + 250_000 * s}})

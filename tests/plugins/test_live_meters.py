@@ -253,13 +253,23 @@ int nvmlDeviceGetUtilizationRates(void *d, unsigned *two) {
 }
 int nvmlDeviceGetClockInfo(void *d, int which, unsigned *v) { *v = 1410; return lost(); }
 int nvmlDeviceGetTotalEnergyConsumption(void *d, unsigned long long *v) {
-  double turn = 2 * M_PI / PERIOD, t = now();
+  double turn = 2 * M_PI / PERIOD, t = floor(now() * 10) / 10; /* brought up to date every 100 ms */
   if (setting("GPU_COUNTER", 1) == 0) return 3; /* not supported */
   *v = (unsigned long long)(1000 * (W * t - SWING / turn * cos(turn * t)));
   return lost();
 }
+/* as since Ampere: the mean of the last second, and the present power by a field of newer drivers */
 int nvmlDeviceGetPowerUsage(void *d, unsigned *v) {
-  *v = (unsigned)(1000 * setting("GPU_FACTOR", 1) * (W + SWING * sin(2 * M_PI / PERIOD * now())));
+  double turn = 2 * M_PI / PERIOD, t = now();
+  double swing = SWING / turn * (cos(turn * (t - 1)) - cos(turn * t));
+  *v = (unsigned)(1000 * setting("GPU_FACTOR", 1) * (W + swing));
+  return lost();
+}
+struct field { unsigned id, scope; long long stamp, latency; int kind, status; unsigned value[2]; };
+int nvmlDeviceGetFieldValues(void *d, int n, struct field *f) {
+  double w = W + SWING * sin(2 * M_PI / PERIOD * now());
+  f->status = f->id == 186 && setting("GPU_INSTANT", 1) ? 0 : 3;
+  f->kind = 1; f->value[0] = (unsigned)(1000 * setting("GPU_FACTOR", 1) * w);
   return lost();
 }
 int nvmlDeviceGetTemperature(void *d, int sensor, unsigned *v) { *v = 61; return lost(); }
@@ -318,6 +328,8 @@ def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
             "counter": case(),
             "by uuid": case(gpus=("GPU-0f0f",)),
             "no counter": case(GPU_COUNTER=0),
+            "an older driver": case(GPU_INSTANT=0),
+            "an older driver, no counter": case(GPU_INSTANT=0, GPU_COUNTER=0),
             "power that disagrees": case(GPU_FACTOR=1.5),
             "throttled": case(GPU_THROTTLE=0x20),
             "at rest": case(GPU_USAGE=0),
@@ -338,7 +350,9 @@ def gpu_truth(live: Live) -> float:
     return W * (end - start) - SWING / turn * (math.cos(turn * end) - math.cos(turn * start))
 
 
-@pytest.mark.parametrize("name", ["counter", "by uuid", "no counter"])
+@pytest.mark.parametrize(
+    "name", ["counter", "by uuid", "no counter", "an older driver", "an older driver, no counter"]
+)
 def test_gpu_joules_are_the_truth_within_their_uncertainty(gpus: Lives, name: str) -> None:
     live = gpus[name]
     row = live.record.row
@@ -357,9 +371,22 @@ def test_counter_counts_and_integrated_power_stands_beside_it(gpus: Lives) -> No
         for meter in ("nvml", "nvml-power")
     )
     assert (counter.counted, power.counted) == (True, False)
-    # read at the very edges: no more than a few ms of doubt
-    assert counter.energy_j == pytest.approx(gpu_truth(gpus["counter"]), rel=0.02)
-    assert power.energy_j == pytest.approx(counter.energy_j, abs=power.uncertainty_j + 2)
+    truth = gpu_truth(gpus["counter"])
+    assert counter.energy_j == pytest.approx(truth, abs=counter.uncertainty_j)
+    # up to date to 100 ms at both edges
+    assert counter.uncertainty_j <= 0.1 * (W + SWING)
+    assert power.energy_j == pytest.approx(truth, abs=power.uncertainty_j)
+    assert power.sources == ("gpu0_power_instant_mw",)
+
+
+def test_power_of_an_older_driver_owns_up_to_being_a_mean(gpus: Lives) -> None:
+    old, new = (
+        next(d for d in gpus[name].record.domains if d.meter == "nvml-power")
+        for name in ("an older driver", "counter")
+    )
+    assert old.sources == ("gpu0_power_mw",)
+    assert old.energy_j == pytest.approx(gpu_truth(gpus["an older driver"]), abs=old.uncertainty_j)
+    assert new.sources != old.sources
 
 
 def test_clocks_temperature_and_throttle_reasons_are_kept(gpus: Lives) -> None:

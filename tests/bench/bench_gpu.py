@@ -1,0 +1,226 @@
+"""ResNet-50 on this machine's GPU, without a container: NVML's energy counter against its power.
+
+``python tests/bench/bench_gpu.py --out DIR`` needs an NVIDIA GPU and a torch that uses it. Every trial
+goes the way of a run's, by the controller's spec, the agent with meter ``nvml`` and the checks, in
+randomised blocks; only SSH and Airflow are left out. It prints J/image and the phases of each setting
+and how far the two meters are apart, and writes ``trials.csv`` and the raw files to DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
+
+from wattbench import agent  # noqa: E402
+from wattbench.config import Experiment, HostConfig  # noqa: E402
+
+from tests.plugins.live_chain import Case, Chain, Live  # noqa: E402
+
+#: Of the trial that finds out how many iterations fill the time.
+TRY = 50
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is inferred: precision, images an inference, pixels a side."""
+
+    precision: str
+    batch: int
+    resolution: int
+
+    @property
+    def name(self) -> str:
+        """As it is told: ``fp16 32 x 224``."""
+        return f"{self.precision} {self.batch} x {self.resolution}"
+
+
+SETTINGS = (
+    Setting("fp32", 1, 224),
+    Setting("fp32", 32, 224),
+    Setting("fp16", 32, 224),
+    Setting("bf16", 32, 224),
+    Setting("fp16", 8, 1024),
+)
+
+
+class Gpu(Chain):
+    """Attempts on the GPU, as of an experiment with one bare-metal image."""
+
+    def __init__(self, folder: Path, gpu: str, interval_ms: int) -> None:
+        super().__init__(folder)
+        self._case = Case(
+            meter="nvml",
+            device="cuda",
+            gpus=(gpu,),
+            interval_ms=interval_ms,
+            command=(sys.executable, "-m", "workload"),
+            env={"WATTBENCH_SYSROOT": "", "PYTHONPATH": str(ROOT / "images")},
+            spec={"lead_s": 1.0},
+        )
+        self._batch, self._idle_s = 1, 1.0
+
+    def infer(self, name: str, setting: Setting, iterations: int) -> Live:
+        """A trial."""
+        self._batch = setting.batch
+        passes = ((setting.resolution, iterations),)
+        return self.run(name, replace(self._case, passes=passes, precision=setting.precision))
+
+    def idle(self, name: str, seconds: float) -> Live:
+        """An idle trial."""
+        self._idle_s = seconds
+        return self.run(name, replace(self._case, kind="idle"))
+
+    def plan(self, case: Case, command: tuple[str, ...]) -> tuple[Experiment, HostConfig]:
+        """As usual, with a batch and an idle time of its own, and time enough."""
+        experiment, host = super().plan(case, command)
+        wanted = experiment.model_dump()
+        wanted["workload"]["batch"] = self._batch
+        wanted["protocol"]["timeout_s"] = 600
+        wanted["protocol"]["idle_baseline"]["seconds"] = self._idle_s
+        return Experiment.model_validate(wanted), host
+
+
+def joules(live: Live, meter: str) -> tuple[float, float]:
+    """The GPU's by a meter, and what they are uncertain by."""
+    found = [d for d in live.record.domains if d.meter == meter and d.name.startswith("gpu")]
+    return (found[0].energy_j, found[0].uncertainty_j) if found else (float("nan"), float("nan"))
+
+
+def row(live: Live, setting: str, block: int) -> dict[str, object]:
+    """What is told of a trial."""
+    trial = live.record.row
+    (counter_j, counter_doubt_j), (power_j, power_doubt_j) = (
+        joules(live, m) for m in ("nvml", "nvml-power")
+    )
+    return {
+        "setting": setting,
+        "block": block,
+        "status": trial.status,
+        "reason": trial.reason,
+        "findings": " ".join(sorted(live.found)),
+        "duration_s": trial.duration_s,
+        "images_inferred": trial.images_inferred,
+        "counter_j": counter_j,
+        "counter_uncertainty_j": counter_doubt_j,
+        "power_j": power_j,
+        "power_uncertainty_j": power_doubt_j,
+        "steady_j_per_image": trial.steady_j_per_image,
+        **{
+            f"{phase.name.partition(':')[0]}_{field}": value
+            for phase in live.record.phases
+            for field, value in (
+                ("s", phase.duration_s),
+                ("j", phase.energy_j),
+                ("uncertainty_j", phase.energy_uncertainty_j),
+            )
+        },
+    }
+
+
+def iterations(live: Live, seconds: float) -> int:
+    """How many would have taken so long, by a trial of :data:`TRY`."""
+    result = live.record.work.results
+    if not result:
+        raise SystemExit(f"bench_gpu: {live.record.row.reason}: {live.raw['stderr.log'].decode()}")
+    return max(TRY, round(seconds * result[0].iterations / result[0].duration_s))
+
+
+def measure(
+    gpu: Gpu, settings: Sequence[Setting], blocks: int, seconds: float, seed: int
+) -> pd.DataFrame:
+    """All trials, one row each; ``trials.csv`` holds them as they come."""
+    counts = {}
+    for setting in settings:
+        counts[setting] = iterations(gpu.infer(f"try {setting.name}", setting, TRY), seconds)
+        print(f"{setting.name}: {counts[setting]} iterations", flush=True)
+    order, rows = random.Random(seed), []
+    for block in range(1, blocks + 1):
+        for choice in order.sample([*settings, None], len(settings) + 1):
+            name = choice.name if choice else "idle"
+            if choice:
+                live = gpu.infer(f"{name} {block}", choice, counts[choice])
+            else:
+                live = gpu.idle(f"{name} {block}", seconds)
+            rows.append(row(live, name, block))
+            pd.DataFrame(rows).to_csv(gpu.folder / "trials.csv", index=False)
+            told = live.record.row
+            print(
+                f"block {block} of {blocks}, {name}: {told.status}, {told.duration_s:.1f} s, "
+                f"{told.gpu_j:.0f} J {told.reason or ''}" if told.gpu_j else f"{name}: {told.reason}",
+                flush=True,
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
+    """The tables, medians of the valid trials."""
+    valid = trials[trials["status"] == "valid"]
+    idle = valid[valid["setting"] == "idle"]
+    idle_w = (idle["counter_j"] / idle["duration_s"]).median()
+    print(f"\nidle: {idle_w:.1f} W, {len(idle)} trials")
+    phases = [
+        p for p in ("start", "import", "load", "warmup", "steady", "stop") if f"{p}_s" in trials
+    ]
+    print(f"\n{'setting':<16}{'n':>3}  " + "".join(f"{p + ': s, J, W':>26}" for p in phases))
+    for name in names:
+        middle = valid[valid["setting"] == name].median(numeric_only=True)
+        cells = (
+            f"{middle[f'{p}_s']:.2f}  {middle[f'{p}_j']:.1f}  {middle[f'{p}_j'] / middle[f'{p}_s']:.0f}"
+            for p in phases
+        )
+        n = (valid["setting"] == name).sum()
+        print(f"{name:<16}{n:>3}  " + "".join(f"{c:>26}" for c in cells))
+    print(f"\n{'setting':<16}{'images/s':>10}{'J/image':>10}{'SD %':>7}{'above idle':>12}"
+          f"{'power - counter %':>32}")  # fmt: skip
+    for name in names:
+        own = valid[valid["setting"] == name]
+        each = own["steady_j_per_image"]
+        rate = (own["images_inferred"] / own["steady_s"]).median()
+        apart = 100 * (own["power_j"] / own["counter_j"] - 1)
+        known = 100 * own["power_uncertainty_j"] / own["counter_j"]
+        print(f"{name:<16}{rate:>10.0f}{each.median():>10.4f}{100 * each.std() / each.mean():>7.2f}"
+              f"{each.median() - idle_w / rate:>12.4f}{apart.median():>+11.2f} "
+              f"({apart.min():+.2f} to {apart.max():+.2f}; ± {known.median():.2f})")  # fmt: skip
+    counts = Counter(code for codes in trials["findings"] for code in str(codes).split())
+    print("\nfindings: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))
+    if len(valid) < len(trials):
+        told = trials[trials["status"] != "valid"]
+        print("not valid: " + "; ".join(told["setting"] + ": " + told["reason"].astype(str)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="an empty or new folder")
+    parser.add_argument("--gpu", help="UUID or index; the first")
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10, help="of inference, a trial")
+    parser.add_argument("--interval-ms", type=int, default=100, help="of the meter")
+    parser.add_argument("--settings", type=int, default=len(SETTINGS), help="the first so many")
+    parser.add_argument("--seed", type=int, default=1, help="of the order")
+    options = parser.parse_args()
+    nvml = agent.open_nvml()
+    if nvml is None or not nvml.devices:
+        print("bench_gpu: NVML finds no GPU on this machine", file=sys.stderr)
+        return 2
+    index = min(nvml.chosen([options.gpu]) if options.gpu else nvml.devices)
+    about = nvml.identity(index)
+    print(f"{about['name']}, driver {nvml.driver()}, meter every {options.interval_ms} ms")
+    settings = SETTINGS[: options.settings]
+    gpu = Gpu(options.out, str(about["uuid"]), options.interval_ms)
+    trials = measure(gpu, settings, options.blocks, options.seconds, options.seed)
+    tell(trials, [s.name for s in settings])
+    return int((trials["status"] != "valid").any())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
