@@ -65,7 +65,10 @@ class Reading:
         )
 
     def summaries(self, start_s: float, end_s: float) -> dict[str, dict[str, float]]:
-        """Mean, min, max, first and last of each gauge that has numbers in a window."""
+        """Mean, min, max, first and last of each gauge that has numbers in a window.
+
+        Of reasons to throttle, a bit mask, also ``any``: all that were given.
+        """
         inside = (self.time_s >= start_s) & (self.time_s <= end_s)
         found = {}
         for name, values in self.series.items():
@@ -79,6 +82,8 @@ class Reading:
                     "first": float(numbers[0]),
                     "last": float(numbers[-1]),
                 }
+                if name.endswith("_throttle"):
+                    found[name]["any"] = float(np.bitwise_or.reduce(numbers.astype(np.int64)))
         return found
 
 

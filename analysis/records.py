@@ -126,7 +126,8 @@ class Record:
         state: of the agent's report (done, failed, timeout, lost, killed); imported: done or failed.
         container: of the agent's report.
         edges: platform readings at the window's edges, of the agent's report.
-        series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``.
+        series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``;
+            of a GPU's reasons to throttle also ``any``, the bits of all rows.
         timing: ``started_unix_s``, ``ended_unix_s``, ``clock_step_s``, ``connections_in_window``,
             ``boot_changed``.
         rest: how the host rested before, of the agent's report.

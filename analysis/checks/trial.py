@@ -450,7 +450,7 @@ def throttled(record: Record) -> Outcome:
         if QUOTA in events:
             said.append(f"the host's CPU quota held it back {events[QUOTA]:.0f}×")
         return Found("; ".join(said), place(record, events=events))
-    masks = [int(c["max"]) for c in series(record, r"gpu\d*_throttle")]
+    masks = [int(c.get("any", c["max"])) for c in series(record, r"gpu\d*_throttle")]
     masks += [int(g["throttle"]) for g in gpus if g.get("throttle") is not None]
     slowed = [m for m in masks if m & GPU_THROTTLED]
     if slowed:

@@ -125,6 +125,15 @@ def test_the_gpus_counter_and_its_integrated_power_stand_side_by_side() -> None:
     assert reading.sampling(T0 + 3.5, T0 + 33.5).in_window == 30
 
 
+def test_no_reason_to_throttle_hides_behind_another() -> None:
+    lines = nvml_csv(counters=True).decode().splitlines()
+    lines[20] = lines[20].removesuffix(",4") + ",256"
+    lines[30] = lines[30].removesuffix(",4") + ",32"
+    reading = nvml_reading("\n".join([*lines, ""]).encode())
+    assert reading.summaries(T0, T0 + 39)["gpu1_throttle"]["any"] == 256 | 32 | 4
+    assert reading.summaries(T0 + 20, T0 + 39)["gpu1_throttle"]["any"] == 32 | 4
+
+
 def test_without_a_counter_power_is_the_gpus_energy() -> None:
     (curve,) = nvml_reading(nvml_csv(counters=False)).curves
     assert curve.meter == "nvml"
@@ -228,7 +237,7 @@ class Mean:
 def test_the_half_width_of_power_that_is_a_mean_covers_what_it_lags_behind() -> None:
     rng = np.random.default_rng(20)
     held = []
-    for _ in range(200):
+    for _ in range(120):
         load = Mean(rng)
         (curve,) = nvml_reading(load.csv()).curves
         bounds = load.until.tolist()
