@@ -481,8 +481,7 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     bounds = np.asarray(bounds_s, dtype=np.float64)
     if bounds.size < 2 or curve.time_s.size < 2 or np.any(np.diff(bounds) < 0.0):
         raise ValueError("split() takes two or more rows and two or more bounds that never fall")
-    lags = np.array([_lag(curve, a, b) for a, b in itertools.pairwise(bounds)])
-    total_lag = _lag(curve, bounds[0], bounds[-1])
+    lags, total_lag = _lags(curve, bounds)
     if curve.power_w is not None:
         curve = _step_at(curve, bounds)
     powers = _Powers(curve, bounds)
@@ -558,21 +557,23 @@ def _doubt(curve: Curve, start_s: float, end_s: float) -> float:
     return WIDTH * float(np.sqrt(np.sum(curve.doubt_j[touched] ** 2)))
 
 
-def _lag(curve: Curve, start_s: float, end_s: float) -> float:
-    """Half-width from samples that may be means of the time before them, J.
+def _lags(curve: Curve, bounds: FloatArray) -> tuple[FloatArray, float]:
+    """Half-widths of the parts and of all from samples that may be means of the time before them, J.
 
     The integral of a mean over T seconds holds, of each edge, T/2 of the power before it: too much at
     the start, too little at the end. What the mean does not show of a step within those T seconds is
     at most its own change in them.
     """
     if curve.power_w is None or not curve.averaged_s:
-        return 0.0
-    level, change = [], []
-    for edge in (start_s, end_s):
-        level.append(float(np.interp(edge, curve.time_s, curve.power_w)))
+        return np.zeros(bounds.size - 1), 0.0
+    level = np.interp(bounds, curve.time_s, curve.power_w)
+    change = np.empty(bounds.size)
+    for place, edge in enumerate(bounds):
         near = (curve.time_s >= edge - curve.averaged_s) & (curve.time_s <= edge)
-        change.append(float(np.ptp([*curve.power_w[near], level[-1]])))
-    return curve.averaged_s / 2.0 * (abs(level[1] - level[0]) + sum(change))
+        change[place] = np.ptp([*curve.power_w[near], level[place]])
+    half_s = curve.averaged_s / 2.0
+    parts = half_s * (np.abs(np.diff(level)) + change[:-1] + change[1:])
+    return parts, float(half_s * (abs(level[-1] - level[0]) + change[0] + change[-1]))
 
 
 class _Powers:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.energibridge import FloatArray
 from analysis.energy import split
 from analysis.meters import Edge, energibridge_reading, nvml_reading, powercap_reading
 
@@ -161,7 +162,19 @@ def test_readings_of_a_slow_driver_that_cross_at_an_edge_cost_nothing() -> None:
     assert curve.total_j == pytest.approx(250.0 * 39)
 
 
-class Counter:
+class Load:
+    """Power that steps: ``watts`` before, between and after ``bounds``, s."""
+
+    def __init__(self, bounds: FloatArray, watts: FloatArray) -> None:
+        self.bounds, self.watts = bounds, watts
+
+    def joules(self, end_s: float) -> float:
+        """Since 10 s before T0."""
+        cuts = np.concatenate([[T0 - 10.0], np.minimum(self.bounds, end_s), [end_s]])
+        return float(np.sum(np.diff(cuts) * self.watts))
+
+
+class Counter(Load):
     """What a GPU's counter tells of a load that steps: up to date every so often, read slowly.
 
     As on an H100, whose counter moves every 100 ms and takes 4 to be read.
@@ -171,8 +184,10 @@ class Counter:
         self._rng, self._every_s = rng, every_s
         self._phase_s = rng.uniform(0.0, every_s)
         begin = T0 + 2.0
-        self.bounds = begin + np.concatenate([[0.0], np.cumsum(rng.uniform(0.3, 4.0, 6))])
-        self._watts = np.concatenate([[76.0], rng.uniform(76.0, 700.0, 6), [90.0]])
+        super().__init__(
+            begin + np.concatenate([[0.0], np.cumsum(rng.uniform(0.3, 4.0, 6))]),
+            np.concatenate([[76.0], rng.uniform(76.0, 700.0, 6), [90.0]]),
+        )
         end = self.bounds[-1]
         stamps = np.arange(T0 + 2.0 - 0.25 - rng.uniform(0.0, period_s), end + 0.3, period_s)
         rows = [f"{t:.6f},{t - T0:.6f},{self._read(t + self._takes())}" for t in stamps]
@@ -182,11 +197,6 @@ class Counter:
 
     def _takes(self) -> float:
         return self._rng.uniform(0.001, 0.004)
-
-    def joules(self, end_s: float) -> float:
-        """Since T0."""
-        cuts = np.concatenate([[T0], np.minimum(self.bounds, end_s), [end_s]])
-        return float(np.sum(np.diff(cuts) * self._watts))
 
     def _read(self, moment_s: float) -> int:
         rounds = np.floor((moment_s - T0 - self._phase_s) / self._every_s)
@@ -214,21 +224,18 @@ def test_half_widths_of_a_counter_that_lags_cover_the_truth(
     assert np.median(width) <= 0.02
 
 
-class Mean:
+class Mean(Load):
     """What a GPU's power says that is the mean of the last second, of a load that steps."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         # Idle before, several phases, idle after.
-        self.until = np.concatenate([[T0 + 2.0], T0 + 2.0 + np.cumsum(rng.uniform(0.3, 6.0, 5))])
-        self.watts = np.concatenate([[75.0], rng.uniform(75.0, 700.0, 5), [75.0]])
-
-    def joules(self, end_s: float) -> float:
-        """Since 10 s before T0."""
-        cuts = np.concatenate([[T0 - 10.0], np.minimum(self.until, end_s), [end_s]])
-        return float(np.sum(np.diff(np.maximum.accumulate(cuts)) * self.watts))
+        super().__init__(
+            np.concatenate([[T0 + 2.0], T0 + 2.0 + np.cumsum(rng.uniform(0.3, 6.0, 5))]),
+            np.concatenate([[75.0], rng.uniform(75.0, 700.0, 5), [75.0]]),
+        )
 
     def csv(self) -> bytes:
-        stamps = np.arange(T0 + 1.0, self.until[-1] + 0.5, 0.1)
+        stamps = np.arange(T0 + 1.0, self.bounds[-1] + 0.5, 0.1)
         mean = [1000 * (self.joules(t) - self.joules(t - 1.0)) for t in stamps]
         rows = [f"{t:.6f},{t - T0:.6f},{mw:.0f}" for t, mw in zip(stamps, mean, strict=True)]
         return ("\n".join(["unix_s,mono_s,gpu0_power_mw", *rows]) + "\n").encode()
@@ -240,7 +247,7 @@ def test_the_half_width_of_power_that_is_a_mean_covers_what_it_lags_behind() -> 
     for _ in range(120):
         load = Mean(rng)
         (curve,) = nvml_reading(load.csv()).curves
-        bounds = load.until.tolist()
+        bounds = load.bounds.tolist()
         cut = split(curve, bounds)
         true = [load.joules(b) for b in bounds]
         held.append(abs(cut.total_j - (true[-1] - true[0])) <= cut.total_uncertainty_j)

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 from wattbench import agent  # noqa: E402
-from wattbench.config import Experiment, HostConfig  # noqa: E402
 
 from tests.plugins.live_chain import Case, Chain, Live  # noqa: E402
 
@@ -53,41 +52,32 @@ SETTINGS = (
 )
 
 
-class Gpu(Chain):
-    """Attempts on the GPU, as of an experiment with one bare-metal image."""
+class Gpu:
+    """Attempts on one GPU, as of an experiment with one bare-metal image."""
 
     def __init__(self, folder: Path, gpu: str, interval_ms: int) -> None:
-        super().__init__(folder)
+        self.folder = folder
+        self._chain = Chain(folder)
         self._case = Case(
             meter="nvml",
             device="cuda",
             gpus=(gpu,),
             interval_ms=interval_ms,
+            timeout_s=600,
             command=(sys.executable, "-m", "workload"),
             env={"WATTBENCH_SYSROOT": "", "PYTHONPATH": str(ROOT / "images")},
             spec={"lead_s": 1.0},
         )
-        self._batch, self._idle_s = 1, 1.0
 
     def infer(self, name: str, setting: Setting, iterations: int) -> Live:
         """A trial."""
-        self._batch = setting.batch
         passes = ((setting.resolution, iterations),)
-        return self.run(name, replace(self._case, passes=passes, precision=setting.precision))
+        case = replace(self._case, passes=passes, precision=setting.precision, batch=setting.batch)
+        return self._chain.run(name, case)
 
     def idle(self, name: str, seconds: float) -> Live:
         """An idle trial."""
-        self._idle_s = seconds
-        return self.run(name, replace(self._case, kind="idle"))
-
-    def plan(self, case: Case, command: tuple[str, ...]) -> tuple[Experiment, HostConfig]:
-        """As usual, with a batch and an idle time of its own, and time enough."""
-        experiment, host = super().plan(case, command)
-        wanted = experiment.model_dump()
-        wanted["workload"]["batch"] = self._batch
-        wanted["protocol"]["timeout_s"] = 600
-        wanted["protocol"]["idle_baseline"]["seconds"] = self._idle_s
-        return Experiment.model_validate(wanted), host
+        return self._chain.run(name, replace(self._case, kind="idle", idle_s=seconds))
 
 
 def joules(live: Live, meter: str) -> tuple[float, float]:
@@ -166,24 +156,23 @@ def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
     """The tables, medians of the valid trials."""
     valid = trials[trials["status"] == "valid"]
     idle = valid[valid["setting"] == "idle"]
+    settings = {name: valid[valid["setting"] == name] for name in names}
     idle_w = (idle["counter_j"] / idle["duration_s"]).median()
     print(f"\nidle: {idle_w:.1f} W, {len(idle)} trials")
     phases = [
         p for p in ("start", "import", "load", "warmup", "steady", "stop") if f"{p}_s" in trials
     ]
     print(f"\n{'setting':<16}{'n':>3}  " + "".join(f"{p + ': s, J, W':>26}" for p in phases))
-    for name in names:
-        middle = valid[valid["setting"] == name].median(numeric_only=True)
+    for name, own in settings.items():
+        middle = own.median(numeric_only=True)
         cells = (
             f"{middle[f'{p}_s']:.2f}  {middle[f'{p}_j']:.1f}  {middle[f'{p}_j'] / middle[f'{p}_s']:.0f}"
             for p in phases
         )
-        n = (valid["setting"] == name).sum()
-        print(f"{name:<16}{n:>3}  " + "".join(f"{c:>26}" for c in cells))
+        print(f"{name:<16}{len(own):>3}  " + "".join(f"{c:>26}" for c in cells))
     print(f"\n{'setting':<16}{'images/s':>10}{'J/image':>10}{'SD %':>7}{'above idle':>12}"
           f"{'power - counter %':>32}")  # fmt: skip
-    for name in names:
-        own = valid[valid["setting"] == name]
+    for name, own in settings.items():
         each = own["steady_j_per_image"]
         rate = (own["images_inferred"] / own["steady_s"]).median()
         apart = 100 * (own["power_j"] / own["counter_j"] - 1)
@@ -209,11 +198,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     options = parser.parse_args()
     nvml = agent.open_nvml()
-    if nvml is None or not nvml.devices:
-        print("bench_gpu: NVML finds no GPU on this machine", file=sys.stderr)
+    wanted = [options.gpu] if options.gpu else [str(i) for i in nvml.devices] if nvml else []
+    indices = nvml.chosen(wanted) if nvml else []
+    if nvml is None or not indices:
+        named = f" {options.gpu}" if options.gpu else ""
+        print(f"bench_gpu: NVML finds no GPU{named} on this machine", file=sys.stderr)
         return 2
-    index = min(nvml.chosen([options.gpu]) if options.gpu else nvml.devices)
-    about = nvml.identity(index)
+    if options.out.exists() and any(options.out.iterdir()):
+        print(f"bench_gpu: {options.out} is not empty; name another folder", file=sys.stderr)
+        return 2
+    about = nvml.identity(min(indices))
     print(f"{about['name']}, driver {nvml.driver()}, meter every {options.interval_ms} ms")
     settings = SETTINGS[: options.settings]
     gpu = Gpu(options.out, str(about["uuid"]), options.interval_ms)

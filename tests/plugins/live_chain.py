@@ -87,6 +87,7 @@ class Case:
         meter: kind.
         command: another program than the spoken workload.
         kind: of the trial.
+        idle_s: how long an idle trial lasts.
         env: of the agent and its meters.
         meddle: called with the attempt's folder while it runs.
         spec: changes of the attempt's spec.
@@ -101,6 +102,9 @@ class Case:
     kind: str = "workload"
     passes: tuple[tuple[int, int], ...] = ((64, 2),)
     precision: str = "fp32"
+    batch: int = 1
+    idle_s: float = 1.0
+    timeout_s: int = 60
     gpus: tuple[str, ...] = ("0",)
     env: Mapping[str, str] = field(default_factory=dict)
     meddle: Callable[[Path], None] | None = None
@@ -290,13 +294,14 @@ class Chain:
                 "device": case.device,
                 "workload": {
                     "precision": case.precision,
+                    "batch": case.batch,
                     "passes": [{"resolution": r, "iterations": n} for r, n in case.passes],
                 },
                 "images": {"bare": {"runtime": "process", "command": list(command)}},
                 "reference": "bare",
                 "protocol": {
-                    "timeout_s": 60,
-                    "idle_baseline": {"seconds": 1, "per": "host"},
+                    "timeout_s": case.timeout_s,
+                    "idle_baseline": {"seconds": case.idle_s, "per": "host"},
                     "control": {"rounds": 200},
                 },
             }
