@@ -12,15 +12,19 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
-from analysis.commands import COMMANDS
-from analysis.errors import UserError
+if not __package__ or __package__ == "analysis":  # `python -m analysis` in a checkout
+    sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "plugins"))
+
+from wattbench.analysis.commands import COMMANDS
+from wattbench.analysis.model.errors import UserError
 
 
 def installed() -> dict[str, ModuleType]:
     """The subcommands by name."""
-    modules = {name: f"analysis.commands.{name}" for name in COMMANDS}
+    modules = {name: f"wattbench.analysis.commands.{name}" for name in COMMANDS}
     return {
         n: importlib.import_module(m) for n, m in modules.items() if importlib.util.find_spec(m)
     }

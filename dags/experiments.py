@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from wattbench.config import config_dir, experiment_paths, load_experiment, load_hosts
-from wattbench.dag import build_dag, refused_dag
+from wattbench.airflow.dag import build_dag, refused_dag
+from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
 from wattbench.errors import ConfigError
 
 for path in experiment_paths(config_dir()):

@@ -5,8 +5,8 @@ A hosts.yaml that can't be read is told by each experiment.
 
 from __future__ import annotations
 
-from wattbench.config import config_dir, load_hosts
-from wattbench.dag import retention_dag
+from wattbench.airflow.dag import retention_dag
+from wattbench.config.loader import config_dir, load_hosts
 from wattbench.errors import ConfigError
 
 try:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from wattbench.rest import Client, Login
 
-from analysis.errors import UserError
 from demo.checkout import Checkout, write_atomically
 from demo.credentials import Credentials
 from demo.processes import service
+from wattbench.analysis.model.errors import UserError
+from wattbench.cli.airflow_api import Client, Login
 
 #: Started in this order: what parses DAG files has the longest way to go.
 PROCESSES = ("dag-processor", "scheduler", "api-server", "triggerer")

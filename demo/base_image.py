@@ -16,9 +16,9 @@ import docker
 import requests
 from docker.errors import DockerException, ImageNotFound
 
-from analysis.errors import UserError
 from demo import packages
 from demo.checkout import Checkout
+from wattbench.analysis.model.errors import UserError
 
 _REGISTRY = "https://registry-1.docker.io/v2/"
 _PUBLIC = ("debian:bookworm-slim", "python:3.11-slim")

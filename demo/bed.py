@@ -6,8 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from wattbench.rest import Run
-
 from demo import (
     airflow,
     base_image,
@@ -29,6 +27,7 @@ from demo.object_store import ObjectStore
 from demo.processes import service
 from demo.registry import Registry
 from demo.timings import Timings
+from wattbench.dag_runs import Run
 
 Say = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import docker
 
-from analysis.errors import UserError
+from wattbench.analysis.model.errors import UserError
 
 
 def build(

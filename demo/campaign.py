@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wattbench import layout
-from wattbench.errors import StoreError
-from wattbench.plan import PlannedTrial
-from wattbench.progress import HostProgress, describe, percent, pull_name, whole
-from wattbench.rest import Client, Run, Task, reasons
-from wattbench.store import Store, StoreTarget
-
-from analysis.errors import UserError
 from demo import airflow, object_store
 from demo.bed import Bed
 from demo.screen import Screen
+from wattbench.analysis.model.errors import UserError
+from wattbench.cli.airflow_api import Client, reasons
+from wattbench.dag_runs import Run, Task
+from wattbench.errors import StoreError
+from wattbench.progress import HostProgress, describe, percent, pull_name, whole
+from wattbench.run import store_keys
+from wattbench.run.plan import PlannedTrial
+from wattbench.storage.object_store import Store, StoreTarget
 
 _POLL_S = 2.0  # more often would only load the two cores that the trials run on
 
@@ -107,8 +107,8 @@ def fetch_report(store: Store, run_id: str, out: Path) -> Path | None:
     Raises:
         UserError: an object differs from the manifest.
     """
-    key = layout.report_key(run_id)
-    if not store.exists(f"{key}/{layout.MANIFEST}"):
+    key = store_keys.report_key(run_id)
+    if not store.exists(f"{key}/{store_keys.MANIFEST}"):
         return None
     wrong = store.verify_manifest(key)
     if wrong:
@@ -138,7 +138,7 @@ def open_store(bed: Bed) -> Store:
 
 def _plan(store: Store, run_id: str) -> dict[str, list[str]]:
     try:
-        document = store.get_json(layout.run_json_key(run_id))
+        document = store.get_json(store_keys.run_json_key(run_id))
     except StoreError:
         return {}  # the trials are numbered without their names until it can be read
     return {

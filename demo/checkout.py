@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from analysis.errors import UserError
+from wattbench.analysis.model.errors import UserError
 
 LABEL = "wattbench.checkout"
 FIRST_PORT, LAST_PORT = (

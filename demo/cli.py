@@ -7,11 +7,11 @@ import sys
 import time
 from functools import partial
 
-from analysis.errors import UserError
 from demo import bed, campaign, docker_engine, down, image_sets, network, settings, workloads
 from demo.checkout import Checkout, here
 from demo.processes import services
 from demo.timings import Timings, minutes
+from wattbench.analysis.model.errors import UserError
 
 _EPILOG = """\
 Everything is below var/ and carries this checkout's id, so several checkouts run side by side.

@@ -9,10 +9,10 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from analysis.errors import UserError
 from demo import packages
 from demo.checkout import Checkout
 from demo.processes import Service, service
+from wattbench.analysis.model.errors import UserError
 
 _SOCKET = Path("/var/run/docker.sock")
 

@@ -15,12 +15,12 @@ import docker
 import paramiko
 from docker.errors import NotFound
 
-from analysis.errors import UserError
 from demo import builds
 from demo.base_image import Bases
 from demo.checkout import Checkout, write_atomically
 from demo.keys import KeyPair, key_pair
 from demo.network import Network
+from wattbench.analysis.model.errors import UserError
 
 COUNT = 2
 USER = "bench"

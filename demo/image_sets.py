@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 
 import requests
 
-from analysis.errors import UserError
 from demo import base_image, docker_engine, network, settings
 from demo import registry as registries
 from demo.checkout import Checkout, write_atomically
@@ -16,6 +15,7 @@ from demo.timings import Timings, minutes
 from demo.workloads import base_of, references
 from images.build import BaseError, BuiltImage, build, default_base
 from images.context import Context, names
+from wattbench.analysis.model.errors import UserError
 
 SETS = ("twins", "paper", "demo")
 

@@ -11,8 +11,8 @@ import docker
 from docker.errors import NotFound
 from docker.types import IPAMConfig, IPAMPool
 
-from analysis.errors import UserError
 from demo.checkout import Checkout
+from wattbench.analysis.model.errors import UserError
 
 Subnet = ipaddress.IPv4Network
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from analysis.errors import UserError
 from demo.checkout import Checkout
+from wattbench.analysis.model.errors import UserError
 
 #: Where commands are, root's included.
 PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.errors import UserError
 from demo.checkout import Checkout
+from wattbench.analysis.model.errors import UserError
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 

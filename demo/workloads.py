@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import yaml
-from wattbench.config import read_experiment
 
 from demo import base_image, docker_engine, settings
 from demo.base_image import Bases
@@ -17,6 +16,7 @@ from demo.timings import Timings
 from images.ablation import build_all
 from images.build import build
 from images.context import Context
+from wattbench.config.loader import read_experiment
 
 _REF = re.compile(r"registry\.local/wattbench/(?P<name>[a-z0-9-]+):(?P<tag>[A-Za-z0-9._-]+)")
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import UserError
 from deploy.stack import Stack, show
+from wattbench.analysis.model.errors import UserError
 
 _DATABASE, _STORE, _INDEX = "airflow.dump", "store.tar", "backup.json"
 _INSIDE = ("run", "--rm", "--no-deps", "-T", "init", "python3", "-m", "wattbench.deployment")

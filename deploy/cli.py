@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.errors import UserError
 from deploy import backup, environment, pins
 from deploy.stack import COMPOSE_FILE, ROOT, Stack, show
+from wattbench.analysis.model.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis.errors import UserError
+from wattbench.analysis.model.errors import UserError
 
 _REQUIRED = re.compile(r"\$\{(\w+):\?")
 _TEMPLATE = """\

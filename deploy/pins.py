@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.errors import UserError
 from deploy.stack import show
+from wattbench.analysis.model.errors import UserError
 
 _IMAGE = re.compile(r"^(?P<before>\s*image: |ARG BASE=)(?P<ref>[^\s$@]+)(?:@\S+)?$", re.MULTILINE)
 
@@ -21,7 +21,7 @@ def pin(files: Sequence[Path]) -> int:
     Raises:
         UserError: no registry answered; the files are as they were.
     """
-    from wattbench.registry import resolve
+    from wattbench.container.registry import resolve
 
     pinned, unknown = 0, {}
 

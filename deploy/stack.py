@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.request import urlopen
 
-from analysis.errors import UserError
 from deploy import environment
+from wattbench.analysis.model.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE_FILE = ROOT / "docker-compose.airflow.yml"

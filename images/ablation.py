@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from wattbench.config import Experiment, read_experiment
-from wattbench.dockerfile import ladder
-from wattbench.registry import ImageRef
-
-from analysis.errors import UserError
 from images.build import BuiltImage, build
 from images.context import Context, names
+from wattbench.analysis.model.errors import UserError
+from wattbench.config.dockerfile_ladder import ladder
+from wattbench.config.experiment import Experiment
+from wattbench.config.loader import read_experiment
+from wattbench.container.image_ref import ImageRef
 
 
 @dataclass(frozen=True)

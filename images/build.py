@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import UserError
 from images import packages
 from images.context import FOLDER, Context, names
+from wattbench.analysis.model.errors import UserError
 
 _ROOT = FOLDER.parent
 _LOGS = _ROOT / "var" / "images" / "log"

@@ -19,18 +19,25 @@ from typing import Any
 
 import numpy as np
 
-from analysis.audit import processes, scan, study
-from analysis.audit.campaign import Campaign
-from analysis.audit.discover import Found as Files
-from analysis.audit.mapping import Mapping as CampaignMapping
-from analysis.audit.scan import Batch, BoolArray, FloatArray, IntArray, Reduced
-from analysis.checks import trial as limits
-from analysis.checks.columns import STATES, DomainKey, Trials
-from analysis.checks.outcome import Found
-from analysis.checks.tally import Tally
-from analysis.energy import SAMPLE_S
-from analysis.records import Record
-from analysis.trials import COLUMNS
+from wattbench.analysis.audit import processes
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.discover import Found as Files
+from wattbench.analysis.audit.importers import raw_logs, reduce
+from wattbench.analysis.audit.importers.reduce import (
+    Batch,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Reduced,
+)
+from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
+from wattbench.analysis.checks import trial as limits
+from wattbench.analysis.checks.columns import STATES, DomainKey, Trials
+from wattbench.analysis.checks.outcome import Found
+from wattbench.analysis.checks.tally import Tally
+from wattbench.analysis.meters.curves import SAMPLE_S
+from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import COLUMNS
 
 #: A reduced log: the logs that it was reduced with, and its place among them.
 Place = tuple[Sequence[Reduced] | Batch, int]
@@ -86,7 +93,7 @@ def read(
         limit: bytes of a raw file beyond which it is not read.
         meanwhile: is called once while other processes are reading.
     """
-    groups = study.groups_of(root, found, mapping)
+    groups = raw_logs.groups_of(root, found, mapping)
     owner = {path: key for key, group in groups.items() for path in group["raw"]}
     logs = {path: Log(path, *owner[path]) for path in found.raw}
     chunks = processes.chunks(found.raw)
@@ -108,15 +115,15 @@ def read(
     trials.made = lambda i: _record(
         name, mapping, trials.rows["image"][i], trials.rows["kind"][i], whole.logs[i]
     )
-    study.number(trials.rows)
+    raw_logs.number(trials.rows)
     naive = zip(trials.subjects, trials.naive_j, trials.rows["duration_s"], strict=True)
     return Campaign(
         name=name,
         layout="study",
         columns=(trials, whole.tally),
         summaries={s: (j, seconds) for s, j, seconds in naive if (j or 0) > 0},
-        imported_rule=study.IMPORTED_WITHOUT_LOGS,
-        repaired_rule=study.REPAIRED,
+        imported_rule=raw_logs.IMPORTED_WITHOUT_LOGS,
+        repaired_rule=raw_logs.REPAIRED,
     )
 
 
@@ -140,7 +147,7 @@ def _judge(
     """
     owners = {log.path: (log.image, log.kind) for log in logs}
     short = short or {}
-    batches, odd = scan.reduce_files(root, list(owners), limit, mapping.columns)
+    batches, odd = reduce.reduce_files(root, list(owners), limit, mapping.columns)
     parts = []
     for batch in batches:
         columns = _Columns(batch)
@@ -157,7 +164,7 @@ def _judge(
 
 def _record(name: str, mapping: CampaignMapping, image: str, kind: str, place: Place) -> Record:
     logs, i = place
-    return study.record_of(name, image, kind, None, logs[i], mapping, None)
+    return raw_logs.record_of(name, image, kind, None, logs[i], mapping, None)
 
 
 # ------------------------------------------------------------------------------- one by one
@@ -176,7 +183,7 @@ def _of_records(
     for raw, log in zip(odd, logs, strict=True):
         record = _record(name, mapping, *owners[raw.path], log)
         reason = short.get(raw.path)
-        records.append(study.failed(record, reason) if reason else record)
+        records.append(raw_logs.failed(record, reason) if reason else record)
     return Part(replace(Trials.of(records), records=None), Tally.of(records), logs)
 
 
@@ -191,7 +198,7 @@ class _Columns:
         self.seconds = np.array([round(s, 6) for s in (batch.last_s - batch.first_s).tolist()])
         # A counter that stands at 0 is no domain of this CPU.
         self.counted = [
-            ~((e.start_j == 0.0) & (e.joules == 0.0)) & study.is_counted(e.name)
+            ~((e.start_j == 0.0) & (e.joules == 0.0)) & raw_logs.is_counted(e.name)
             for e in batch.energies
         ]
         self.energy_j = self.total([e.joules for e in batch.energies])
@@ -281,13 +288,13 @@ def _of_columns(
         "host": [mapping.host] * whole,
         "kind": [kind for _, kind in mine],
         "image": [image for image, _ in mine],
-        "run": [study.run_of(path, mapping) for path in batch.paths],
+        "run": [raw_logs.run_of(path, mapping) for path in batch.paths],
         "attempt": [1] * whole,
         "status": ["valid"] * whole,
-        "started_at": [study.iso(first) for first in batch.first_s.tolist()],
+        "started_at": [raw_logs.iso(first) for first in batch.first_s.tolist()],
         "duration_s": columns.seconds.tolist(),
         "energy_j": columns.energy_j.tolist(),
-        "energy_scope": [study.scope_of(names) for names in scopes],
+        "energy_scope": [raw_logs.scope_of(names) for names in scopes],
         "energy_source": ["measured"] * whole,
         "package_j": columns.part_j("package"),
         "dram_j": columns.part_j("dram"),
@@ -405,11 +412,11 @@ def _reasons(parts: Sequence[Part]) -> dict[str, str]:
         for r in rows
         for one in zip(r["image"], r["kind"], r["duration_s"], r["status"], r["raw"], strict=True)
     ]
-    usual = study.usual_durations(((image, kind), seconds) for image, kind, seconds, *_ in told)
+    usual = raw_logs.usual_durations(((image, kind), seconds) for image, kind, seconds, *_ in told)
     return {
         path: reason
         for image, kind, seconds, status, path in told
-        if status == "valid" and (reason := study.ended_early(seconds, usual.get((image, kind))))
+        if status == "valid" and (reason := raw_logs.ended_early(seconds, usual.get((image, kind))))
     }
 
 

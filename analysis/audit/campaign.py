@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from analysis.checks.columns import Trials
-from analysis.checks.tally import Tally
-from analysis.findings import Finding
-from analysis.records import Record
+from wattbench.analysis.checks.columns import Trials
+from wattbench.analysis.checks.tally import Tally
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.records import Record
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from analysis.audit.bases import Tables
-from analysis.audit.campaign import Campaign
-from analysis.checks import Trials
-from analysis.findings import Finding, Verdict, finding
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.tables import Tables
+from wattbench.analysis.checks import Trials
+from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.findings import Finding, finding
 
 
 def check(campaign: Campaign, trials: Trials, tables: Tables) -> list[Finding]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from analysis.audit.mapping import Mapping
-from analysis.errors import InputError
+from wattbench.analysis.audit.mapping import Mapping
+from wattbench.analysis.model.errors import InputError
 
 _RAW_NAME = re.compile(r"energy_results_.*\.csv(?:\.gz)?$")
 _LOG_NAME = re.compile(r"energy_logs_.*\.(?:txt|log)$|.*\.(?:txt|log)$")

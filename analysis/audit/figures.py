@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.audit.bases import BASES
-from analysis.audit.mapping import key_of
+from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.audit.tables import BASES
 
 #: Readable on light and on dark ground.
 _INK = "#808890"

@@ -28,7 +28,7 @@ from typing import Annotated, Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from analysis.errors import InputError
+from wattbench.analysis.model.errors import InputError
 
 _T = TypeVar("_T")
 
@@ -124,12 +124,14 @@ class Mapping(_Strict):
     def _known_tables(
         cls, value: dict[str, list[dict[str, Any]]]
     ) -> dict[str, list[dict[str, Any]]]:
-        from analysis import describe  # seconds of import, spared where nothing is printed
+        from wattbench.analysis.stats import (
+            paper_tables,  # seconds of import, spared where nothing is printed
+        )
 
         for table, rows in value.items():
-            if table not in describe.COLUMNS:
-                raise ValueError(f"no table {table!r}; known: {', '.join(describe.COLUMNS)}")
-            known = describe.COLUMNS[table]
+            if table not in paper_tables.COLUMNS:
+                raise ValueError(f"no table {table!r}; known: {', '.join(paper_tables.COLUMNS)}")
+            known = paper_tables.COLUMNS[table]
             for row in rows:
                 if odd := set(row) - set(known):
                     raise ValueError(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
-from analysis.audit import figures
-from analysis.audit.bases import BASES
-from analysis.audit.mapping import key_of
-from analysis.findings import CODES, Finding, Severity, Verdict
+from wattbench.analysis.audit import figures
+from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.audit.tables import BASES
+from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
+from wattbench.analysis.model.findings import Finding
 
 if TYPE_CHECKING:
-    from analysis.audit.run import Audit
+    from wattbench.analysis.audit.run import Audit
 
 #: Findings of a code, and trials out of the statistics, that the page lists; all are in the CSV and JSON.
 _LISTED = 60

@@ -68,7 +68,7 @@ def prepare() -> BaseContext:
     A plain fork would break where the caller has threads (pyarrow's).
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["analysis.audit.bulk"])
+    context.set_forkserver_preload(["wattbench.analysis.audit.bulk"])
     forkserver.ensure_running()
     return context
 

@@ -15,24 +15,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import checks, energibridge
-from analysis.audit import bulk, processes, runner, study
-from analysis.audit.campaign import Campaign
-from analysis.audit.discover import Found, discover, run_folders, shown
-from analysis.audit.mapping import Mapping
-from analysis.checks import Trials
-from analysis.errors import InputError
-from analysis.findings import Finding, Severity, Verdict, dump, finding
-from analysis.records import Record
-from analysis.trials import write_columns
+from wattbench.analysis import checks
+from wattbench.analysis.audit import bulk, processes
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.discover import Found, discover, run_folders, shown
+from wattbench.analysis.audit.importers import experiment_runner, raw_logs
+from wattbench.analysis.audit.mapping import Mapping
+from wattbench.analysis.checks import Trials
+from wattbench.analysis.meters import energibridge
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.finding_codes import Severity, Verdict
+from wattbench.analysis.model.findings import Finding, dump, finding
+from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import write_columns
 
 if TYPE_CHECKING:
-    from analysis.audit.answer import Answer
-    from analysis.audit.bases import Tables
+    from wattbench.analysis.audit.tables import Tables
+    from wattbench.analysis.audit.verdicts import Answer
 
 #: What tables and pages need.
 _HEAVY = (
-    "analysis.audit.answer", "analysis.audit.bases", "analysis.audit.page", "analysis.fitness",
+    "wattbench.analysis.audit.verdicts",
+    "wattbench.analysis.audit.tables",
+    "wattbench.analysis.audit.page",
+    "wattbench.analysis.stats.diagnostics",
     "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs",
 )  # fmt: skip
 
@@ -102,18 +108,19 @@ def audit(
             whole = list(about_all)
         attempts = trials
         findings = [*campaign.findings, *whole, *mine]
-    from analysis.audit import answer, bases, claims, printed
+    from wattbench.analysis.audit import claims, published_tables, verdicts
+    from wattbench.analysis.audit import tables as bases
 
     progress("tables")
     sizes = dict(campaign.sizes_gb) | mapping.sizes_gb
     chosen = reference or mapping.reference or campaign.reference
     tables = bases.build(campaign, trials, chosen, sizes)
     findings += claims.check(campaign, trials, tables)
-    findings += printed.compare(mapping.printed, tables.tables)
+    findings += published_tables.compare(mapping.printed, tables.tables)
     progress("verdicts")
     modelled = "modelled" in trials.rows["energy_source"]
-    told = answer.answers(tables.trials, chosen, modelled=modelled)
-    tables = replace(tables, tables={**tables.tables, "verdicts": answer.table(told)})
+    told = verdicts.answers(tables.trials, chosen, modelled=modelled)
+    tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
     return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
 
 
@@ -121,9 +128,9 @@ def _own(
     root: Path, folders: Sequence[Path], mapping: Mapping
 ) -> tuple[Campaign, tuple[Record, ...], tuple[Record, ...], list[Finding]]:
     """Wattbench's own runs, several of one folder as one campaign."""
-    from analysis.audit import own
+    from wattbench.analysis.audit.importers import wattbench_run
 
-    done = [own.read(folder) for folder in folders]
+    done = [wattbench_run.read(folder) for folder in folders]
     sizes: dict[str, float] = {}
     for one in done:
         sizes |= one.campaign.sizes_gb
@@ -169,7 +176,7 @@ def _import(
     if bulk.suits(found):
         campaign = bulk.read(root, name, found, mapping, progress, limit, _load)
     else:
-        importer = runner.read if found.run_tables else study.read
+        importer = experiment_runner.read if found.run_tables else raw_logs.read
         campaign = importer(root, name, found, mapping, progress, limit)
     return replace(campaign, findings=(*_unread(found), *campaign.findings))
 
@@ -221,7 +228,7 @@ def write(result: Audit, out: Path) -> None:
     Raises:
         InputError: the folder can't be written.
     """
-    from analysis.audit import page
+    from wattbench.analysis.audit import page
 
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analysis.checks.campaign import CAMPAIGN_CHECKS, Facts
-from analysis.checks.columns import Trials
-from analysis.checks.outcome import Found, Outcome, Unknown, to_finding
-from analysis.checks.tally import SHARED, Tally, checks_of, found_of
-from analysis.checks.trial import TRIAL_CHECKS
-from analysis.findings import CODES, Finding, Severity
-from analysis.records import Record
+from wattbench.analysis.checks.campaign import CAMPAIGN_CHECKS, Facts
+from wattbench.analysis.checks.columns import Trials
+from wattbench.analysis.checks.outcome import Found, Outcome, Unknown, to_finding
+from wattbench.analysis.checks.tally import SHARED, Tally, checks_of, found_of
+from wattbench.analysis.checks.trial import TRIAL_CHECKS
+from wattbench.analysis.model.finding_codes import CODES, Severity
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.records import Record
 
 __all__ = [
     "SHARED", "Facts", "Tally", "Trials", "apply", "check_campaign", "check_over_time", "check_trial",

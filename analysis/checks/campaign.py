@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis.checks.columns import STATES, Trials
-from analysis.checks.outcome import Found, Unknown
-from analysis.checks.trial import device_of, place
-from analysis.findings import Severity
-from analysis.records import Record
+from wattbench.analysis.checks.columns import STATES, Trials
+from wattbench.analysis.checks.outcome import Found, Unknown
+from wattbench.analysis.checks.trial import device_of, place
+from wattbench.analysis.model.finding_codes import Severity
+from wattbench.analysis.model.records import Record
 
 FloatArray = npt.NDArray[np.float64]
 Outcomes = list[Found] | Unknown
@@ -214,16 +214,16 @@ def _compared_j(trials: Trials, places: Sequence[int]) -> FloatArray:
 
 def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     """Trend and steps of log joules over time within each treatment."""
-    from analysis import fitness
+    from wattbench.analysis.stats import diagnostics
 
     measured = set(trials.measured("workload", "idle"))
     groups = {
         k: g
         for k, g in _groups(trials, [i for i in trials.in_time if i in measured]).items()
-        if len(g) >= fitness.FEWEST
+        if len(g) >= diagnostics.FEWEST
     }
     if not groups:
-        return Unknown(f"no image has the {fitness.FEWEST} trials that a judgement needs")
+        return Unknown(f"no image has the {diagnostics.FEWEST} trials that a judgement needs")
     found: list[Found] = []
     for (_, name), group in groups.items():
         joules = _compared_j(trials, group)
@@ -234,7 +234,7 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         lengths = np.diff(starts, append=len(joules))
         points = np.add.reduceat(np.log(joules), starts) / lengths
         residual = points - points.mean()
-        trend = fitness.trend(residual)
+        trend = diagnostics.trend(residual)
         subject = f"image {trials.rows['image'][group[0]]}"
         if trend.p is not None and trend.p * len(groups) <= ALARM:
             found.append(
@@ -246,7 +246,7 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
                     subject=subject,
                 )
             )  # fmt: skip
-        steps = fitness.steps(residual, list(range(len(residual))))
+        steps = diagnostics.steps(residual, list(range(len(residual))))
         if steps.p is None or steps.p * len(groups) > ALARM:
             continue
         for step in steps.steps:
@@ -270,13 +270,13 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
 
 def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     """Trials far from the others of their treatment, in energy or in time."""
-    from analysis import fitness
+    from wattbench.analysis.stats import diagnostics
 
     found: list[Found] = []
     judged = 0
     seconds = trials.rows["duration_s"]
     for (_, name), group in _groups(trials, trials.measured("workload", "idle")).items():
-        if len(group) < fitness.FEWEST_FOR_OUTLIERS:
+        if len(group) < diagnostics.FEWEST_FOR_OUTLIERS:
             continue
         judged += 1
         for what, unit, array in (
@@ -285,9 +285,9 @@ def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         ):
             if not (array > 0).all():
                 continue
-            scores = fitness.modified_z(np.log(array))
+            scores = diagnostics.modified_z(np.log(array))
             usual = float(np.median(array))
-            for i in np.flatnonzero(np.abs(scores) > fitness.OUTLIER_Z):
+            for i in np.flatnonzero(np.abs(scores) > diagnostics.OUTLIER_Z):
                 change = 100 * (array[i] / usual - 1)
                 if abs(change) < 0.1:
                     continue  # far in spreads, but nothing in size
@@ -308,7 +308,7 @@ def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
                 )
     if not judged:
         return Unknown(
-            f"no image has the {fitness.FEWEST_FOR_OUTLIERS} trials that a judgement needs"
+            f"no image has the {diagnostics.FEWEST_FOR_OUTLIERS} trials that a judgement needs"
         )
     return found
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from analysis.checks.trial import series
-from analysis.records import Record
-from analysis.trials import COLUMNS, TrialRow
+from wattbench.analysis.checks.trial import series
+from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import COLUMNS, TrialRow
 
 #: Readings of a file that tell the platform's state: name in ``Record.series`` → what it is, share of change.
 STATES = {

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.findings import CODES, Finding, Severity, Verdict
+from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
+from wattbench.analysis.model.findings import Finding
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from analysis.checks.outcome import Found, Outcome, Unknown
-from analysis.checks.trial import TRIAL_CHECKS
-from analysis.findings import CODES, Severity
-from analysis.records import Record
+from wattbench.analysis.checks.outcome import Found, Outcome, Unknown
+from wattbench.analysis.checks.trial import TRIAL_CHECKS
+from wattbench.analysis.model.finding_codes import CODES, Severity
+from wattbench.analysis.model.records import Record
 
 #: Codes of which an import has one finding for all, where every trial that can be judged has it.
 SHARED = frozenset(

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.checks.outcome import Found, Outcome, Unknown
-from analysis.findings import Severity
-from analysis.records import Domain, Record
+from wattbench.analysis.checks.outcome import Found, Outcome, Unknown
+from wattbench.analysis.model.finding_codes import Severity
+from wattbench.analysis.model.records import Domain, Record
 
 #: Devices by family: a workload says ``cuda`` where people say ``gpu``.
 GPU_DEVICES = frozenset({"cuda", "gpu", "rocm", "hip", "mps", "xpu"})

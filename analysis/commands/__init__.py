@@ -2,7 +2,7 @@
 
 A module offers ``add_parser(subparsers)`` and ``run(args) -> int``: 0, or 1 when the analysis is
 done and holds a found finding of severity error. A user's mistake is raised as a
-:class:`analysis.errors.UserError`.
+:class:`wattbench.analysis.model.errors.UserError`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, write, and say in a few lines what came out."""
-    from analysis.errors import InputError
+    from wattbench.analysis.model.errors import InputError
 
     if args.max_file_mb < 1:
         raise InputError(f"--max-file-mb {args.max_file_mb}: at least 1 is needed")
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from analysis.audit import mapping
-    from analysis.audit.run import audit, summary, write
+    from wattbench.analysis.audit import mapping
+    from wattbench.analysis.audit.run import audit, summary, write
 
     result = audit(
         args.campaign,

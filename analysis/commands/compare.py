@@ -87,10 +87,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Compares, writes, and says the answer."""
-    from analysis.errors import InputError
-    from analysis.history import headline
-    from analysis.history.compare import Options, compare
-    from analysis.history.write import write
+    from wattbench.analysis.model.errors import InputError
+    from wattbench.analysis.trends import headline
+    from wattbench.analysis.trends.compare import Options, compare
+    from wattbench.analysis.trends.write import write
 
     for name in ("regression_pct", "quarantine_pct"):
         value = getattr(args, name)

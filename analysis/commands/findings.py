@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from analysis.findings import CODES, Severity
+from wattbench.analysis.model.finding_codes import CODES, Severity
 
 _INTRODUCTION = """\
 # Findings

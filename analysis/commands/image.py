@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.errors import InputError
+from wattbench.analysis.model.errors import InputError
 
 if TYPE_CHECKING:
-    from analysis.image.checks import Wants
-    from analysis.image.provenance import Image
+    from wattbench.analysis.image.checks import Wants
+    from wattbench.analysis.image.provenance import Image
 
 _DESCRIPTION = """\
 Audit an image for what is known or measured to cost energy: layers with wasted bytes, builds that don't fit
@@ -71,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Audit or compare, print, write."""
-    from analysis.image import checks, diff, effects, show
+    from wattbench.analysis.image import checks, diff, effects, render
 
     wants = _wants(args)
     if args.out is not None and args.out.exists() and not args.out.is_dir():
@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     image = _describe(args.image, args)
     if args.diff is not None:
         difference = diff.compare(image, _describe(args.diff, args))
-        form = {"text": show.difference_as_text, "md": show.difference_as_markdown,
-                "json": show.difference_as_json, "html": show.difference_as_html}  # fmt: skip
+        form = {"text": render.difference_as_text, "md": render.difference_as_markdown,
+                "json": render.difference_as_json, "html": render.difference_as_html}  # fmt: skip
         _say(form[args.format](difference))
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
                 (args.out / name).write_text(made(difference), encoding="utf-8")
         return 0
     findings = checks.run(image, wants, measured)
-    shape = {"text": show.as_text, "md": show.as_markdown,
-             "json": show.as_json, "html": show.as_html}  # fmt: skip
+    shape = {"text": render.as_text, "md": render.as_markdown,
+             "json": render.as_json, "html": render.as_html}  # fmt: skip
     _say(shape[args.format](image, findings))
     if args.out is not None:
-        show.write(image, findings, args.out)
+        render.write(image, findings, args.out)
     return 1 if any(f.is_found_error for f in findings) else 0
 
 
@@ -102,7 +102,7 @@ def _say(text: str) -> None:
 
 
 def _describe(place: str, args: argparse.Namespace) -> Image:
-    from analysis.image import archive, provenance
+    from wattbench.analysis.image import archive, provenance
 
     stored = archive.read(
         place, platform=args.platform, name=args.name, tick=_Progress(place, _total(place))
@@ -116,9 +116,9 @@ def _total(place: str) -> int | None:
 
 
 def _wants(args: argparse.Namespace) -> Wants:
-    from analysis.findings import Severity
-    from analysis.image.checks import Wants
-    from analysis.image.codes import CODES
+    from wattbench.analysis.image.checks import Wants
+    from wattbench.analysis.image.finding_codes import CODES
+    from wattbench.analysis.model.finding_codes import Severity
 
     for name, value in (
         ("--max-waste-mb", args.max_waste_mb),

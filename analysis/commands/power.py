@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.errors import InputError, UserError
+from wattbench.analysis.model.errors import InputError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.power import Need, Noise
+    from wattbench.analysis.stats.power import Need, Noise
 
 _EPILOG = """\
 what the numbers mean
@@ -109,7 +109,7 @@ def _numbers(text: str) -> list[float]:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table, and draws the figure if asked to."""
-    from analysis import power
+    from wattbench.analysis.stats import power
 
     _check(args)
     if args.source:
@@ -173,10 +173,10 @@ def _check(args: argparse.Namespace) -> None:
 
 def _noise_of_run(source: str) -> tuple[list[Noise], int]:
     """The noise of every pair of a run, and its number of images."""
-    from analysis.conclusion import Settings
-    from analysis.endpoints import host_trials, images_of, reference_of
-    from analysis.power import Noise, pooled_sd_pct
-    from analysis.within_host import compare
+    from wattbench.analysis.stats.endpoints import host_trials, images_of, reference_of
+    from wattbench.analysis.stats.power import Noise, pooled_sd_pct
+    from wattbench.analysis.stats.results import Settings
+    from wattbench.analysis.stats.within_host import compare
 
     trials = _read_trials(source)
     reference, _ = reference_of(trials, None)
@@ -206,8 +206,8 @@ def _read_trials(place: str) -> pd.DataFrame:
 
     import pandas as pd
 
-    from analysis.source import MissingError, open_source
-    from analysis.trials import COLUMNS, from_records
+    from wattbench.analysis.model.trials import COLUMNS, from_records
+    from wattbench.analysis.storage.source import MissingError, open_source
 
     path = Path(place)
     if path.is_file():
@@ -251,7 +251,7 @@ def _needs_table(rows: list[Need], effects: list[float]) -> str:
 
 
 def _detectable_table(noises: list[Noise], n: int, alpha: float, target: float) -> str:
-    from analysis.power import detectable_pct
+    from wattbench.analysis.stats.power import detectable_pct
 
     body = []
     for noise in noises:
@@ -286,7 +286,7 @@ def _plot(
     """Power against trials, one panel a noise level (the first four), one line an effect."""
     from matplotlib.figure import Figure
 
-    from analysis.power import power, smallest_n
+    from wattbench.analysis.stats.power import power, smallest_n
 
     shown = [n for n in noises if n.paired_pct is not None or n.pooled_pct is not None][:4]
     figure = Figure(figsize=(4.2 * len(shown), 3.6), layout="constrained")

@@ -65,10 +65,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, or prints its Markdown."""
-    from analysis import report
-    from analysis.errors import UserError
-    from analysis.report.markdown import markdown
-    from analysis.source import MissingError, open_source
+    from wattbench.analysis import report
+    from wattbench.analysis.model.errors import UserError
+    from wattbench.analysis.report.markdown import markdown
+    from wattbench.analysis.storage.source import MissingError, open_source
 
     if args.out is None and args.format == "html":
         raise UserError("--out DIR is missing; name a folder to write to")
@@ -99,12 +99,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _other(place: str) -> ModuleType:
     """The command for a place that holds no run itself: several runs, or a campaign of others."""
-    from analysis.commands import audit, compare
-    from analysis.errors import InputError
-    from analysis.history import places
+    from wattbench.analysis.commands import audit, compare
+    from wattbench.analysis.model.errors import InputError
+    from wattbench.analysis.storage import locations
 
     try:
-        places.find([place])
+        locations.find([place])
     except InputError:
         if place.startswith("s3://"):
             raise

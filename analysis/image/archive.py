@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from analysis.errors import InputError
-from analysis.image import layers
-from analysis.image.layers import Layer
+from wattbench.analysis.image import layers
+from wattbench.analysis.image.layers import Layer
+from wattbench.analysis.model.errors import InputError
 
 _BLOCK = 512
 _PIECE = 1 << 20

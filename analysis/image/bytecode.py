@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analysis.image.layers import Entry, Kind
-from analysis.image.overlay import Overlay
+from wattbench.analysis.image.layers import Entry, Kind
+from wattbench.analysis.image.overlay import Overlay
 
 _ROOT = re.compile(r"(?P<root>(.*/)?(site|dist)-packages)/")
 _STDLIB = re.compile(r"(?P<root>(.*/)?lib/python(?P<minor>3\.\d+))/(?!(site|dist)-packages/)")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.findings import Severity, Verdict
-from analysis.image import inventory, settings
-from analysis.image.codes import CODES, Effect, ImageFinding, ordered
-from analysis.image.provenance import Image
-from analysis.image.text import size
+from wattbench.analysis.image import inventory, settings
+from wattbench.analysis.image.finding_codes import CODES, Effect, ImageFinding, ordered
+from wattbench.analysis.image.provenance import Image
+from wattbench.analysis.image.text import size
+from wattbench.analysis.model.finding_codes import Severity, Verdict
 
 #: Bytecode is called missing where more than this share of a root's bytes would be compiled at start …
 _COMPILED_SHARE_PCT = 50.0

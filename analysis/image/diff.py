@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.image import content
-from analysis.image.content import Section
-from analysis.image.provenance import Image
-from analysis.image.text import plain, short, size
+from wattbench.analysis.image import sections as content
+from wattbench.analysis.image.provenance import Image
+from wattbench.analysis.image.sections import Section
+from wattbench.analysis.image.text import plain, short, size
 
 _ABSENT = "–"
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from analysis.errors import InputError
-from analysis.image.codes import CODES, Effect
-from analysis.trials import ENERGY_SOURCES
+from wattbench.analysis.image.finding_codes import CODES, Effect
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.trials import ENERGY_SOURCES
 
 _FIELDS = {field.name: field.type for field in dataclasses.fields(Effect)}
 

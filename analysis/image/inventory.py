@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import HeaderParser
 
-from analysis.image.fatbin import GpuCode
-from analysis.image.layers import Entry, Kind
-from analysis.image.overlay import Folder, Overlay
+from wattbench.analysis.image.fatbin import GpuCode
+from wattbench.analysis.image.layers import Entry, Kind
+from wattbench.analysis.image.overlay import Folder, Overlay
 
 _ELF_MACHINES = {
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64",

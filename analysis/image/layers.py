@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import IO, Protocol
 
-from analysis.image import interest
-from analysis.image.fatbin import GpuCode, Scanner
+from wattbench.analysis.image import kept_files
+from wattbench.analysis.image.fatbin import GpuCode, Scanner
 
 _PIECE = 1 << 20
 #: A tar stream copies what is left of its buffer at each read: small, or many small files take long.
@@ -204,9 +204,9 @@ def _entry(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo, path: st
 
 
 def _file(entry: Entry, content: IO[bytes], path: str) -> None:
-    limit = interest.kept_bytes(path)
-    scanner = Scanner() if interest.has_gpu_code(path) else None
-    seek_mkl = interest.may_have_mkl(path)
+    limit = kept_files.kept_bytes(path)
+    scanner = Scanner() if kept_files.has_gpu_code(path) else None
+    seek_mkl = kept_files.may_have_mkl(path)
     head, tail, crc, left = b"", b"", 0, entry.size
     while left:
         piece = content.read(min(_PIECE, left))
@@ -219,8 +219,8 @@ def _file(entry: Entry, content: IO[bytes], path: str) -> None:
         if scanner is not None:
             scanner.feed(piece)
         if seek_mkl and not entry.mkl:
-            entry.mkl = interest.MKL_MARK in tail + piece
-            tail = piece[-len(interest.MKL_MARK) :]
+            entry.mkl = kept_files.MKL_MARK in tail + piece
+            tail = piece[-len(kept_files.MKL_MARK) :]
     entry.crc = crc
     entry.head = head if limit else None
     entry.gpu = scanner.found if scanner is not None else None

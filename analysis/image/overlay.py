@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from analysis.image.layers import Entry, Kind, Layer
+from wattbench.analysis.image.layers import Entry, Kind, Layer
 
 _HOPS = 40  # as Linux follows
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from analysis.image import archive, bytecode, inventory, settings, waste
-from analysis.image.bytecode import Compiled
-from analysis.image.inventory import Inventory
-from analysis.image.layers import Kind
-from analysis.image.overlay import Hidden, Overlay
-from analysis.image.waste import LeftBehind, Waste
+from wattbench.analysis.image import archive, bytecode, inventory, settings, waste
+from wattbench.analysis.image.bytecode import Compiled
+from wattbench.analysis.image.inventory import Inventory
+from wattbench.analysis.image.layers import Kind
+from wattbench.analysis.image.overlay import Hidden, Overlay
+from wattbench.analysis.image.waste import LeftBehind, Waste
 
 SCHEMA_VERSION = 1
 #: What Docker writes before a step's own words; build arguments stand in front of a RUN.

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.image.layers import Entry, Kind
-from analysis.image.overlay import Overlay
+from wattbench.analysis.image.layers import Entry, Kind
+from wattbench.analysis.image.overlay import Overlay
 
 #: What is left behind → pattern of its paths. The first that fits names a file.
 _LEFT_BEHIND: tuple[tuple[str, re.Pattern[str]], ...] = tuple(

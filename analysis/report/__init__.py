@@ -13,19 +13,21 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import runs
-from analysis.conclude import conclude
-from analysis.conclusion import Conclusion
-from analysis.factors import Effect, what_matters
-from analysis.findings import Finding, Verdict, dump
-from analysis.report import content, page, power_curves, tables
-from analysis.report.canvas import Drawing
-from analysis.report.figures import Artist
-from analysis.report.markdown import markdown
-from analysis.report.palette import Palette, looks_of
-from analysis.runs import RunData
-from analysis.source import Source
-from analysis.trials import write_csv
+from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.findings import Finding, dump
+from wattbench.analysis.model.trials import write_csv
+from wattbench.analysis.presentation import html as page
+from wattbench.analysis.presentation.canvas import Drawing
+from wattbench.analysis.presentation.palette import Palette, looks_of
+from wattbench.analysis.report import power_curves, sections, tables
+from wattbench.analysis.report.figures import Artist
+from wattbench.analysis.report.markdown import markdown
+from wattbench.analysis.runs import assemble, load, parquet
+from wattbench.analysis.runs.assemble import RunData
+from wattbench.analysis.stats.conclude import conclude
+from wattbench.analysis.stats.factors import Effect, what_matters
+from wattbench.analysis.stats.results import Conclusion
+from wattbench.analysis.storage.source import Source
 
 __all__ = ["Made", "Study", "make", "study"]
 
@@ -100,11 +102,11 @@ def study(source: Source, progress: Progress | None = None) -> Study:
     """
     say = progress or _silent
     say(f"reading {source.place}")
-    data = runs.assemble(runs.load(source))
+    data = assemble.assemble(load.load(source))
     say(f"concluding from {len(data.trials)} trials")
     conclusion = conclude(data.trials, data.settings)
     made = tables.everything(data, conclusion)
-    sizes, _ = content.sizes(made["sizes"].frame)
+    sizes, _ = sections.sizes(made["sizes"].frame)
     sizes_mb = {image: 1000 * size for image, size in sizes.items()}
     effects = what_matters(data.trials, data.settings, data.experiment, sizes_mb)
     made |= {t.name: t for t in tables.what_matters(effects, conclusion.reference)}
@@ -135,11 +137,11 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     say("writing tables")
-    files = content.raw_files(source)
+    files = sections.raw_files(source)
     done.tables["raw_files"] = tables.Table(
         "raw_files",
         "Raw files",
-        f"SHA-256 {content.checksums_from(source)}.",
+        f"SHA-256 {sections.checksums_from(source)}.",
         pd.DataFrame(files, columns=["file", "bytes", "sha256"]),
     )
     _write_data(done, out)
@@ -154,7 +156,7 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     (out / "report.md").write_text(text, encoding="utf-8")
     return Made(
         done.conclusion.headline.sentence,
-        runs.parquet_bytes(done.data),
+        parquet.parquet_bytes(done.data),
         index,
         done.findings,
         text,
@@ -204,7 +206,7 @@ def figures_of(done: Study, source: Source) -> dict[str, Drawing]:
     """Every figure that the data allow, by name."""
     conclusion = done.conclusion
     artist = Artist(done.looks, modelled=bool(done.mark))
-    sizes, kind = content.sizes(done.tables["sizes"].frame)
+    sizes, kind = sections.sizes(done.tables["sizes"].frame)
     drawn: list[Drawing | None] = [
         artist.forest(conclusion),
         artist.across(conclusion),
@@ -223,7 +225,7 @@ def _figures_of_host(
     trials = done.data.trials
     valid = trials[(trials["status"] == "valid") & (trials["host"] == host)]
     work, idle = valid[valid["kind"] == "workload"], valid[valid["kind"] == "idle"]
-    slug = content.slug(host)
+    slug = sections.slug(host)
     chosen = power_curves.typical(done.data.accepted, host)
     curves, _ = power_curves.read(source, chosen.values())
     costs = done.tables["startup"].frame
@@ -245,7 +247,7 @@ def _figures_of_host(
 
 def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
     data, conclusion = done.data, done.conclusion
-    word, tone = content.lead(conclusion)
+    word, tone = sections.lead(conclusion)
     return {
         "data": data,
         "conclusion": conclusion,
@@ -253,26 +255,26 @@ def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
         "lead": word,
         "tone": tone,
         "mark": done.mark.strip(),
-        "forest": content.forest(conclusion, done.looks),
-        "found": content.groups(done.findings, Verdict.FOUND),
-        "unknown": content.groups(done.findings, Verdict.UNDECIDABLE),
-        "passed": content.groups(done.findings, Verdict.NOT_FOUND),
-        "missing": content.missing(data, conclusion),
+        "forest": sections.forest(conclusion, done.looks),
+        "found": sections.groups(done.findings, Verdict.FOUND),
+        "unknown": sections.groups(done.findings, Verdict.UNDECIDABLE),
+        "passed": sections.groups(done.findings, Verdict.NOT_FOUND),
+        "missing": sections.missing(data, conclusion),
         "valid": int((data.trials["status"] == "valid").sum()),
         "tables": done.tables,
         "figures": drawn,
-        "what_matters": content.what_matters(done.effects),
-        "meanings": content.meanings(done.effects, data.experiment),
-        "slug": content.slug,
+        "what_matters": sections.what_matters(done.effects),
+        "meanings": sections.meanings(done.effects, data.experiment),
+        "slug": sections.slug,
         "looks": done.looks,
-        "facts": content.facts_of_hosts(data),
-        "problems": content.problems(data),
-        "protocol": content.protocol(data),
-        "versions": content.versions(data),
-        "digests": content.digests(data),
+        "facts": sections.facts_of_hosts(data),
+        "problems": sections.problems(data),
+        "protocol": sections.protocol(data),
+        "versions": sections.versions(data),
+        "digests": sections.digests(data),
         "skipped": int((data.trials["status"] == "skipped").sum()),
-        "lost": content.lost(data),
-        "by_host": content.by_host(conclusion),
-        "rival": content.rival(conclusion),
+        "lost": sections.lost(data),
+        "by_host": sections.by_host(conclusion),
+        "rival": sections.rival(conclusion),
         "raw_files": done.tables["raw_files"].frame.head(MOST_FILES).to_numpy(object).tolist(),
     }

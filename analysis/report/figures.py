@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.conclusion import HOSTS_LIKE_THESE, Conclusion, Interval, Settings, find_pair
-from analysis.factors import Effect
-from analysis.report import canvas, content, text
-from analysis.report.canvas import INK, LINE, MUTED, PAPER, WASH, Drawing
-from analysis.report.palette import Palette
-from analysis.report.power_curves import PowerCurve
-from analysis.report.scales import Scale, scale_of
+from wattbench.analysis.presentation import canvas, formatting
+from wattbench.analysis.presentation.canvas import INK, LINE, MUTED, PAPER, WASH, Drawing
+from wattbench.analysis.presentation.formatting import pct
+from wattbench.analysis.presentation.palette import Palette
+from wattbench.analysis.presentation.scales import Scale, scale_of
+from wattbench.analysis.report import sections
+from wattbench.analysis.report.power_curves import PowerCurve
+from wattbench.analysis.stats.factors import Effect
+from wattbench.analysis.stats.results import (
+    HOSTS_LIKE_THESE,
+    Conclusion,
+    Interval,
+    Settings,
+    find_pair,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +89,8 @@ class Artist:
                 _plain_log(axes.xaxis, everything * factor)
             axes.set_xlabel(f"{what.lower()}, {unit}{' (logarithmic)' if bent else ''}")
             medians = ", ".join(
-                f"{i} {text.significant(np.median(v) * factor)} {unit}" for i, v in groups.items()
+                f"{i} {formatting.significant(np.median(v) * factor)} {unit}"
+                for i, v in groups.items()
             )
             return self._finish(
                 figure,
@@ -338,10 +347,10 @@ class Artist:
                 axes.plot(inferences, 100 * (ratio - 1), color=look.colour, lw=1.5, label=image)
                 if (own_fixed - fixed) * (own_marginal - marginal) < 0:
                     meets = (own_fixed - fixed) / (marginal - own_marginal)
-                    told.append(f"{image} at {text.significant(meets, 3)}")
+                    told.append(f"{image} at {formatting.significant(meets, 3)}")
                     if inferences[0] <= meets <= inferences[-1]:
                         axes.plot(meets, 0, look.marker, color=look.colour, mec=PAPER, ms=7)
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: text.number(n, 0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: formatting.number(n, 0)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("inferences after one start")
             axes.set_ylabel(f"energy against {reference}, %")
@@ -375,7 +384,7 @@ class Artist:
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel(f"energy against {conclusion.reference}, %")
             told = "; ".join(
-                f"{r.image} {text.pct(r.pair.estimate_pct)} ({text.interval(r.pair.simultaneous)})"
+                f"{r.image} {pct(r.pair.estimate_pct)} ({formatting.interval(r.pair.simultaneous)})"
                 for r in rows
                 if r.pair
             )
@@ -491,11 +500,11 @@ class Artist:
                 borderaxespad=0.2,
                 ncols=2,
             )
-            canvas.bare_y(axes, [content.name_of(e) for e, *_ in rows])
+            canvas.bare_y(axes, [sections.name_of(e) for e, *_ in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel("effect, %")
             told = "; ".join(
-                f"{content.name_of(e)} {text.pct(p.estimate_pct)} ({text.interval(p.simultaneous)})"
+                f"{sections.name_of(e)} {pct(p.estimate_pct)} ({formatting.interval(p.simultaneous)})"
                 for e, p, _ in rows
             )
             return self._finish(
@@ -603,7 +612,7 @@ class Artist:
                 figure,
                 "size_energy",
                 "Image size against energy. The line joins the images that no other beats in both: "
-                f"{text.listed(front)}.",
+                f"{formatting.listed(front)}.",
                 "Size and energy: "
                 + "; ".join(f"{i} {s:.2f} GB {e or 0:+.1f} %" for i, (s, e, _) in points.items())
                 + ".",
@@ -665,7 +674,7 @@ def _plain_log(axis: Any, values: np.ndarray) -> None:
     inside = [m for m in marks if 0.8 * low <= m <= 1.25 * high]
     axis.set_major_locator(FixedLocator(inside))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda v, _: text.significant(v, 2)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: formatting.significant(v, 2)))
 
 
 def _blocks(axes: Axes, rows: pd.DataFrame) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.conclusion import Conclusion
-from analysis.findings import Finding, Verdict
-from analysis.report import content
-from analysis.report.palette import looks_of
-from analysis.runs import RunData
+from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.presentation.palette import looks_of
+from wattbench.analysis.report import sections
+from wattbench.analysis.runs.assemble import RunData
+from wattbench.analysis.stats.results import Conclusion
 
 
 def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...]) -> str:
@@ -21,8 +22,8 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
         f"{valid}/{len(data.trials)} trials valid",
         "",
     ]
-    lines += [f"- {_plain(s)}" for s in content.missing(data, conclusion)]
-    ranked = content.forest(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
+    lines += [f"- {_plain(s)}" for s in sections.missing(data, conclusion)]
+    ranked = sections.forest(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
     if ranked:
         level = f"{100 * (1 - conclusion.settings.alpha):g} % interval"
         lines += [
@@ -35,13 +36,13 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
                 for b in ranked
             ),
         ]
-    found = content.groups(findings, Verdict.FOUND)
+    found = sections.groups(findings, Verdict.FOUND)
     lines += ["", f"**Findings**: {len(found) or 'none'}" if not found else "**Findings**", ""]
     lines += [
         f"- **{g.severity}** `{g.code}` {_plain(g.subjects)}: {_plain(g.findings[0].message)}"
         for g in found
     ]
-    unknown = content.groups(findings, Verdict.UNDECIDABLE)
+    unknown = sections.groups(findings, Verdict.UNDECIDABLE)
     if unknown:
         lines += ["", f"Could not be told: {', '.join(f'`{g.code}`' for g in unknown)}."]
     if not counts.get("valid"):

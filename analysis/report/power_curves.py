@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.energy import Curve
-from analysis.meters import Reading, energibridge_reading, nvml_reading, powercap_reading
-from analysis.records import Phase, Record
-from analysis.source import Source, SourceError
+from wattbench.analysis.meters.curves import Curve
+from wattbench.analysis.meters.nvml import nvml_reading
+from wattbench.analysis.meters.rapl import powercap_reading
+from wattbench.analysis.meters.reading import Reading, energibridge_reading
+from wattbench.analysis.model.records import Phase, Record
+from wattbench.analysis.storage.source import Source, SourceError
 
 FloatArray = npt.NDArray[np.float64]
 

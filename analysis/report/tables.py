@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import describe
-from analysis.conclusion import Conclusion, HostConclusion, Interval, Pair
-from analysis.factors import Effect
-from analysis.runs import RunData
+from wattbench.analysis.runs.assemble import RunData
+from wattbench.analysis.stats import paper_tables
+from wattbench.analysis.stats.factors import Effect
+from wattbench.analysis.stats.results import Conclusion, HostConclusion, Interval, Pair
 
 #: What people read above a column: label, unit, format.
 HEADS: dict[str, tuple[str, str, str]] = {
@@ -447,17 +447,19 @@ def paper(
         known = (
             reference if reference in set(mine.loc[mine["kind"] == "workload", "image"]) else None
         )
-        parts.append(describe.describe(mine, host, reference=known, sizes_gb=sizes.get(host) or {}))
+        parts.append(
+            paper_tables.describe(mine, host, reference=known, sizes_gb=sizes.get(host) or {})
+        )
     tables = []
     for name, number, title, caption in _PAPER:
         rows = [row for p in parts for row in p.tables[name].to_dict("records")]
-        frame = _frame(rows, ("basis", *describe.COLUMNS[name]))
+        frame = _frame(rows, ("basis", *paper_tables.COLUMNS[name]))
         frame = frame.astype(object).where(frame.notna(), None)
         why = sorted({
             f"{row.subject}: {row.reason}"
             for p in parts for row in p.undefined.itertuples() if row.table == name
         })  # fmt: skip
-        shown = tuple(c for c in describe.COLUMNS[name])
+        shown = tuple(c for c in paper_tables.COLUMNS[name])
         tables.append(
             Table(
                 name,
@@ -469,7 +471,7 @@ def paper(
             )
         )
     reasons = [row for p in parts for row in p.undefined.to_dict("records")]
-    undefined = _frame(reasons, ("basis", *describe.UNDEFINED_COLUMNS))
+    undefined = _frame(reasons, ("basis", *paper_tables.UNDEFINED_COLUMNS))
     tables.append(Table("undefined", "Cells without a number", "Why each is empty.", undefined))
     return tables
 

@@ -9,7 +9,7 @@ analysis.errors.UserError
 
 from __future__ import annotations
 
-from analysis.errors import UserError
+from wattbench.analysis.model.errors import UserError
 
 __all__ = ["ConfigError", "HostError", "RegistryError", "StoreError", "UserError"]
 

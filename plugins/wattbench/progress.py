@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean
 
-from wattbench.rest import Task
+from wattbench.dag_runs import Task
 
 _OVER = {"success", "failed", "skipped", "upstream_failed", "removed"}
 _ACTIVE = {"running", "deferred", "queued", "up_for_retry", "restarting"}

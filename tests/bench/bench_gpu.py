@@ -21,9 +21,8 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
+from tests.support.live_chain import Case, Chain, Live  # noqa: E402
 from wattbench import agent  # noqa: E402
-
-from tests.plugins.live_chain import Case, Chain, Live  # noqa: E402
 
 #: Of the trial that finds out how many iterations fill the time.
 TRY = 50

@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from analysis.history.course import follow  # noqa: E402
-from analysis.runs import PARQUET_FACTS  # noqa: E402
-from analysis.trials import COLUMNS, TrialRow, to_frame  # noqa: E402
+from wattbench.analysis.model.trials import COLUMNS, TrialRow, to_frame  # noqa: E402
+from wattbench.analysis.runs.parquet import PARQUET_FACTS  # noqa: E402
+from wattbench.analysis.trends.level_changes import follow  # noqa: E402
 
 BEGIN = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 SCHEMA = pa.Table.from_pandas(

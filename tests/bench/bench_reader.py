@@ -18,8 +18,8 @@ import pandas as pd
 if __name__ == "__main__":  # run by its path: the repository root is not on the path yet
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from analysis.energibridge import read, read_many
-from analysis.energy import row_energy
+from wattbench.analysis.meters.curves import row_energy
+from wattbench.analysis.meters.energibridge import read, read_many
 
 COLUMNS = (
     "CPU_FREQUENCY_0,CPU_FREQUENCY_1,CPU_FREQUENCY_2,CPU_FREQUENCY_3,CPU_USAGE_0,CPU_USAGE_1,CPU_USAGE_2,"

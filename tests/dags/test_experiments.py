@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from many_experiments import REPO, parse, write_config
+from tests.dags.many_experiments import REPO, parse, write_config
 
 
 @pytest.fixture(scope="module")

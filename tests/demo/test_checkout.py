@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import UserError
 from demo.checkout import FIRST_PORT, LAST_PORT, Checkout, is_free, write_atomically
+from wattbench.analysis.model.errors import UserError
 
 
 def test_two_clones_share_no_name(tmp_path: Path) -> None:

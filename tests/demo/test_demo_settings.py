@@ -10,8 +10,6 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
-from wattbench.config import load_experiment, load_hosts
-from wattbench.plan import make_plan
 
 from demo import credentials, hosts, settings, workloads
 from demo.base_image import Bases
@@ -20,6 +18,8 @@ from demo.network import Network, Subnet, choose_subnet, parse_routes
 from demo.object_store import ObjectStore, remove_torn_uploads
 from demo.registry import Registry
 from images.context import Context
+from wattbench.config.loader import load_experiment, load_hosts
+from wattbench.run.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Registry(push="127.0.0.1:26729", pull="10.88.68.1:26729")

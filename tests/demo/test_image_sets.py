@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from analysis.errors import UserError
 from demo import image_sets
 from demo.base_image import Bases
 from demo.checkout import Checkout, here
 from demo.timings import Timings
 from images.build import BaseError, BuiltImage
 from images.context import names
+from wattbench.analysis.model.errors import UserError
 
 REFUSED = "images: base debian:bookworm-slim can't be pulled: dial tcp: no such host"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import UserError
 from demo import packages
+from wattbench.analysis.model.errors import UserError
 
 # Fails on a held lock as apt-get does, whatever DPkg::Lock::Timeout says.
 _APT = """#!/bin/sh

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import UserError
 from demo.processes import Service
+from wattbench.analysis.model.errors import UserError
 
 
 @pytest.fixture

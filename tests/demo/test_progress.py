@@ -6,10 +6,11 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from wattbench.progress import HostProgress, describe, percent, spoken
-from wattbench.rest import Task, last_error
 
 from demo.screen import Screen
+from wattbench.cli.airflow_api import last_error
+from wattbench.dag_runs import Task
+from wattbench.progress import HostProgress, describe, percent, spoken
 
 START = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 PLAN = ["01 · pip-torch", "02 · apt-torch (idle)", "03 · apt-torch", "04 · pip-torch"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import UserError
 from deploy.pins import pin
 from deploy.stack import COMPOSE_FILE, ROOT
-from tests.plugins.conftest import TestRegistry, registry_binary
+from tests.wattbench.conftest import TestRegistry, registry_binary
+from wattbench.analysis.model.errors import UserError
 
 __all__ = ["registry_binary"]  # a fixture
 

@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import BaseModel
-from wattbench import config_reference
-from wattbench.cli import main as wattbench_main
-from wattbench.config import ExperimentFile, HostsConfig, MeterConfig, Protocol, Workload
 
 import images.ablation
 import images.build
-from analysis.__main__ import main as analysis_main
-from analysis.findings import CODES
 from demo.cli import main as demo_main
 from deploy.cli import main as deploy_main
+from wattbench.analysis.__main__ import main as analysis_main
+from wattbench.analysis.model.finding_codes import CODES
+from wattbench.cli.command_line import main as wattbench_main
+from wattbench.config import reference
+from wattbench.config.experiment import ExperimentFile, Protocol, Workload
+from wattbench.config.hosts import HostsConfig, MeterConfig
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -189,13 +190,13 @@ def test_every_finding_stands_there_with_meaning_reason_and_action() -> None:
 
 def test_the_settings_page_is_what_the_models_say() -> None:
     page = (REPO / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert config_reference.markdown() == page, (
+    assert reference.markdown() == page, (
         "python -m wattbench.config_reference > docs/configuration.md"
     )
 
 
 def test_the_settings_page_has_limits_defaults_and_meanings() -> None:
-    page = config_reference.markdown()
+    page = reference.markdown()
     rest = page.partition("### protocol.rest\n")[2].partition("\n### ")[0]
     assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | at least so long. |" in rest
     assert "[protocol.rest.tolerance](#protocolresttolerance)" in rest

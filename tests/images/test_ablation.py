@@ -4,10 +4,10 @@ import contextlib
 import re
 
 import pytest
-from wattbench.config import read_experiment
 
 from images import packages
 from images.ablation import main, parts
+from wattbench.config.loader import read_experiment
 
 EXPERIMENT = """
 hosts: [h]

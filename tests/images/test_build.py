@@ -9,9 +9,9 @@ import urllib.request
 
 import pytest
 
-from analysis.errors import UserError
 from images import build, context, packages
 from images.context import Context
+from wattbench.analysis.model.errors import UserError
 
 
 def asked(docker):

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from analysis import energibridge, energy
-from analysis.energibridge import Samples
 from tests.reruns import Measured
+from wattbench.analysis.meters import curves, energibridge, window
+from wattbench.analysis.meters.energibridge import Samples
 
 pytestmark = pytest.mark.slow  # meters in real time
 
@@ -58,7 +58,7 @@ def test_counted_joules_over_the_rows_are_the_truth_to_a_counter_unit(
     runs: Runs, name: str
 ) -> None:
     samples, truth = runs[name]
-    found = energy.row_energy(samples)
+    found = curves.row_energy(samples)
     checked = [domain for domain in found if domain in truth["rows_joules"]]
     assert "package" in checked
     for domain in checked:
@@ -74,7 +74,7 @@ def test_joules_of_the_commands_window_are_the_truth_within_their_uncertainty(
     samples, truth = runs[name]
     command = truth["command"]
     start_s, end_s = (command[edge]["unix_ms"] / 1000 for edge in ("started", "ended"))
-    domains = energy.window_energy(energy.curves(samples), start_s, end_s)
+    domains = window.window_energy(curves.curves(samples), start_s, end_s)
     checked = [domain for domain in domains if domain.name in command["joules"]]
     assert {d.name for d in checked} >= {"package"} | ({"gpu0"} if name == "gpu" else set())
     for domain in checked:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.checks.campaign import FINGERPRINT_RTOL
 from images.workload import cli
+from wattbench.analysis.checks.campaign import FINGERPRINT_RTOL
 
 pytestmark = pytest.mark.slow  # it installs frameworks and compiles graphs
 

@@ -13,15 +13,16 @@ from typing import Any
 import docker
 import pytest
 import yaml
-from wattbench.rest import Client, Run, Task
-from wattbench.run import Run as StoredRun
-from wattbench.store import Store
 
 from demo import airflow, campaign, hosts, settings
 from demo import bed as beds
 from demo.bed import Bed
 from demo.checkout import here
 from demo.timings import Timings
+from wattbench.cli.airflow_api import Client
+from wattbench.dag_runs import Run, Task
+from wattbench.run.stored_run import Run as StoredRun
+from wattbench.storage.object_store import Store
 
 CONTROL_ROUNDS = 2_000
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import docker
 import requests
-from wattbench.rest import Client, Login
-from wattbench.store import Store, StoreTarget
 
 from demo import base_image, builds, object_store, settings
 from demo.bed import Bed
 from demo.checkout import Checkout, write_atomically
 from deploy.stack import Stack
 from images.packages import local_wheels
+from wattbench.cli.airflow_api import Client, Login
+from wattbench.storage.object_store import Store, StoreTarget
 
 HERE = Path(__file__).resolve().parent / "compose"
 OVERRIDE = HERE / "override.yml"

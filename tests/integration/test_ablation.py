@@ -6,11 +6,11 @@ import io
 
 import pandas as pd
 import pytest
-from wattbench import layout
-from wattbench.rest import Run
 
 from demo import base_image, docker_engine, workloads
 from tests.integration.conftest import Lab
+from wattbench.dag_runs import Run
+from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
 
@@ -62,7 +62,7 @@ def test_the_rung_that_cannot_run_yet_is_named_and_left_out(
 
 def test_the_report_tells_the_effect_of_every_factor_and_layer(lab: Lab, run: Run) -> None:
     run_id = lab.stored(run).run_id
-    data = lab.store.get(layout.report_key(run_id, "tables", "what_matters.csv"))
+    data = lab.store.get(store_keys.report_key(run_id, "tables", "what_matters.csv"))
     found = pd.read_csv(io.BytesIO(data)).set_index("image")
     assert set(found.index) == {f"{f}-{level}" for f in FACTORS for level in FACTORS[f]} | {
         "pip-torch"
@@ -73,5 +73,5 @@ def test_the_report_tells_the_effect_of_every_factor_and_layer(lab: Lab, run: Ru
     layer = found.loc["pip-torch"]
     assert (layer["kind"], layer["against"]) == ("layer", "pip-torch-layer-1")
     assert layer["size_diff_mb"] != 0
-    page = lab.store.get(layout.report_key(run_id, "index.html")).decode()
+    page = lab.store.get(store_keys.report_key(run_id, "index.html")).decode()
     assert 'id="what-matters"' in page

@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
-from wattbench import layout
-from wattbench.past import ControlLevel, Past
-from wattbench.rest import Run
-from wattbench.run import Run as StoredRun
 
 from tests.integration.conftest import CONTROL_ROUNDS, Lab
+from wattbench.dag_runs import Run
+from wattbench.history.host_history import ControlLevel, Past
+from wattbench.run import store_keys
+from wattbench.run.stored_run import Run as StoredRun
 
 pytestmark = pytest.mark.docker
 
@@ -36,7 +36,7 @@ def stored(lab: Lab, run: Run) -> StoredRun:
 
 @pytest.fixture(scope="module")
 def trials(lab: Lab, stored: StoredRun) -> pd.DataFrame:
-    data = lab.store.get(layout.report_key(stored.run_id, "trials.csv"))
+    data = lab.store.get(store_keys.report_key(stored.run_id, "trials.csv"))
     frame = pd.read_csv(io.BytesIO(data))
     frame["start"] = pd.to_datetime(frame["started_at"], utc=True, format="ISO8601")
     frame["end"] = frame["start"] + pd.to_timedelta(frame["duration_s"], unit="s")
@@ -65,7 +65,7 @@ def test_no_two_windows_or_containers_overlapped_on_a_host(
         assert (group["start"].iloc[1:].to_numpy() >= group["end"].iloc[:-1].to_numpy()).all()
         lives = []
         for trial in stored.plan(str(host)):
-            key = layout.trial_key(stored.run_id, str(host), trial.name, 1, "attempt.json")
+            key = store_keys.trial_key(stored.run_id, str(host), trial.name, 1, "attempt.json")
             container = lab.store.get_json(key)["container"]
             cut = lambda text: datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1+00:00", text))  # noqa: E731
             lives.append((cut(container["started_at"]), cut(container["finished_at"])))
@@ -93,7 +93,8 @@ def test_images_were_there_by_digest_before_the_first_window(
             )
         first = trials[trials["host"] == host]["start"].min()
         moved = {
-            o.key: o for o in lab.store.list(layout.host_key(stored.run_id, host, "pulls") + "/")
+            o.key: o
+            for o in lab.store.list(store_keys.host_key(stored.run_id, host, "pulls") + "/")
         }
         assert moved
         assert first > datetime.fromisoformat(run_json["created_at"])
@@ -113,7 +114,7 @@ def test_images_were_there_by_digest_before_the_first_window(
 def test_nothing_of_ours_touched_the_host_inside_a_window(lab: Lab, stored: StoredRun) -> None:
     for host in stored.experiment.hosts:
         for trial in stored.plan(host):
-            key = layout.trial_key(stored.run_id, host, trial.name, 1, "attempt.json")
+            key = store_keys.trial_key(stored.run_id, host, trial.name, 1, "attempt.json")
             report = lab.store.get_json(key)
             began, ended = (report["command"][edge]["unix_s"] for edge in ("started", "ended"))
             inside = [c for c in report["connections"] if began < c["unix_s"] < ended]
@@ -133,7 +134,7 @@ def test_nothing_is_left_running_or_lying_on_the_hosts(lab: Lab, stored: StoredR
 
 
 def test_every_object_is_in_the_manifest_with_its_checksum(lab: Lab, stored: StoredRun) -> None:
-    folder = layout.run_key(stored.run_id)
+    folder = store_keys.run_key(stored.run_id)
     assert lab.store.verify_manifest(folder) == ()
     manifest = lab.store.get_json(f"{folder}/manifest.json")
     listed = {o["key"] if "key" in o else o["name"]: o for o in manifest["objects"]}
@@ -141,10 +142,12 @@ def test_every_object_is_in_the_manifest_with_its_checksum(lab: Lab, stored: Sto
     host = stored.experiment.hosts[0]
     trial = stored.plan(host)[0]
     raw = gzip.decompress(
-        lab.store.get(layout.trial_key(stored.run_id, host, trial.name, 1, "energibridge.csv.gz"))
+        lab.store.get(
+            store_keys.trial_key(stored.run_id, host, trial.name, 1, "energibridge.csv.gz")
+        )
     )
     report = lab.store.get_json(
-        layout.trial_key(stored.run_id, host, trial.name, 1, "attempt.json")
+        store_keys.trial_key(stored.run_id, host, trial.name, 1, "attempt.json")
     )
     assert hashlib.sha256(raw).hexdigest() == report["files"]["energibridge.csv"]["sha256"]
 
@@ -164,7 +167,7 @@ def test_equal_work_was_proven_by_fingerprints(lab: Lab, stored: StoredRun) -> N
         if record.row.kind == "workload"
     }
     assert len(fingerprints) == 1
-    findings = json.loads(lab.store.get(layout.report_key(stored.run_id, "findings.json")))
+    findings = json.loads(lab.store.get(store_keys.report_key(stored.run_id, "findings.json")))
     verdicts = {f["verdict"] for f in findings if f["code"] == "unequal-work"}
     assert verdicts == {"not-found"}
 
@@ -205,11 +208,11 @@ def second(lab: Lab, short: Run) -> Iterator[Run]:
         for day, joules in enumerate((100.0, 80.0, 125.0, 90.0, 110.0), 1)
     ]  # fmt: skip
     for past in seeded:
-        lab.store.put_json(layout.past_key("virtual-1", past.run_id), past.to_dict())
+        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), past.to_dict())
     yield lab.trigger("it-second")
     for past in seeded:
         forgiven = replace(past, control=None)
-        lab.store.put_json(layout.past_key("virtual-1", past.run_id), forgiven.to_dict())
+        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), forgiven.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +237,7 @@ def test_blocks_that_do_not_fit_before_the_deadline_are_left_out_whole(
     run = both[0]
     assert run.state == "success", lab.table(run)
     again = lab.stored(run)
-    budget = lab.store.get_json(layout.host_key(again.run_id, "virtual-1", "budget.json"))
+    budget = lab.store.get_json(store_keys.host_key(again.run_id, "virtual-1", "budget.json"))
     assert 0 < budget["blocks"] < 30
     assert budget["source"].startswith("it-campaign-")  # the first run's own durations
     outcomes = again.outcomes("virtual-1")
@@ -278,7 +281,7 @@ def test_a_host_in_quarantine_measures_its_control_workload_only(
     assert kinds == {"control"}
     assert {t.state for t in lab.client.tasks(second) if t.task_id == "virtual-1.pull"} == {"skipped"}  # fmt: skip
     assert "2/2 trials valid, 4 skipped on purpose" in lab.log(second, "verdict")
-    findings = json.loads(lab.store.get(layout.report_key(stored.run_id, "findings.json")))
+    findings = json.loads(lab.store.get(store_keys.report_key(stored.run_id, "findings.json")))
     assert any(
         (f["code"], f["verdict"], f["subject"]) == ("host-unsteady", "found", "host virtual-1")
         for f in findings

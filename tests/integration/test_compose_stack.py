@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 import requests
-from wattbench import layout
-from wattbench.rest import Run, Task
 
 from demo import packages, settings
 from demo.bed import Bed
@@ -28,6 +26,8 @@ from tests.integration.test_web_in_airflow import (
     assert_every_route_asks_who_is_there,
     open_in_chromium,
 )
+from wattbench.dag_runs import Run, Task
+from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
 
@@ -74,7 +74,7 @@ def measuring(tasks: list[Task]) -> bool:
 
 
 def trials(local: LocalStack, run: Run) -> list[dict[str, str]]:
-    table = local.store.get(layout.report_key(run.run_id, "trials.csv")).decode()
+    table = local.store.get(store_keys.report_key(run.run_id, "trials.csv")).decode()
     return list(csv.DictReader(io.StringIO(table)))
 
 
@@ -104,8 +104,8 @@ def test_the_demo_reaches_its_report_with_every_service_restarted_in_it(
     assert len(finished.restarted) == 6
     assert min(finished.restarted.values()) > finished.run.run_after
     store, run_id = local.store, finished.run.run_id
-    assert store.verify_manifest(layout.run_key(run_id)) == ()
-    assert store.verify_manifest(layout.report_key(run_id)) == ()
+    assert store.verify_manifest(store_keys.run_key(run_id)) == ()
+    assert store.verify_manifest(store_keys.report_key(run_id)) == ()
     rows = trials(local, finished.run)
     assert {row["host"] for row in rows} == {local.bed.hosts[0].name}
     assert {row["status"] for row in rows} == {"valid"}
@@ -190,7 +190,7 @@ def test_a_backup_is_restored_into_a_new_deployment_and_over_nothing_else(
         restored = other.deploy("restore", str(folder))
         assert restored.returncode == 0, restored.stderr
         assert query(other.stack, CONTENT) == query(local.stack, CONTENT) != ""
-        run = layout.run_key(finished.run.run_id)
+        run = store_keys.run_key(finished.run.run_id)
         assert other.store.verify_manifest(run) == ()
         assert other.store.list() == local.store.list()
     finally:

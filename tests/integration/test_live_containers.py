@@ -11,9 +11,9 @@ import subprocess
 from typing import Any
 
 import pytest
-from wattbench.run import is_deterministic
 
-from tests.plugins.live_chain import Case, Chain, Lives
+from tests.support.live_chain import Case, Chain, Lives
+from wattbench.run.retry import is_deterministic
 
 pytestmark = pytest.mark.docker
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from wattbench.rest import Run, Task
 
 from demo import bed as beds
 from demo.processes import service
 from demo.timings import Timings
 from tests.integration.conftest import Lab
+from wattbench.dag_runs import Run, Task
 
 pytestmark = pytest.mark.docker
 

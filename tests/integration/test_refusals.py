@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from wattbench import layout
-from wattbench.rest import Run
 
 from demo import hosts as virtual_hosts
 from demo.keys import key_pair
 from tests.integration.conftest import Lab
-from tests.plugins.pushed_images import RegistryWriter
+from tests.support.pushed_images import RegistryWriter
+from wattbench.dag_runs import Run
+from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
 
@@ -144,9 +144,9 @@ def test_a_pull_is_metered_apart_from_every_trial(lab: Lab, run: Run) -> None:
     assert energy["energy_j"] > 0
     assert energy["window_s"] > pull["seconds"]
     run_id = lab.stored(run).run_id
-    folder = layout.host_key(run_id, "virtual-1", "pulls", "no-python")
+    folder = store_keys.host_key(run_id, "virtual-1", "pulls", "no-python")
     assert lab.store.exists(f"{folder}/energibridge.csv.gz")
-    table = lab.store.get(layout.report_key(run_id, "tables", "pulls.csv")).decode()
+    table = lab.store.get(store_keys.report_key(run_id, "tables", "pulls.csv")).decode()
     (row,) = [row for row in csv.DictReader(table.splitlines()) if row["image"] == "no-python"]
     assert float(row["pull_j"]) == pytest.approx(energy["energy_j"])
 
@@ -166,7 +166,7 @@ def test_the_run_is_red_and_its_verdict_names_what_is_missing(lab: Lab, run: Run
 
 
 def test_there_is_a_report_all_the_same(lab: Lab, run: Run) -> None:
-    page = lab.store.get(layout.report_key(lab.stored(run).run_id, "index.html")).decode()
+    page = lab.store.get(store_keys.report_key(lab.stored(run).run_id, "index.html")).decode()
     assert "stranger" in page
 
 

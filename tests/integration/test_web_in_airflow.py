@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import requests
 from fastapi.routing import APIRoute
-from wattbench.layout import checked_name
-from wattbench.plan import make_run_id
 
 from demo.bed import Bed
+from wattbench.run.run_id import make_run_id
+from wattbench.run.store_keys import checked_name
 
 pytestmark = pytest.mark.docker
 

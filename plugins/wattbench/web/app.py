@@ -19,8 +19,8 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_vi
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from analysis.errors import InputError, UserError
-from wattbench.store import ObjectMissingError, media_type
+from wattbench.analysis.model.errors import InputError, UserError
+from wattbench.storage.object_store import ObjectMissingError, media_type
 from wattbench.web import render, state
 from wattbench.web.pages import Pages, experiment_of, report_file
 from wattbench.web.state import Known

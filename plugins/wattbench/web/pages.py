@@ -10,16 +10,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import UserError
-from wattbench import layout
-from wattbench.config import HostConfig, config_dir, load_hosts
-from wattbench.health import Standing, standing_of
-from wattbench.plan import PlannedTrial
-from wattbench.preflight import untold
+from wattbench.analysis.model.errors import UserError
+from wattbench.config.hosts import HostConfig
+from wattbench.config.loader import config_dir, load_hosts
+from wattbench.history.quarantine import Standing, standing_of
 from wattbench.progress import HostProgress, describe, hosts_of, whole
-from wattbench.store import ObjectMissingError, Store
+from wattbench.report_summary import Answer, Point, answer, trends
+from wattbench.run import store_keys
+from wattbench.run.plan import PlannedTrial
+from wattbench.steps.check_host import untold
+from wattbench.storage.object_store import ObjectMissingError, Store
 from wattbench.web import state
-from wattbench.web.answers import Answer, Point, answer, trends
 from wattbench.web.state import Known
 
 if TYPE_CHECKING:
@@ -199,8 +200,8 @@ class Pages:
         if checked is None:
             return line
         run_id = checked.run.run_id
-        document = _json(layout.host_json_key(run_id, name)) or {}
-        findings = _json(layout.report_key(run_id, "findings.json")) or []
+        document = _json(store_keys.host_json_key(run_id, name)) or {}
+        findings = _json(store_keys.report_key(run_id, "findings.json")) or []
         return replace(
             line,
             checked=checked,
@@ -241,7 +242,7 @@ def report_file(run_id: str, path: str) -> bytes:
         InputError: the path is not made of names: it can't leave the report's folder.
         ObjectMissingError: there is no such file.
     """
-    key = layout.report_key(run_id, *path.split("/"))  # refused before anything is opened
+    key = store_keys.report_key(run_id, *path.split("/"))  # refused before anything is opened
     return open_store().get(key)
 
 
@@ -272,7 +273,7 @@ _standings: dict[tuple[str, float | None], tuple[float, Standing]] = {}
 
 def open_store() -> Store:
     """This thread's store, as hosts.yaml and its connection have it now."""
-    from wattbench.connections import open_store as fresh
+    from wattbench.airflow.connections import open_store as fresh
 
     target = fresh(load_hosts(config_dir())).target
     store: Store | None = getattr(_local, "store", None)
@@ -293,7 +294,7 @@ def _cached_answer(known: Known) -> Answer | None:
     # A run that goes on after its end (a cleared task) ends anew, and gets a new report.
     key = (known.run.run_id, str(known.ended))
     if key not in _answers:
-        summary = _json(layout.report_key(known.run.run_id, "summary.json"))
+        summary = _json(store_keys.report_key(known.run.run_id, "summary.json"))
         if summary is None:
             return None
         if len(_answers) > 1000:
@@ -312,7 +313,7 @@ def _standing(name: str, config: HostConfig) -> Standing:
 def _plan(run_id: str) -> dict[str, list[str]]:
     """The readable names of the trials that each host was handed, in order."""
     try:
-        document = _json(layout.run_json_key(run_id)) or {}
+        document = _json(store_keys.run_json_key(run_id)) or {}
         return {
             host: [trial.label for trial in _handed(run_id, host, trials)]
             for host, trials in document.get("plan", {}).items()
@@ -324,8 +325,8 @@ def _plan(run_id: str) -> dict[str, list[str]]:
 def _handed(run_id: str, host: str, trials: Sequence[dict[str, Any]]) -> list[PlannedTrial]:
     """The planned trials without blocks that did not fit, in quarantine the control workload's."""
     planned = [PlannedTrial.from_dict(trial) for trial in trials]
-    budget = _json(layout.host_key(run_id, host, "budget.json"))
-    checked = _json(layout.host_json_key(run_id, host)) or {}
+    budget = _json(store_keys.host_key(run_id, host, "budget.json"))
+    checked = _json(store_keys.host_json_key(run_id, host)) or {}
     if budget is not None:
         planned = [trial for trial in planned if trial.block <= budget["blocks"]]
     if checked.get("quarantine") is not None:

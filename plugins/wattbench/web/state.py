@@ -12,7 +12,8 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import Select, select
 
-from wattbench.rest import TAG, Run, Task
+from wattbench.cli.airflow_api import TAG
+from wattbench.dag_runs import Run, Task
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -1,0 +1,563 @@
+"""Many raw EnergiBridge logs → one :class:`Reduced` each: first to last row, nothing trimmed.
+
+A campaign may hold tens of thousands of small files. Those without any oddity and with one header are
+parsed together and reduced by array operations to one :class:`Batch`, a column a quantity; every other
+file goes one by one through :mod:`analysis.energibridge`, whose notes then travel with it. Both ways end
+in the same arithmetic. Samples are dropped as soon as a batch is reduced, so memory depends on the number
+of files and not on their size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+import pyarrow.csv
+
+from wattbench.analysis.audit.processes import below, chunks, readers
+from wattbench.analysis.meters import counters, energibridge
+from wattbench.analysis.meters.energibridge import Kind
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.records import Note
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Bytes that are parsed together, at most.
+BATCH_BYTES = 8 * 1024 * 1024
+
+#: What columns of numbers are parsed to.
+_NUMBERS = frozenset({pyarrow.int64(), pyarrow.float64()})
+
+_NUMERIC = b"0123456789.+-eE"
+
+#: Column groups whose course is kept: name in ``Record.series`` → (quantity, column prefix).
+_GAUGES: dict[str, tuple[str, str]] = {
+    "CPU_USAGE": ("usage", "CPU_USAGE_"),
+    "CPU_FREQUENCY": ("frequency", "CPU_FREQUENCY_"),
+    "GPU_USAGE": ("usage", "GPU"),
+    "GPU_POWER": ("power", "GPU"),
+    "GPU_MEMORY_USED": ("memory", "GPU"),
+    "USED_MEMORY": ("memory", "USED_MEMORY"),
+    "TOTAL_MEMORY": ("memory", "TOTAL_MEMORY"),
+    "USED_SWAP": ("memory", "USED_SWAP"),
+}
+
+
+class Energy(NamedTuple):
+    """Joules of one domain.
+
+    Attributes:
+        name: domain, as :func:`analysis.energibridge.spec_of` names it.
+        column: the file's column.
+        joules: first to last row, wraps corrected; None: can't be shown.
+        naive_j: last minus first value, as somebody computes who overlooks wraps.
+        summary_j: last but one minus first value: what the tool's summary line adds up.
+        wraps: wraps corrected.
+        span_j: the counter's range, where it wrapped.
+        wrap_lines: lines of the first row after each wrap.
+        cumulative: counter (True) or integrated power (False).
+        start_j: a counter's first value.
+    """
+
+    name: str
+    column: str
+    joules: float | None
+    naive_j: float | None
+    summary_j: float | None
+    wraps: int = 0
+    span_j: float | None = None
+    wrap_lines: tuple[int, ...] = ()
+    cumulative: bool = True
+    start_j: float | None = None
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """One raw log. Times are Unix seconds, energies J.
+
+    Attributes:
+        path: as given.
+        rows: rows kept.
+        first_s: ``Time`` of the first row.
+        last_s: ``Time`` of the last row.
+        interval_s: the usual step.
+        largest_gap_s: the longest step.
+        last_delta_s: ``Delta`` of the last row: about 0 after a fresh last sample, about one interval
+            in a log that ended early.
+        energies: by domain, in the file's order.
+        series: ``{column or group: {mean, min, max, first, last}}``.
+        constant: columns that never change.
+        notes: what the reader met.
+    """
+
+    path: str
+    rows: int = 0
+    first_s: float | None = None
+    last_s: float | None = None
+    interval_s: float | None = None
+    largest_gap_s: float | None = None
+    last_delta_s: float | None = None
+    energies: tuple[Energy, ...] = ()
+    series: Mapping[str, Mapping[str, float]] | None = None
+    constant: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def duration_s(self) -> float | None:
+        """First to last row, s."""
+        if self.first_s is None or self.last_s is None:
+            return None
+        return round(self.last_s - self.first_s, 6)
+
+    @property
+    def fatal(self) -> Note | None:
+        """The first note that says that energy can't be shown."""
+        return next((n for n in self.notes if n.fatal), None)
+
+    def energy(self, name: str) -> Energy | None:
+        """The energy of one domain."""
+        return next((e for e in self.energies if e.name == name), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Joules of one domain in each log of a batch; the values are those of :class:`Energy`, NaN: None.
+
+    Attributes:
+        wrapped: place of a log whose counter wrapped → range of the counter, lines after the wraps.
+    """
+
+    name: str
+    column: str
+    cumulative: bool
+    joules: FloatArray
+    naive_j: FloatArray
+    summary_j: FloatArray
+    start_j: FloatArray
+    wraps: IntArray
+    wrapped: Mapping[int, tuple[float | None, tuple[int, ...]]] = field(default_factory=dict)
+
+    def __getitem__(self, i: int) -> Energy:
+        joules, naive, summary, start = (
+            _finite(float(v[i])) for v in (self.joules, self.naive_j, self.summary_j, self.start_j)
+        )
+        span, lines = self.wrapped.get(i, (None, ()))
+        return Energy(
+            self.name, self.column, joules, naive, summary, int(self.wraps[i]), span, lines,
+            self.cumulative, start,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Logs of one header, reduced: the values of :class:`Reduced` as columns, NaN: None.
+
+    Attributes:
+        courses: name of a gauge → ``mean``, ``min``, ``max``, ``first``, ``last``.
+        still: column → whether it never changes.
+        notes: by place of the log, where there are any.
+        unknown: columns of the header that nobody knows.
+    """
+
+    paths: list[str]
+    rows: IntArray
+    first_s: FloatArray
+    last_s: FloatArray
+    interval_s: FloatArray
+    largest_gap_s: FloatArray
+    last_delta_s: FloatArray
+    energies: tuple[Counts, ...]
+    courses: Mapping[str, Mapping[str, FloatArray]]
+    still: Mapping[str, BoolArray]
+    notes: Mapping[int, tuple[Note, ...]]
+    unknown: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Reduced]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, i: int) -> Reduced:
+        return Reduced(
+            self.paths[i],
+            int(self.rows[i]),
+            float(self.first_s[i]),
+            float(self.last_s[i]),
+            _finite(float(self.interval_s[i])),
+            float(self.largest_gap_s[i]),
+            _finite(float(self.last_delta_s[i])),
+            tuple(e[i] for e in self.energies),
+            {
+                name: {what: float(v[i]) for what, v in course.items()}
+                for name, course in self.courses.items()
+            },
+            tuple(name for name, still in self.still.items() if still[i]),
+            (*map(energibridge.unknown_column, self.unknown), *self.notes.get(i, ())),
+        )
+
+
+def scan(
+    paths: Sequence[str | Path],
+    *,
+    root: str = "",
+    limit: int = energibridge.SIZE_LIMIT,
+    renames: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Reduced]:
+    """Reduce files, in their order.
+
+    Args:
+        paths: the files.
+        root: the folder that relative paths start from.
+        limit: bytes of a file beyond which it is not read (a note says so).
+        renames: columns of other names: as found → EnergiBridge's name.
+        progress: is told the number of files done.
+    """
+    files = [str(p) for p in paths]
+    parts = chunks(files)
+    with readers(root, files, limit) as run:
+        done = 0
+        reduce = partial(_reduce_each, root, limit, renames)
+        for chunk, results in zip(parts, run(reduce, parts), strict=True):
+            yield from results
+            done += len(chunk)
+            progress(done)
+
+
+def reduce_files(
+    root: str, paths: Sequence[str], limit: int, renames: Mapping[str, str] | None = None
+) -> tuple[list[Batch], list[Reduced]]:
+    """Reduce some files.
+
+    Args:
+        root: the folder that relative paths start from.
+        paths: the files.
+        limit: bytes of a file beyond which it is not read.
+        renames: columns of other names: as found → EnergiBridge's name.
+
+    Returns:
+        those without an oddity, a batch a header, and the others one by one.
+    """
+    batches: list[Batch] = []
+    odd: list[Reduced] = []
+    plain: dict[bytes, list[_Plain]] = {}
+    waiting = 0
+
+    def parse() -> None:
+        for head, files in plain.items():
+            batch, others = _reduce_batch(head, files)
+            batches.extend([batch] if batch else [])
+            odd.extend(reduce_one(file.path, file.data) for file in others)
+        plain.clear()
+
+    for path in paths:
+        data = _bytes(below(root, path), limit)
+        if isinstance(data, Note):
+            odd.append(Reduced(path, notes=(data,)))
+            continue
+        head = data[: data.find(b"\n") + 1]
+        if renames:
+            data = _renamed(head, renames) + b"\n" + data[len(head) :]
+            head = data[: data.find(b"\n") + 1]
+        rows = _plain_rows(head, data)
+        if rows:
+            plain.setdefault(head, []).append(_Plain(path, data, rows))
+            waiting += len(data)
+        else:
+            odd.append(reduce_one(path, data))
+        if waiting > BATCH_BYTES:
+            parse()
+            waiting = 0
+    parse()
+    return batches, odd
+
+
+def _reduce_each(
+    root: str, limit: int, renames: Mapping[str, str] | None, paths: Sequence[str]
+) -> list[Reduced]:
+    """Reduce some files, in their order."""
+    batches, odd = reduce_files(root, paths, limit, renames)
+    done = {one.path: one for one in itertools.chain(odd, *batches)}
+    return [done[path] for path in paths]
+
+
+class _Plain(NamedTuple):
+    """A file in which nothing but numbers follows the header."""
+
+    path: str
+    data: bytes
+    rows: int
+
+
+def _bytes(path: str, limit: int) -> bytes | Note:
+    try:
+        # Tens of thousands of small files: a buffered reader would cost more than the read.
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(handle).st_size
+            data = os.read(handle, size + 1) if size <= limit else b""
+            while 0 < len(data) < size <= limit:  # a very large file comes in parts
+                more = os.read(handle, size - len(data))
+                if not more:
+                    break
+                data += more
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return Note("unreadable", f"can't be read: {error.strerror}", fatal=True)
+    if size <= limit and path.endswith(".gz"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                data = packed.read(limit + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            return Note("unreadable", f"can't be unpacked: {error}", fatal=True)
+        size = len(data)
+    if size > limit:
+        return Note("too-large", f"over {limit / 1e6:.0f} MB; not read", fatal=True)
+    return data
+
+
+def _renamed(head: bytes, renames: Mapping[str, str]) -> bytes:
+    cells = head.decode("utf-8", "replace").strip().split(",")
+    return ",".join(renames.get(cell.strip().strip('"'), cell) for cell in cells).encode()
+
+
+def _plain_rows(head: bytes, data: bytes) -> int:
+    """Rows of a file that the batch parser reads as :mod:`analysis.energibridge` would; 0: it would not."""
+    if not head.startswith(b"Delta,Time,") or b"\r" in head:
+        return 0
+    line = b"," * head.count(b",") + b"\n"
+    left = data.translate(None, _NUMERIC)
+    title = head.translate(None, _NUMERIC)
+    rows = (len(left) - len(title)) // len(line)
+    return rows if rows > 2 and left == title + line * rows else 0
+
+
+def _reduce_batch(head: bytes, files: Sequence[_Plain]) -> tuple[Batch | None, Sequence[_Plain]]:
+    """Reduce files of one header, and name those with an oddity."""
+    names = [cell.strip() for cell in head.decode("utf-8", "replace").split(",")]
+    columns = None
+    if len(set(names)) == len(names):
+        columns = _parse(names, b"".join([memoryview(f.data)[len(head) :] for f in files]))
+    if columns is None:
+        return None, files
+    counts = np.array([f.rows for f in files])
+    regular = _regular(columns, counts)
+    others = [f for f, fine in zip(files, regular, strict=True) if not fine]
+    if others:
+        kept = np.repeat(regular, counts)
+        columns = {name: values[kept] for name, values in columns.items()}
+        files = [f for f, fine in zip(files, regular, strict=True) if fine]
+    if not files:
+        return None, others
+    unknown = tuple(n for n in names[2:] if energibridge.spec_of(n).quantity == "unknown")
+    batch = _reduce([f.path for f in files], columns, counts[regular])
+    return replace(batch, unknown=unknown), others
+
+
+def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
+    """Columns of a body, in file units; None if a cell is no finite number."""
+    try:
+        # Types are left to be found: whole numbers are read twice as fast as floating ones.
+        table = pyarrow.csv.read_csv(
+            pyarrow.BufferReader(body),
+            read_options=pyarrow.csv.ReadOptions(
+                use_threads=False, column_names=names, block_size=len(body) + 1
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(null_values=[]),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    if not _NUMBERS.issuperset(table.schema.types):
+        return None
+    # Through DLPack: pyarrow's own way to numpy imports pandas.
+    columns = {
+        name: np.from_dlpack(column.combine_chunks())
+        for name, column in zip(names, table.columns, strict=True)
+    }
+    if not all(v.dtype == np.int64 or np.isfinite(v).all() for v in columns.values()):
+        return None
+    return {name: v.astype(np.float64, copy=False) for name, v in columns.items()}
+
+
+def _steps(values: FloatArray, starts: IntArray) -> FloatArray:
+    """Differences between neighbours; 0 where a file begins, so that reductions ignore it."""
+    steps = np.diff(values, prepend=values[0])
+    steps[starts] = 0.0
+    return steps
+
+
+def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
+    """Which files have an even clock: no step back, no gap, Delta and Time agree, no repeated row."""
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    steps = _steps(columns["Time"], starts)
+    longest = np.maximum.reduceat(steps, starts)
+    usual = (columns["Time"][ends - 1] - columns["Time"][starts + 1]) / np.maximum(counts - 2, 1)
+    apart = np.zeros_like(steps)
+    # Delta of row k covers the step to row k + 1; the first step follows at once and is left out.
+    apart[1:] = np.abs(steps[1:] - columns["Delta"][:-1])
+    apart[starts] = 0.0
+    apart[starts + 1] = 0.0
+    still = (steps == 0).astype(np.int64)
+    even: BoolArray = (
+        (np.minimum.reduceat(steps, starts) >= 0)
+        & (longest <= 1.5 * usual)
+        & (columns["Time"][starts] >= 0)
+        & (columns["Time"][ends - 1] < 1e3 * energibridge.LAST_S)
+        & (np.maximum.reduceat(apart, starts) <= np.maximum(100.0, 0.25 * usual))
+        & (np.add.reduceat(still, starts) <= 2)
+    )
+    return even
+
+
+def reduce_one(path: str, data: bytes) -> Reduced:
+    """Reduce one file of any quality, with the notes of its reader."""
+    try:
+        samples = energibridge.read(data)
+    except InputError as error:
+        return Reduced(path, notes=(Note("unreadable", str(error), fatal=True),))
+    if samples.rows == 0:
+        return Reduced(path, notes=samples.notes)
+    columns = {"Time": samples.time_s * 1e3}
+    if samples.delta_s is not None:
+        columns["Delta"] = samples.delta_s * 1e3
+    notes = list(samples.notes)
+    for name, column in samples.columns.items():
+        values = column.values / column.spec.factor
+        if not np.isfinite(values).all():
+            line = int(samples.lines[~np.isfinite(values)][0])
+            notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
+            continue
+        columns[name] = values
+    one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
+    return replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes))
+
+
+def _reduce(
+    paths: list[str],
+    columns: Mapping[str, FloatArray],
+    counts: IntArray,
+    lines: IntArray | None = None,
+) -> Batch:
+    """Reduce files that lie one after the other in ``columns`` (file units)."""
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    time_s = columns["Time"] * 1e-3
+    steps = _steps(time_s, starts)
+    first, last = time_s[starts], time_s[ends - 1]
+    second = time_s[np.minimum(starts + 1, ends - 1)]
+    delta = columns.get("Delta")
+    notes: dict[int, list[Note]] = {}
+    energies: list[Counts] = []
+    still: dict[str, BoolArray] = {}
+    for name, values in columns.items():
+        if name in ("Delta", "Time"):
+            continue
+        low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+        still[name] = (low == high) & (counts > 2)
+        spec = energibridge.spec_of(name)
+        if spec.domain is None or spec.kind not in (Kind.CUMULATIVE, Kind.POWER):
+            continue
+        if spec.kind is Kind.POWER:
+            watts = values * spec.factor
+            middle = np.concatenate([[0.0], (watts[1:] + watts[:-1]) / 2])
+            joules = np.add.reduceat(middle * steps, starts)
+            none = np.full(len(paths), np.nan)
+            no_wraps = np.zeros(len(paths), dtype=np.int64)
+            energies.append(Counts(spec.domain, name, False, joules, none, none, none, no_wraps))
+        else:
+            energies.append(_reduce_counter(name, values, time_s, starts, ends, lines, notes))
+    return Batch(
+        paths,
+        rows=counts,
+        first_s=first,
+        last_s=last,
+        interval_s=np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan),
+        largest_gap_s=np.maximum.reduceat(steps, starts),
+        last_delta_s=np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3,
+        energies=tuple(energies),
+        courses=_courses(columns, starts, ends),
+        still=still,
+        notes={i: tuple(mine) for i, mine in notes.items()},
+    )
+
+
+def _reduce_counter(
+    name: str,
+    values: FloatArray,
+    time_s: FloatArray,
+    starts: IntArray,
+    ends: IntArray,
+    lines: IntArray | None,
+    notes: dict[int, list[Note]],
+) -> Counts:
+    """Energies of one cumulative column, falls resolved; adds to the files' notes."""
+    domain = energibridge.spec_of(name).domain or name
+    falls = np.minimum.reduceat(_steps(values, starts), starts) < 0
+    naive = values[ends - 1] - values[starts]
+    joules = naive.copy()
+    wraps = np.zeros(len(starts), dtype=np.int64)
+    wrapped: dict[int, tuple[float | None, tuple[int, ...]]] = {}
+    for i in np.flatnonzero(falls).tolist():
+        mine = slice(starts[i], ends[i])
+        at_line = lines[mine] if lines is not None else np.arange(2, ends[i] - starts[i] + 2)
+        whole = counters.unwrap(values[mine], time_s=time_s[mine])
+        joules[i] = np.nan if whole.resets else whole.values_j[-1]
+        wraps[i] = whole.wraps
+        after = [n.line for n in whole.notes if n.kind == "wrap" and n.line is not None]
+        wrapped[i] = whole.span_j, tuple(int(at_line[line]) for line in after)
+        others = [
+            replace(n, line=None if n.line is None else int(at_line[n.line]), column=name)
+            for n in whole.notes
+            if n.kind != "wrap"
+        ]
+        if others:
+            notes.setdefault(i, []).extend(others)
+    summary = values[np.maximum(ends - 2, starts)] - values[starts]
+    return Counts(domain, name, True, joules, naive, summary, values[starts], wraps, wrapped)
+
+
+def _courses(
+    columns: Mapping[str, FloatArray], starts: IntArray, ends: IntArray
+) -> dict[str, dict[str, FloatArray]]:
+    """Courses of the gauges, in :class:`energibridge.Spec` units, averaged over a group's members."""
+    courses: dict[str, dict[str, FloatArray]] = {}
+    for group, (quantity, prefix) in _GAUGES.items():
+        members = [
+            values * spec.factor
+            for name, values in columns.items()
+            if name.startswith(prefix)
+            and (spec := energibridge.spec_of(name)).quantity == quantity
+            and not (group == "GPU_MEMORY_USED" and spec.kind is Kind.CONSTANT)
+        ]
+        if not members:
+            continue
+        values = members[0] if len(members) == 1 else np.mean(members, axis=0)
+        courses[group] = {
+            "mean": np.add.reduceat(values, starts) / (ends - starts),
+            "min": np.minimum.reduceat(values, starts),
+            "max": np.maximum.reduceat(values, starts),
+            "first": values[starts],
+            "last": values[ends - 1],
+        }
+    return courses
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

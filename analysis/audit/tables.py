@@ -1,0 +1,261 @@
+"""The tables of an audit: the same statistics of the published, the imported and the repaired numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.checks import Trials
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.stats.paper_tables import COLUMNS, describe
+
+BASES = ("published", "imported", "repaired")
+
+#: People subtract medians as printed.
+PRINTED_DIGITS = 2
+
+PUBLISHED_RULE = (
+    "every row of the published tables, as it stands there; differences of medians are taken after "
+    "rounding to two digits"
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of an audit.
+
+    Attributes:
+        tables: name → frame; the first column is ``basis``.
+        trials: basis → tidy frame (``image``, ``kind``, ``energy_j``, ``duration_s``, ``subject``).
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    trials: Mapping[str, pd.DataFrame]
+
+
+_TIDY = ["host", "image", "kind", "energy_j", "duration_s", "subject"]
+
+
+def build(
+    campaign: Campaign,
+    trials: Trials,
+    reference: str | None,
+    sizes_gb: Mapping[str, float],
+) -> Tables:
+    """All tables.
+
+    Args:
+        campaign: as imported.
+        trials: its trials, judged.
+        reference: the image the others are compared with, with or without suffix; None: the one of
+            lowest median.
+        sizes_gb: sizes by image, with or without suffix.
+
+    Raises:
+        InputError: no basis has the reference image.
+    """
+    frames = {
+        "published": _frame(
+            ("", d.image, d.kind, d.energy_j, d.duration_s, f"{d.file}:{d.line}")
+            for d in campaign.derived
+        ),
+        "imported": _imported(campaign, trials),
+        "repaired": _repaired(campaign, trials),
+    }
+    known = sorted(
+        {
+            str(i)
+            for frame in frames.values()
+            for i in frame.loc[frame["kind"] == "workload", "image"].unique()
+        }
+    )
+    if reference is not None and known and key_of(reference) not in {key_of(i) for i in known}:
+        raise InputError(
+            f"reference {reference!r} is not among the images; name one of {', '.join(known)}"
+        )
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in (*COLUMNS, "undefined")}
+    for basis, frame in frames.items():
+        if frame.empty:
+            continue
+        hosts = sorted(frame["host"].unique())
+        for host in hosts:
+            # Absolute joules of different hosts are never pooled: each has rows of its own.
+            mine = frame[frame["host"] == host]
+            result = describe(
+                mine,
+                basis,
+                reference=_as_named(reference, mine),
+                sizes_gb=_sizes(sizes_gb, mine),
+                printed_digits=PRINTED_DIGITS if basis == "published" else None,
+            )
+            for name, table in (*result.tables.items(), ("undefined", result.undefined)):
+                parts[name].append(_of_host(table, host) if len(hosts) > 1 else table)
+    tables = {name: _join(name, tables) for name, tables in parts.items()}
+    tables["bases"] = _rules(campaign, frames)
+    tables["domains"] = _domains(trials)
+    tables["repairs"] = _repairs(frames, trials)
+    return Tables(tables, frames)
+
+
+def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    columns = list(zip(*rows, strict=True)) or [()] * len(_TIDY)
+    # Plain objects: strings of pandas' own would be made and taken apart again for every trial.
+    types = {"energy_j": "float64", "duration_s": "float64"}
+    return pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=types.get(name, "object"))
+            for name, values in zip(_TIDY, columns, strict=True)
+        }
+    )
+
+
+def _tidy(trials: Trials, joules: Sequence[float | None]) -> pd.DataFrame:
+    """Trials with the joules of a basis, None: not in it."""
+    rows = trials.rows
+    told = zip(
+        rows["host"], rows["image"], rows["kind"], joules, rows["duration_s"], trials.subjects,
+        strict=True,
+    )  # fmt: skip
+    return _frame(row for row in told if row[3] is not None)
+
+
+def _imported(campaign: Campaign, trials: Trials) -> pd.DataFrame:
+    if campaign.layout == "wattbench":
+        done = [status in ("valid", "invalid") for status in trials.rows["status"]]
+        joules = zip(done, trials.rows["energy_j"], strict=True)
+        return _tidy(trials, [j if counted else None for counted, j in joules])
+    return _frame(
+        (host, image, kind, *campaign.summaries[subject], subject)
+        for host, image, kind, subject in zip(
+            *(trials.rows[c] for c in ("host", "image", "kind")), trials.subjects, strict=True
+        )
+        if subject in campaign.summaries
+    )
+
+
+def _repaired(campaign: Campaign, trials: Trials) -> pd.DataFrame:
+    valid = [status == "valid" for status in trials.rows["status"]]
+    package = trials.rows["package_j"]
+    use = "energy_j"
+    if campaign.layout != "wattbench" and None not in itertools.compress(package, valid):
+        use = "package_j"
+    return _tidy(
+        trials, [j if fine else None for fine, j in zip(valid, trials.rows[use], strict=True)]
+    )
+
+
+def _of_host(table: pd.DataFrame, host: str) -> pd.DataFrame:
+    """A table of one of several hosts: its labels tell the host."""
+    labels = [
+        c for c in ("image", "image_a", "image_b", "reference", "test", "subject") if c in table
+    ]
+    return table.assign(**{c: table[c].astype(str) + f" @ {host}" for c in labels})
+
+
+def _as_named(reference: str | None, frame: pd.DataFrame) -> str | None:
+    """The reference as this basis writes it."""
+    if reference is None:
+        return None
+    names = frame.loc[frame["kind"] == "workload", "image"].unique()
+    return next((str(n) for n in names if key_of(str(n)) == key_of(reference)), reference)
+
+
+def _sizes(sizes_gb: Mapping[str, float], frame: pd.DataFrame) -> dict[str, float]:
+    by_key = {key_of(image): size for image, size in sizes_gb.items()}
+    return {
+        str(n): by_key[key_of(str(n))] for n in frame["image"].unique() if key_of(str(n)) in by_key
+    }
+
+
+def _join(name: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [f for f in frames if not f.empty]
+    if not filled:
+        columns = COLUMNS.get(name, ("table", "subject", "reason"))
+        return pd.DataFrame(columns=["basis", *columns])
+    # Cells may be empty in one basis and numbers in another.
+    return pd.concat([f.astype(object) for f in filled], ignore_index=True)
+
+
+def _rules(campaign: Campaign, trials: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    rules = {
+        "published": PUBLISHED_RULE,
+        "imported": campaign.imported_rule,
+        "repaired": campaign.repaired_rule,
+    }
+    return pd.DataFrame(
+        [
+            (
+                basis,
+                int((f["kind"] == "workload").sum()),
+                int((f["kind"] == "idle").sum()),
+                rules[basis],
+            )
+            for basis, f in trials.items()
+            if not f.empty
+        ],
+        columns=["basis", "n_workload", "n_idle", "counts"],
+    )
+
+
+def _domains(trials: Trials) -> pd.DataFrame:
+    """Joules and watts of each domain of the valid trials."""
+    rows = trials.rows
+    seconds = np.array(rows["duration_s"], dtype=float)
+    valid = (np.array(rows["status"], dtype=object) == "valid") & (seconds > 0)
+    who = pd.DataFrame({"image": rows["image"], "kind": rows["kind"]})
+    parts = []
+    for (name, total, _), joules in trials.domains.items():
+        energy = np.array(joules, dtype=float)
+        told = valid & np.isfinite(energy)
+        parts.append(
+            who[told].assign(
+                domain=name,
+                counted=total,
+                energy_j=energy[told],
+                power_w=energy[told] / seconds[told],
+            )
+        )
+    columns = ["image", "kind", "domain", "counted", "energy_j", "power_w"]
+    frame = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    table = (
+        frame.groupby(["image", "kind", "domain", "counted"], sort=True)
+        .agg(n=("energy_j", "size"), mean_j=("energy_j", "mean"), mean_w=("power_w", "mean"))
+        .reset_index()
+    )
+    table.insert(0, "basis", "repaired")
+    return table
+
+
+def _repairs(frames: Mapping[str, pd.DataFrame], trials: Trials) -> pd.DataFrame:
+    """What the repairs did to each treatment's number of trials."""
+    imported = set(frames["imported"]["subject"])
+    repaired = set(frames["repaired"]["subject"])
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, treatment in enumerate(zip(trials.rows["image"], trials.rows["kind"], strict=True)):
+        groups.setdefault(treatment, []).append(i)
+    status, wraps = trials.rows["status"], trials.rows["wraps"]
+    rows = []
+    for (image, kind), mine in sorted(groups.items()):
+        names = {trials.subjects[i]: i for i in mine}
+        recovered = [i for s, i in names.items() if s in repaired and s not in imported]
+        rows.append(
+            (
+                "repaired", image, kind, len(mine),
+                sum(s in imported for s in names), sum(s in repaired for s in names),
+                len(recovered), sum(bool(wraps[i]) for i in recovered),
+                sum(s in imported and s not in repaired for s in names),
+                sum(status[i] == "failed" for i in mine), sum(status[i] == "missing" for i in mine),
+            )
+        )  # fmt: skip
+    columns = [
+        "basis", "image", "kind", "starts", "n_imported", "n_repaired", "recovered", "recovered_from_wraps",
+        "taken_out", "failed", "missing",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,104 @@
+"""What a campaign's numbers say by this product's own statistics, on each basis.
+
+The tables in the literature's form say whether images differ; this says by how much, how surely, and where
+nothing can be told. Imported campaigns have no blocks: images are compared as independent samples, which
+can't tell a drift of the machine from an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.model.trials import TrialRow, to_frame
+from wattbench.analysis.stats.conclude import conclude
+from wattbench.analysis.stats.results import Pair, Settings
+
+#: Pairs are compared trial by trial, which grows with the square: beyond this nothing is concluded.
+MOST_PER_IMAGE = 500
+
+COLUMNS = (
+    "basis", "image_a", "image_b", "diff_pct", "lower_pct", "upper_pct", "p_holm", "verdict", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one basis says.
+
+    Attributes:
+        basis: ``published``, ``imported`` or ``repaired``.
+        sentence: the verdict, or why there is none.
+        notes: what limits it.
+        pairs: every pair of images.
+    """
+
+    basis: str
+    sentence: str
+    notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+
+
+def answers(
+    frames: Mapping[str, pd.DataFrame], reference: str | None, *, modelled: bool
+) -> list[Answer]:
+    """Conclude from every basis that holds workload trials.
+
+    Args:
+        frames: basis → tidy frame, as :class:`analysis.audit.bases.Tables` has them.
+        reference: the image the others are compared with, with or without suffix; None: the one of
+            lowest median.
+        modelled: whether joules are a model's.
+    """
+    return [
+        _answer(basis, work, reference, modelled)
+        for basis, frame in frames.items()
+        if len(work := frame[frame["kind"] == "workload"])
+    ]
+
+
+def table(told: Iterable[Answer]) -> pd.DataFrame:
+    """``tables/verdicts.csv``: a row a pair; percentages are of ``image_b``'s energy."""
+    rows = [
+        (
+            answer.basis, pair.a, pair.b, pair.estimate_pct,
+            pair.simultaneous.lower_pct if pair.simultaneous else None,
+            pair.simultaneous.upper_pct if pair.simultaneous else None,
+            pair.p_adjusted, str(pair.verdict), pair.reason,
+        )
+        for answer in told
+        for pair in answer.pairs
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: bool) -> Answer:
+    most = int(work["image"].value_counts().max())
+    if most > MOST_PER_IMAGE:
+        return Answer(
+            basis,
+            f"No verdict: {most} trials of one image are more than the {MOST_PER_IMAGE} that are compared "
+            "pair by pair.",
+        )
+    named = {key_of(str(i)): str(i) for i in work["image"].unique()}
+    told = work[["host", "image", "energy_j", "duration_s"]].to_numpy(object).tolist()
+    trials = to_frame(
+        TrialRow(
+            run_id=basis, host=host, kind="workload", block=None, position=None, planned_position=None,
+            image=image, status="valid", energy_j=joules, duration_s=seconds,
+            energy_scope="package", package_j=joules,
+            energy_source="modelled" if modelled else "measured",
+        )
+        for host, image, joules, seconds in told
+    )  # fmt: skip
+    found = conclude(
+        trials, Settings(reference=named.get(key_of(reference)) if reference else None)
+    )
+    notes = [*found.notes, *(note for host in found.hosts for note in host.notes)]
+    pairs = tuple(p.these_hosts for p in found.across.pairs)
+    if len(found.hosts) == 1:
+        pairs = found.hosts[0].pairs
+    return Answer(basis, found.headline.sentence, tuple(dict.fromkeys(notes)), pairs)

@@ -1,0 +1,188 @@
+"""A report as plain text, as Markdown, as a page, and as machine-readable files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from wattbench.analysis.image import finding_codes
+from wattbench.analysis.image import sections as content
+from wattbench.analysis.image.diff import Difference
+from wattbench.analysis.image.finding_codes import ImageFinding
+from wattbench.analysis.image.provenance import Image
+from wattbench.analysis.image.sections import Section
+from wattbench.analysis.image.text import aligned, markdown, plain, wrapped
+from wattbench.analysis.model.finding_codes import Verdict
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_OTHERS = ((Verdict.UNDECIDABLE, "Undecidable"), (Verdict.NOT_FOUND, "Not found"))
+
+
+def as_text(image: Image, findings: Sequence[ImageFinding]) -> str:
+    """For a terminal."""
+    facts = content.facts(image)
+    lines = [f"{name:<10}{value}" for name, value in facts]
+    lines += ["", f"Findings: {content.tally(findings)}"]
+    for f in _of(findings, Verdict.FOUND):
+        lines += ["", f"{str(f.severity).upper()}  {f.code}"]
+        lines += wrapped(f.message, "  ")
+        lines += wrapped(f"Why: {f.why}", "  ")
+        lines += wrapped(f"Next: {f.action or finding_codes.CODES[f.code].action}", "  ")
+    for verdict, title in _OTHERS:
+        if some := _of(findings, verdict):
+            lines += ["", title]
+            lines += [f"  {line}" for line in aligned(("check", "what"), _brief(some))[1:]]
+    return "\n".join([*lines, *_tables(content.sections(image))]) + "\n"
+
+
+def as_markdown(image: Image, findings: Sequence[ImageFinding]) -> str:
+    """For a pull request."""
+    lines = [f"# Energy audit of {plain(image.name)}", ""]
+    lines += markdown(("", ""), content.facts(image))
+    lines += ["", f"## Findings: {content.tally(findings)}", ""]
+    for f in _of(findings, Verdict.FOUND):
+        lines += [
+            f"* **{f.severity} `{f.code}`** {plain(f.message)}<br>{plain(f.why)}<br>"
+            f"*Next:* {f.action or finding_codes.CODES[f.code].action}"
+        ]
+    for verdict, title in _OTHERS:
+        if some := _of(findings, verdict):
+            lines += ["", f"<details><summary>{title} ({len(some)})</summary>", ""]
+            lines += [*markdown(("check", "what"), _brief(some)), "", "</details>"]
+    for section in content.sections(image):
+        lines += ["", f"## {section.title}", ""]
+        lines += markdown(section.head, section.rows, section.right)
+        lines += ["", section.note] if section.note else []
+    return "\n".join(lines) + "\n"
+
+
+def as_json(image: Image, findings: Sequence[ImageFinding]) -> str:
+    """One document: the image and its findings."""
+    told = image.to_dict() | {"findings": [f.to_dict() for f in finding_codes.ordered(findings)]}
+    return _json(told)
+
+
+def as_html(image: Image, findings: Sequence[ImageFinding]) -> str:
+    """One self-contained page, light and dark."""
+    return _page(
+        title=f"Energy audit of {plain(image.name)}",
+        facts=content.facts(image),
+        tally=content.tally(findings),
+        found=[_for_page(f) for f in _of(findings, Verdict.FOUND)],
+        others=[
+            (title, _brief(some)) for verdict, title in _OTHERS if (some := _of(findings, verdict))
+        ],
+        sections=content.sections(image),
+    )
+
+
+def difference_as_text(difference: Difference) -> str:
+    """For a terminal."""
+    lines = [f"{'A':<4}{difference.a}", f"{'B':<4}{difference.b}"]
+    if not difference.sections:
+        lines += ["", "No difference in anything that is looked at."]
+    return "\n".join([*lines, *_tables(difference.sections)]) + "\n"
+
+
+def difference_as_markdown(difference: Difference) -> str:
+    """For a pull request."""
+    lines = [f"# {difference.title}"]
+    for section in difference.sections:
+        lines += ["", f"## {section.title}", ""]
+        lines += markdown(section.head, section.rows, section.right)
+    return "\n".join(lines) + "\n"
+
+
+def difference_as_json(difference: Difference) -> str:
+    """Every section as a list of rows by column."""
+    told = {
+        section.title: [dict(zip(section.head, row, strict=True)) for row in section.rows]
+        for section in difference.sections
+    }
+    return _json({"a": difference.a, "b": difference.b, "differences": told})
+
+
+def difference_as_html(difference: Difference) -> str:
+    """One self-contained page."""
+    return _page(
+        title=difference.title,
+        facts=(("A", difference.a), ("B", difference.b)),
+        tally="",
+        found=[],
+        others=[],
+        sections=difference.sections,
+    )
+
+
+def write(image: Image, findings: Sequence[ImageFinding], out: Path) -> None:
+    """``index.html``, ``image.json``, ``findings.json``, ``layers.csv``, ``packages.csv``."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.html").write_text(as_html(image, findings), encoding="utf-8")
+    (out / "image.json").write_text(_json(image.to_dict()), encoding="utf-8")
+    (out / "findings.json").write_text(_printable(finding_codes.dump(findings)), encoding="utf-8")
+    _csv(out / "layers.csv", [dataclasses.asdict(layer) for layer in image.layers])
+    _csv(out / "packages.csv", [dataclasses.asdict(one) for one in image.inventory.packages],
+         ("manager", "name", "version", "where"))  # fmt: skip
+
+
+def _csv(path: Path, rows: list[dict[str, Any]], names: Iterable[str] = ()) -> None:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _json(told: Any) -> str:
+    return _printable(json.dumps(told, indent=1, ensure_ascii=False, default=list) + "\n")
+
+
+def _printable(text: str) -> str:
+    """File names of a layer may hold bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _of(findings: Iterable[ImageFinding], verdict: Verdict) -> list[ImageFinding]:
+    return [f for f in finding_codes.ordered(findings) if f.verdict is verdict]
+
+
+def _brief(findings: Iterable[ImageFinding]) -> list[tuple[str, str]]:
+    return [(f.code, plain(f.message)) for f in findings]
+
+
+def _for_page(f: ImageFinding) -> dict[str, str]:
+    return {
+        "severity": str(f.severity),
+        "code": f.code,
+        "meaning": finding_codes.CODES[f.code].meaning,
+        "message": plain(f.message),
+        "why": finding_codes.CODES[f.code].why,
+        "source": f.source or finding_codes.CODES[f.code].source,
+        "effect": f.effect.sentence() if f.effect else "",
+        "action": f.action or finding_codes.CODES[f.code].action,
+    }
+
+
+def _tables(sections: Iterable[Section]) -> list[str]:
+    lines = []
+    for section in sections:
+        lines += ["", section.title]
+        lines += [f"  {line}" for line in aligned(section.head, section.rows, section.right)]
+        lines += [f"  {section.note}"] if section.note else []
+    return lines
+
+
+def _page(**context: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return _printable(environment.get_template("image.html").render(**context))

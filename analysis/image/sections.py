@@ -1,0 +1,152 @@
+"""What a report says, once: sections that text, Markdown and HTML put into form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wattbench.analysis.image import settings
+from wattbench.analysis.image.finding_codes import ImageFinding
+from wattbench.analysis.image.provenance import Image
+from wattbench.analysis.image.text import plain, short, size
+from wattbench.analysis.model.finding_codes import Verdict
+
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table. ``right`` names the columns that hold numbers; ``note`` stands below."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: str = ""
+    note: str = ""
+
+
+def facts(image: Image) -> tuple[tuple[str, str], ...]:
+    """The image in a few lines."""
+    held = image.inventory
+    packages = Counter(package.manager for package in held.packages)
+    pythons = [f"{one.version or one.minor} ({one.path})" for one in held.pythons]
+    told = {
+        "image": image.name,
+        "id": image.id,
+        "digest": image.digest or "",
+        "platform": image.platform,
+        "created": image.created or "",
+        "size": f"{size(image.size_bytes)} unpacked"
+        + (f", {size(image.packed_bytes)} compressed" if image.packed_bytes is not None else "")
+        + f", {len(image.layers)} layers",
+        "waste": f"{size(image.waste.total)} ({image.waste.share_pct:.1f} %): {size(image.waste.hidden)} "
+        f"hidden, {size(image.waste.left_behind)} left behind",
+        "base": image.labels.get("org.opencontainers.image.base.name", ""),
+        "system": held.system.get("PRETTY_NAME") or held.system.get("NAME", ""),
+        "python": "; ".join(pythons) or "none",
+        "packages": ", ".join(f"{count} {manager}" for manager, count in sorted(packages.items()))
+        or "none found",
+        "starts": " ".join(held.start.argv) or "nothing",
+        "user": image.user or "root",
+    }
+    return tuple((name, plain(value)) for name, value in told.items() if value)
+
+
+def sections(image: Image) -> tuple[Section, ...]:
+    """Everything but facts and findings; without sections that would be empty."""
+    made = (_layers(image), _hidden(image), _left(image), _torch(image), _libraries(image), _env(image),
+            _labels(image))  # fmt: skip
+    return tuple(section for section in made if section.rows)
+
+
+def _layers(image: Image) -> Section:
+    packed = image.packed_bytes is not None
+    rows = [
+        (
+            str(one.number),
+            size(one.size_bytes),
+            *([size(one.packed_bytes or 0)] if packed else []),
+            size(one.hidden_bytes) if one.hidden_bytes else "",
+            str(one.files),
+            short(one.command, 76),
+        )
+        for one in image.layers
+    ]
+    head = ("#", "size", *(["compressed"] if packed else []), "hidden", "files", "command")
+    return Section("Layers", head, tuple(rows), "# size compressed hidden files")
+
+
+def _hidden(image: Image) -> Section:
+    largest = sorted(image.hidden, key=lambda one: (-one.size, one.path))
+    rows = [
+        (size(one.size), str(one.layer + 1), str(one.by + 1), str(one.how), short(f"/{one.path}", 80))
+        for one in largest[:_LISTED]
+        if one.size
+    ]  # fmt: skip
+    more = len([one for one in largest if one.size]) - len(rows)
+    return Section(
+        "Hidden: stored, but no container sees it",
+        ("size", "in", "by", "how", "file"),
+        tuple(rows),
+        "size in by",
+        f"and {more} smaller" if more > 0 else "",
+    )
+
+
+def _left(image: Image) -> Section:
+    rows = [
+        (size(one.size), str(one.files), ", ".join(str(n + 1) for n in one.layers), one.kind,
+         short(f"/{one.largest}", 60))
+        for one in image.left_behind
+    ]  # fmt: skip
+    head = ("size", "files", "layers", "kind", "largest")
+    return Section("Left behind: seen, but never needed", head, tuple(rows), "size files")
+
+
+def _torch(image: Image) -> Section:
+    rows = []
+    for one in image.inventory.torches:
+        mkl = {True: "MKL linked in", False: "no MKL inside", None: "not told"}[one.mkl]
+        rows.append(
+            (
+                one.version or "?",
+                one.cuda or (f"ROCm {one.rocm}" if one.rocm else "none"),
+                {True: "debug", False: "release", None: "?"}[one.debug],
+                one.linkage,
+                mkl,
+                " ".join(one.gpu.names()) if one.gpu else "none",
+                one.path.removesuffix("/version.py"),
+            )
+        )
+    head = ("version", "CUDA", "build", "libtorch", "BLAS", "GPU code", "at")
+    return Section("PyTorch", head, tuple(rows))
+
+
+def _libraries(image: Image) -> Section:
+    libraries = sorted(image.inventory.libraries, key=lambda one: (one.group, -one.size, one.path))
+    shown = [one for one in libraries if one.size >= 100_000]
+    rows = [(one.group, one.family, size(one.size), str(one.layer + 1), one.path) for one in shown]
+    head = ("group", "family", "size", "layer", "path")
+    return Section("Libraries that matter", head, tuple(rows), "size layer")
+
+
+def _env(image: Image) -> Section:
+    told = settings.that_matter(image.env)
+    rows = tuple((name, short(value, 90)) for name, value in told.items())
+    return Section("Environment variables that matter", ("name", "value"), rows)
+
+
+def _labels(image: Image) -> Section:
+    rows = tuple((short(k, 60), short(v, 80)) for k, v in sorted(image.labels.items()))
+    return Section("Labels", ("name", "value"), rows)
+
+
+def tally(findings: Sequence[ImageFinding]) -> str:
+    """How many of what."""
+    found = Counter(str(f.severity) for f in findings if f.verdict is Verdict.FOUND)
+    unknown = sum(f.verdict is Verdict.UNDECIDABLE for f in findings)
+    return (
+        f"{found['error']} errors, {found['warning']} warnings, {found['info']} notes found; "
+        f"{unknown} checks undecidable"
+    )

@@ -1,0 +1,1 @@
+"""Raw meter logs to joules per window and phase, with uncertainty."""

@@ -1,0 +1,202 @@
+"""The workload's JSON lines → what it says it did, and where its phases lie.
+
+Lines that are no JSON object with an ``event`` are other programs' output and are passed over; so
+are fields of the wrong type. Phases are told on the host's clocks. The window's remainder is the
+``start`` phase (before the first event), ``stop`` (after the last one), and ``other``: time between
+phases of more than a hundredth of the window in all, which is then shown so that the phases add up;
+less than that is given to the phase before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wattbench.analysis.model.records import Note, PassResult, Work
+
+#: Unclaimed time of this share of the window is shown as a phase of its own.
+NOTABLE = 0.01
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase on the wall clock, Unix seconds."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class WorkloadLog:
+    """What the lines tell.
+
+    Attributes:
+        work: device, versions, weights, results.
+        spans: phases as marked, in order; one without an end ends with the last event.
+        first_s: wall clock of the first event; None: no event.
+        last_s: of the last event.
+        notes: lines that could not be used, phases that never ended.
+    """
+
+    work: Work
+    spans: tuple[Span, ...] = ()
+    first_s: float | None = None
+    last_s: float | None = None
+    notes: tuple[Note, ...] = ()
+
+    def phases(self, start_s: float, end_s: float) -> tuple[Span, ...]:
+        """The window's parts in order, without holes; no event: none.
+
+        Args:
+            start_s: of the window, wall clock.
+            end_s: likewise.
+        """
+        if self.first_s is None or self.last_s is None or end_s <= start_s:
+            return ()
+
+        def inside(time_s: float) -> float:
+            return min(max(time_s, start_s), end_s)
+
+        first, last = inside(self.first_s), inside(self.last_s)
+        marked = [Span(s.name, inside(s.start_s), inside(s.end_s)) for s in self.spans]
+        parts = [Span("start", start_s, first)]
+        gaps = _gaps(marked, first, last)
+        notable = sum(g.end_s - g.start_s for g in gaps) > NOTABLE * (end_s - start_s)
+        for span in sorted([*marked, *gaps], key=lambda s: (s.start_s, s.end_s)):
+            if span.name == "other" and not notable:
+                parts[-1] = Span(parts[-1].name, parts[-1].start_s, span.end_s)
+            elif span.end_s > parts[-1].end_s or span.start_s >= parts[-1].end_s:
+                parts.append(Span(span.name, max(span.start_s, parts[-1].end_s), span.end_s))
+        parts.append(Span("stop", parts[-1].end_s, end_s))
+        return tuple(parts)
+
+
+def _gaps(marked: Sequence[Span], first: float, last: float) -> list[Span]:
+    """Time between the first and the last event that no phase claims."""
+    gaps, until = [], first
+    for span in sorted(marked, key=lambda s: s.start_s):
+        if span.start_s > until:
+            gaps.append(Span("other", until, span.start_s))
+        until = max(until, span.end_s)
+    if last > until:
+        gaps.append(Span("other", until, last))
+    return gaps
+
+
+def parse(data: bytes) -> WorkloadLog:
+    """Read ``workload.jsonl`` or any output that holds such lines; never raises."""
+    events: list[Mapping[str, Any]] = []
+    notes: list[Note] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            notes.append(Note("bad-row", "workload.jsonl: no JSON; passed over", number))
+            continue
+        if isinstance(event, dict) and isinstance(event.get("event"), str) and _time(event):
+            events.append(event)
+        else:
+            notes.append(Note("bad-row", "workload.jsonl: no stamped event; passed over", number))
+    if len(notes) > 20:
+        notes = [*notes[:20], Note("bad-row", f"workload.jsonl: {len(notes) - 20} more such lines")]
+    if not events:
+        return WorkloadLog(Work(), notes=tuple(notes))
+    spans = _spans(events, notes)
+    times = [_time(e) or 0.0 for e in events]
+    return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _time(event: Mapping[str, Any]) -> float | None:
+    return _number(event.get("unix_s"))
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    return 0 if number is None else int(number)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _spans(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> tuple[Span, ...]:
+    opened: dict[str, float] = {}
+    spans: list[Span] = []
+    last = max(_time(e) or 0.0 for e in events)
+    for event in events:
+        name, time_s = _text(event.get("name")), _time(event) or 0.0
+        if event["event"] != "phase" or not name:
+            continue
+        if event.get("edge") == "begin":
+            opened[name] = time_s
+        elif event.get("edge") == "end" and name in opened:
+            begin = opened.pop(name)
+            spans.append(Span(name, begin, max(begin, time_s)))
+    for name, begin in opened.items():
+        notes.append(Note("phase", f"phase {name} never ended; taken to the last event"))
+        spans.append(Span(name, begin, last))
+    return tuple(sorted(spans, key=lambda s: (s.start_s, s.end_s)))
+
+
+def _work(events: Sequence[Mapping[str, Any]]) -> Work:
+    def last(kind: str) -> Mapping[str, Any]:
+        return next((e for e in reversed(events) if e["event"] == kind), {})
+
+    start, device, weights = last("start"), last("device"), last("weights")
+    versions = {k: v for k, v in last("versions").items() if k not in ("event", "unix_s", "mono_s")}
+    inputs = {
+        str(e.get("resolution")): e["sha256"]
+        for e in events
+        if e["event"] == "input" and isinstance(e.get("sha256"), str)
+    }
+    parameters = _number(weights.get("parameters"))
+    return Work(
+        program=_text(start.get("program")),
+        framework=_text(start.get("framework")),
+        precision=_text(start.get("precision")),
+        device_requested=_text(device.get("requested")),
+        device_actual=_text(device.get("actual")),
+        device_name=_text(device.get("name")),
+        weights_sha256=_text(weights.get("sha256")),
+        parameters=None if parameters is None else int(parameters),
+        inputs_sha256=inputs,
+        results=tuple(_result(e) for e in events if e["event"] == "result"),
+        versions=versions,
+        errors=tuple(str(e.get("message")) for e in events if e["event"] == "error"),
+        finished=any(e["event"] == "end" for e in events),
+    )
+
+
+def _result(event: Mapping[str, Any]) -> PassResult:
+    fingerprint = event.get("fingerprint")
+    values = fingerprint if isinstance(fingerprint, list) else []
+    iterations, batch = _integer(event.get("iterations")), _integer(event.get("batch")) or 1
+    images = _number(event.get("images"))
+    return PassResult(
+        phase=str(event.get("phase") or f"steady:{event.get('resolution')}"),
+        iterations=iterations,
+        batch=batch,
+        images=iterations * batch if images is None else int(images),
+        duration_s=_number(event.get("duration_s")) or 0.0,
+        fingerprint=tuple(n for v in values if (n := _number(v)) is not None),
+    )

@@ -1,0 +1,1 @@
+"""Trials, records, findings and errors: the types that all of the analysis shares."""

@@ -1,0 +1,214 @@
+"""What is known of one attempt: computed from its raw files, stored as ``trial.json``, read by every check.
+
+Imported campaigns yield the same records; what they can't tell is None and makes checks undecidable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.trials import TrialRow
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Energy of one part of the machine over the window, by one meter.
+
+    Attributes:
+        name: ``package``, ``dram``, ``gpu0``, ``pp0`` (inside the package: never added), …
+        meter: ``energibridge``, ``powercap``, ``nvml`` or ``modelled``.
+        energy_j: joules of the window.
+        uncertainty_j: half-width that covers the truth in ≥ 95 % of windows, J.
+        wraps: counter wraps corrected.
+        sources: columns, zones or devices that were read.
+        counted: whether the trial's total includes it.
+    """
+
+    name: str
+    meter: str
+    energy_j: float
+    uncertainty_j: float
+    wraps: int = 0
+    sources: tuple[str, ...] = ()
+    counted: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of the window: ``start``, ``import``, ``load``, ``warmup``, ``steady:<name>``, ``stop``.
+
+    ``start_s`` counts from the window's start. Energies cover the trial's ``energy_scope``.
+    """
+
+    name: str
+    start_s: float
+    duration_s: float
+    energy_j: float | None = None
+    energy_uncertainty_j: float | None = None
+    mean_w: float | None = None
+    images_inferred: int | None = None
+    j_per_image: float | None = None
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass of the workload computed; ``fingerprint`` are fixed projections of its logits."""
+
+    phase: str
+    iterations: int
+    batch: int
+    images: int
+    duration_s: float
+    fingerprint: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workload says it did. None or empty: it did not say."""
+
+    program: str | None = None
+    framework: str | None = None
+    precision: str | None = None
+    device_requested: str | None = None
+    device_actual: str | None = None
+    device_name: str | None = None
+    weights_sha256: str | None = None
+    parameters: int | None = None
+    inputs_sha256: Mapping[str, str] = field(default_factory=dict)
+    results: tuple[PassResult, ...] = ()
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    finished: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How densely the window was sampled. Durations in s; ``rows`` includes those outside the window."""
+
+    interval_s: float | None
+    rows: int
+    in_window: int
+    largest_gap_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader of raw data met and dealt with, or could not.
+
+    ``kind``: ``wrap``, ``reset``, ``gap``, ``clock-step``, ``stale``, ``repeated-row``, ``partial-row``,
+    ``bad-row``, ``missing-column``, ``unknown-column``, ``empty``, ``no-energy``, ``edge``, ….
+    ``fatal``: the energy can't be shown to be right.
+    """
+
+    kind: str
+    message: str
+    line: int | None = None
+    column: str | None = None
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt.
+
+    Attributes:
+        row: the attempt in the one schema; status, reason and findings are set by the checks.
+        domains: every domain by every meter that read it.
+        phases: the window's parts in order.
+        work: what the workload said.
+        sampling: of the main meter.
+        notes: what the readers met.
+        state: of the agent's report (done, failed, timeout, lost, killed); imported: done or failed.
+        container: of the agent's report.
+        edges: platform readings at the window's edges, of the agent's report.
+        series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``;
+            of a GPU's reasons to throttle also ``any``, the bits of all rows.
+        timing: ``started_unix_s``, ``ended_unix_s``, ``clock_step_s``, ``connections_in_window``,
+            ``boot_changed``.
+        rest: how the host rested before, of the agent's report.
+        expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
+            ``interval_ms``, ``meter``.
+        meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
+        log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
+        findings: checks' outcomes for this attempt.
+    """
+
+    row: TrialRow
+    domains: tuple[Domain, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    work: Work = Work()
+    sampling: Sampling | None = None
+    notes: tuple[Note, ...] = ()
+    state: str = "done"
+    container: Mapping[str, Any] | None = None
+    edges: Mapping[str, Any] = field(default_factory=dict)
+    series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    rest: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    meter: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The findings' subject of this attempt."""
+        row = self.row
+        if row.planned_position is None and row.raw:
+            return f"trial {row.raw}"
+        if row.planned_position is None and self.log.get("file"):
+            return f"trial {self.log['file']}:{self.log.get('line')}"
+        if row.planned_position is None and row.run is not None:
+            return f"trial {row.image}/{row.run}"
+        return f"trial {row.host}/{row.planned_position or 0:03d}-{row.image}/{row.attempt}"
+
+    def with_findings(self, findings: tuple[Finding, ...]) -> Record:
+        """A copy that carries these findings (status and reason are the checks' business)."""
+        return replace(self, findings=findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict, the content of ``trial.json``."""
+        return (
+            {"schema": SCHEMA_VERSION}
+            | asdict(replace(self, findings=()))
+            | {"findings": [f.to_dict() for f in self.findings]}
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: the record was written by a newer version.
+        """
+        if data["schema"] > SCHEMA_VERSION:
+            raise ValueError(
+                f"record of schema {data['schema']}, this version reads up to {SCHEMA_VERSION}; "
+                "upgrade wattbench"
+            )
+        work = dict(data["work"])
+        work["results"] = tuple(
+            PassResult(**r | {"fingerprint": tuple(r["fingerprint"])}) for r in work["results"]
+        )
+        work["errors"] = tuple(work["errors"])
+        plain = {
+            k: data[k]
+            for k in (
+                "state", "container", "edges", "series", "timing", "rest", "expected", "meter", "log",
+            )
+        }  # fmt: skip
+        return cls(
+            row=TrialRow(**data["row"]),
+            domains=tuple(Domain(**d | {"sources": tuple(d["sources"])}) for d in data["domains"]),
+            phases=tuple(Phase(**p) for p in data["phases"]),
+            work=Work(**work),
+            sampling=Sampling(**data["sampling"]) if data["sampling"] else None,
+            notes=tuple(Note(**n) for n in data["notes"]),
+            findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+            **plain,
+        )

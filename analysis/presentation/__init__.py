@@ -1,0 +1,1 @@
+"""Formatting, palette, scales, canvas and templates that all pages share."""

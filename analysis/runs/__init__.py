@@ -1,0 +1,1 @@
+"""Stored runs as trial rows, phase rows and findings."""

@@ -1,0 +1,265 @@
+"""A loaded run becomes trial rows, phase rows and findings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wattbench.analysis import checks
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.finding_codes import Severity
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.records import Phase, Record
+from wattbench.analysis.model.trials import to_frame
+from wattbench.analysis.runs.load import Run, name_of, planned_row
+from wattbench.analysis.stats.results import Settings
+
+#: Columns of a phase row before those of :class:`analysis.records.Phase`.
+PHASE_KEYS = (
+    "run_id", "host", "kind", "block", "planned_position", "image", "attempt", "status",
+    "energy_scope", "energy_source",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run as tidy data.
+
+    Attributes:
+        document: ``run.json``: experiment, seed, plan, hosts' facts, versions.
+        records: every attempt with its findings and status, and one a planned trial without any.
+        accepted: of each planned trial the accepted, else the last attempt; in planned order.
+        trials: their rows, in the schema of :mod:`analysis.trials`.
+        attempts: the rows of all attempts.
+        phases: one row a phase of every attempt; energies cover ``energy_scope``.
+        findings: all, those about single trials included.
+    """
+
+    document: Mapping[str, Any]
+    records: tuple[Record, ...]
+    accepted: tuple[Record, ...]
+    trials: pd.DataFrame
+    attempts: pd.DataFrame
+    phases: pd.DataFrame
+    findings: tuple[Finding, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return str(self.document["run_id"])
+
+    @property
+    def experiment(self) -> Mapping[str, Any]:
+        """The experiment as resolved."""
+        return self.document.get("experiment") or {}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Hosts of the plan, in its order."""
+        return tuple(self.document.get("plan") or {})
+
+    def facts(self, host: str) -> Mapping[str, Any]:
+        """What ``check`` found on a host; empty where it never passed."""
+        entry = (self.document.get("hosts") or {}).get(host) or {}
+        return entry.get("facts") or {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the experiment laid down for the statistics."""
+        return settings_of(self.document)
+
+
+# From a run to tidy data -------------------------------------------------------------------------
+
+
+def assemble(run: Run) -> RunData:
+    """Judge every attempt and lay the run out as tidy rows."""
+    everything = [*_in_order(run.records), *_absent(run)]
+    judged, whole = checks.judge(everything, _facts(run.document))
+    chosen = _choose(run.document, judged)
+    watts = _idle_watts(chosen)
+    judged = tuple(_corrected(r, watts) for r in judged)
+    chosen = tuple(_corrected(r, watts) for r in chosen)
+    accepted_of = {_place(r): r for r in chosen}
+    about_trials = [_superseded(f, r, accepted_of) for r in judged for f in r.findings]
+    tried = [r for r in judged if r.row.status not in ("missing", "skipped")]
+    return RunData(
+        document=run.document,
+        records=judged,
+        accepted=chosen,
+        trials=to_frame(r.row for r in chosen),
+        attempts=to_frame(r.row for r in tried),
+        phases=_phases(tried),
+        findings=(*whole, *about_trials, *run.notes),
+    )
+
+
+def _facts(document: Mapping[str, Any]) -> checks.Facts:
+    hosts = document.get("hosts") or {}
+    return checks.Facts(
+        plan=document["plan"],
+        hosts={h: (entry or {}).get("facts") or {} for h, entry in hosts.items()},
+        problems={h: (entry or {}).get("problems") or () for h, entry in hosts.items()},
+    )
+
+
+def _in_order(records: Iterable[Record]) -> list[Record]:
+    """Records with ``position``: their place on the host in the order of their windows' starts."""
+    by_host: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_host[record.row.host].append(record)
+    placed = []
+    for mine in by_host.values():
+        # Stamps have one format, so text orders as time; equal ones are ordered by the plan.
+        started = sorted(
+            (r for r in mine if r.row.started_at),
+            key=lambda r: (r.row.started_at, r.row.planned_position, r.row.attempt),
+        )
+        position = {id(r): place for place, r in enumerate(started, start=1)}
+        placed += [replace(r, row=replace(r.row, position=position.get(id(r)))) for r in mine]
+    return placed
+
+
+def _absent(run: Run) -> list[Record]:
+    """A record for every planned trial that has no attempt."""
+    tried = {_place(r) for r in run.records}
+    absent = []
+    for host, plan in run.document["plan"].items():
+        for planned in plan:
+            if (host, int(planned["planned_position"])) in tried:
+                continue
+            status, reason = _why(run, host, planned)
+            row = replace(planned_row(run.document, host, planned), status=status, reason=reason)
+            absent.append(Record(row=row, state="lost"))
+    return absent
+
+
+def _why(run: Run, host: str, planned: Mapping[str, Any]) -> tuple[str, str]:
+    outcome = run.outcomes.get((host, name_of(planned)))
+    if outcome:
+        status = str(outcome.get("status"))
+        return (status if status == "skipped" else "missing"), str(outcome.get("reason") or status)
+    entry = (run.document.get("hosts") or {}).get(host) or {}
+    pull = (entry.get("pulls") or {}).get(planned["image"]) or {}
+    if pull.get("error"):
+        return "missing", f"the image can't be measured: {pull['error']}"
+    hard = [p for p in entry.get("problems") or () if p.get("severity") == "hard"]
+    if hard:
+        return "missing", f"the host was not fit: {hard[0].get('message')}"
+    return "missing", str(entry.get("reason") or "never started")
+
+
+def _place(record: Record) -> tuple[str, int]:
+    return record.row.host, int(record.row.planned_position or 0)
+
+
+def _choose(document: Mapping[str, Any], judged: Sequence[Record]) -> tuple[Record, ...]:
+    """Of each planned trial the first valid attempt, else the last one; in planned order."""
+    by_place: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+    for record in judged:
+        by_place[_place(record)].append(record)
+    chosen = []
+    for host, plan in document["plan"].items():
+        for planned in plan:
+            attempts = sorted(
+                by_place[host, int(planned["planned_position"])], key=lambda r: r.row.attempt or 0
+            )
+            valid = [r for r in attempts if r.row.status == "valid"]
+            chosen.append((valid or attempts[-1:])[0])
+    return tuple(chosen)
+
+
+def _superseded(
+    found: Finding, record: Record, accepted: Mapping[tuple[str, int], Record]
+) -> Finding:
+    """A fault of an attempt that another attempt made good no longer takes anything away."""
+    winner = accepted.get(_place(record))
+    made_good = winner is not None and winner.row.status == "valid"
+    if not found.is_found_error or not made_good or winner is None:
+        return found
+    if winner.row.attempt == record.row.attempt:
+        return found
+    return replace(
+        found,
+        severity=Severity.WARNING,
+        evidence={**found.evidence, "accepted_attempt": winner.row.attempt},
+        action=f"nothing to do: attempt {winner.row.attempt} of the trial was accepted",
+    )
+
+
+def _idle_watts(chosen: Iterable[Record]) -> dict[tuple[str, str, str | None], float]:
+    """(host, image, scope) → median idle power of the run's valid idle trials, W."""
+    powers: defaultdict[tuple[str, str, str | None], list[float]] = defaultdict(list)
+    for record in chosen:
+        row = record.row
+        if row.kind == "idle" and row.status == "valid" and row.energy_j and row.duration_s:
+            powers[row.host, row.image, row.energy_scope].append(row.energy_j / row.duration_s)
+    return {key: float(np.median(values)) for key, values in powers.items()}
+
+
+def _corrected(record: Record, watts: Mapping[tuple[str, str, str | None], float]) -> Record:
+    """``idle_corrected_j``: the image's own idle power where it was measured, else the host's."""
+    row = record.row
+    if row.kind == "idle" or row.energy_j is None or row.duration_s is None:
+        return record
+    for image in (row.image, "idle"):
+        power = watts.get((row.host, image, row.energy_scope))
+        if power is not None:
+            return replace(
+                record,
+                row=replace(row, idle_corrected_j=row.energy_j - power * row.duration_s),
+            )
+    return record
+
+
+def _phases(records: Iterable[Record]) -> pd.DataFrame:
+    rows = [
+        {key: getattr(r.row, key) for key in PHASE_KEYS} | {"phase": p.name} | _plain(p)
+        for r in records
+        for p in r.phases
+    ]
+    measures = [f for f in Phase.__dataclass_fields__ if f != "name"]
+    frame = pd.DataFrame(rows, columns=[*PHASE_KEYS, "phase", *measures])
+    whole = ["block", "planned_position", "attempt", "images_inferred"]
+    floats = [m for m in measures if m != "images_inferred"]
+    return frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(floats, "float64"))
+
+
+def _plain(phase: Phase) -> dict[str, Any]:
+    return {key: value for key, value in asdict(phase).items() if key != "name"}
+
+
+def settings_of(document: Mapping[str, Any]) -> Settings:
+    """The experiment's statistical settings.
+
+    Raises:
+        InputError: they are not possible ones.
+    """
+    experiment = document.get("experiment") or {}
+    analysis = experiment.get("analysis") or {}
+    blocks = (experiment.get("protocol") or {}).get("blocks")
+    early: Mapping[str, Any] = blocks if isinstance(blocks, Mapping) else {}
+    given = {
+        "alpha": analysis.get("alpha"),
+        "correction": analysis.get("correction"),
+        "equivalence_pct": analysis.get("equivalence_pct"),
+        "precision_pct": early.get("precision_pct"),
+        "blocks_min": early.get("min"),
+        "blocks_max": early.get("max") if early else blocks,
+    }
+    try:
+        return Settings(
+            reference=experiment.get("reference"),
+            **{k: v for k, v in given.items() if v is not None},
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"run.json of {document.get('run_id')}: experiment.analysis: {error}; mend the "
+            "experiment and run it again"
+        ) from error

@@ -1,0 +1,69 @@
+"""trials.parquet: trial rows with the facts that later comparisons need."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from wattbench.analysis.model.trials import SCHEMA_VERSION
+from wattbench.analysis.runs.assemble import RunData
+
+#: The key of the run's facts in the metadata of ``trials.parquet``.
+PARQUET_FACTS = b"wattbench"
+
+
+# trials.parquet ----------------------------------------------------------------------------------
+
+
+def parquet_bytes(data: RunData) -> bytes:
+    """``trials.parquet``: the trials' rows, and the run's facts in the file's own metadata.
+
+    One object holds all that comparing runs over months needs.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(data.trials, preserve_index=False)
+    facts = json.dumps(_lasting(data), sort_keys=True, ensure_ascii=False).encode()
+    # pandas' own metadata would only repeat the types.
+    table = table.replace_schema_metadata({PARQUET_FACTS: facts})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _lasting(data: RunData) -> dict[str, Any]:
+    """What has to be known of a run years later: what was run, and on what."""
+    images = data.experiment.get("images") or {}
+    return {
+        "schema": SCHEMA_VERSION,
+        "run_id": data.run_id,
+        "dag_id": data.document.get("dag_id"),
+        "run_after": data.document.get("run_after"),
+        "reference": data.experiment.get("reference"),
+        "digests": {name: (image or {}).get("digest") for name, image in images.items()},
+        "hosts": {host: _lasting_facts(data.facts(host)) for host in data.hosts},
+        "versions": data.document.get("versions") or {},
+    }
+
+
+def _lasting_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    host, cpu = facts.get("host") or {}, facts.get("cpu") or {}
+    gpus = facts.get("gpu") or []
+    return {
+        "os": host.get("os"),
+        "kernel": host.get("kernel"),
+        "cpu_model": host.get("cpu_model"),
+        "cores": host.get("cores"),
+        "memory_bytes": host.get("memory_bytes"),
+        "docker": (facts.get("docker") or {}).get("version"),
+        "governor": cpu.get("governor"),
+        "turbo": cpu.get("turbo"),
+        "smt": cpu.get("smt"),
+        "gpu": ", ".join(str(g.get("name")) for g in gpus) or None,
+        "driver": ", ".join(sorted({str(g.get("driver")) for g in gpus})) or None,
+        "meter": (facts.get("meter") or {}).get("version"),
+        "agent": facts.get("agent_sha256"),
+    }

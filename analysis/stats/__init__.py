@@ -1,0 +1,1 @@
+"""Statistics: blocked comparisons within a host, effects across hosts, power, diagnostics."""

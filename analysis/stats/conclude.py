@@ -1,0 +1,403 @@
+"""The one entry to the statistics: trials in, conclusion out.
+
+Every host is concluded alone, then the hosts together; the headline says in one sentence what
+follows, and no more than follows. The order of evidence is fixed before looking: raw joules of the
+whole window decide, all else stands beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.trials import STATUSES
+from wattbench.analysis.stats import across_hosts, diagnostics, early_stopping, within_host
+from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of, reference_of
+from wattbench.analysis.stats.results import (
+    HOSTS_LIKE_THESE,
+    AcrossHosts,
+    Conclusion,
+    Headline,
+    HostConclusion,
+    ImageSummary,
+    Interval,
+    Pair,
+    PairVerdict,
+    RankedImage,
+    Sensitivity,
+    Settings,
+    find_pair,
+)
+
+#: What a headline is based on where only one host was measured.
+ONE_HOST = "one host"
+
+
+def conclude(trials: pd.DataFrame, settings: Settings) -> Conclusion:
+    """Concludes from a run.
+
+    Args:
+        trials: rows in the schema of :mod:`analysis.trials`; all kinds and statuses.
+        settings: as laid down before the first trial.
+
+    Returns:
+        A conclusion for whatever is there, including nothing: each missing part says why.
+    """
+    reference, note = reference_of(trials, settings.reference)
+    images = images_of(trials, reference)
+    workload = trials[trials["kind"] == "workload"]
+    share = early_stopping.factor(len(images), settings)
+    names = [str(h) for h in sorted(workload["host"].fillna("").unique())]
+    parts = [host_trials(trials, name, images) for name in names]
+    hosts = [_host(part, settings, share) for part in parts]
+    across = across_hosts.combine(list(zip(parts, hosts, strict=True)), settings, share)
+    leading, basis = _leading(hosts, across)
+    ranking = _ranking(images, reference, leading)
+    source = _source([h.energy_source for h in hosts])
+    notes = [note] if note else []
+    if settings.precision_pct is not None and settings.precision_pct >= settings.equivalence_pct:
+        notes.append(
+            f"the precision asked for, ±{settings.precision_pct:g} %, is not below the margin of "
+            f"equivalence, ±{settings.equivalence_pct:g} %: runs that stop early can hardly show "
+            "equivalence"
+        )
+    if across_hosts.turns_round(across.pairs, hosts):
+        notes.append("which image uses less depends on the host: see the hosts one by one")
+    view = _View(reference, ranking, leading, basis, len(across.hosts), settings, source)
+    return Conclusion(
+        headline=_headline(view, hosts),
+        settings=settings,
+        reference=reference,
+        images=images,
+        ranking=ranking,
+        counts=_counts(workload),
+        hosts=tuple(hosts),
+        across=across,
+        findings=_findings(hosts),
+        energy_source=source,
+        notes=tuple(notes),
+    )
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    return {s: int((rows["status"] == s).sum()) for s in STATUSES}
+
+
+def _source(sources: Sequence[str | None]) -> str | None:
+    told = {s for s in sources if s is not None}
+    if not told:
+        return None
+    return told.pop() if len(told) == 1 else "mixed"
+
+
+def _findings(hosts: Sequence[HostConclusion]) -> tuple[Finding, ...]:
+    return tuple(f for h in hosts if h.fitness for f in diagnostics.findings(h.host, h.fitness))
+
+
+# One host ---------------------------------------------------------------------------------------
+
+
+def _host(trials: HostTrials, settings: Settings, share: float) -> HostConclusion:
+    table = trials.table()
+    filled = table.notna()
+    base = HostConclusion(
+        host=trials.host,
+        design=trials.design,
+        blocks=int((filled.sum(axis=1) >= 2).sum()),
+        complete_blocks=int(filled.all(axis=1).sum()) if len(trials.images) else 0,
+        scope=trials.scope,
+        energy_source=trials.energy_source,
+        counts=_counts(trials.planned),
+        notes=trials.notes,
+    )
+    if trials.reason is not None:
+        summaries = tuple(_summary(trials, i, None, None) for i in trials.images)
+        return replace(base, images=summaries, reason=trials.reason)
+    pairs = within_host.compare(trials, settings, factor=share)
+    few = "one image only: nothing to compare" if len(trials.images) == 1 else None
+    return replace(
+        base,
+        images=_summaries(trials, pairs),
+        omnibus=within_host.omnibus(trials, settings),
+        pairs=pairs,
+        secondary=within_host.secondary(trials, settings, factor=share),
+        fitness=diagnostics.judge(trials, settings),
+        sensitivity=_sensitivity(trials, pairs, settings, share),
+        stopping=None if settings.precision_pct is None else early_stopping.judge(trials, settings),
+        reason=few,
+    )
+
+
+def _summaries(trials: HostTrials, pairs: tuple[Pair, ...]) -> tuple[ImageSummary, ...]:
+    """Images by their estimate against the reference, those without one last."""
+    reference = trials.images[0]
+    against = {i: find_pair(pairs, i, reference) for i in trials.images[1:]}
+    estimates = {i: p.estimate_pct for i, p in against.items() if p and p.estimate_pct is not None}
+    if len(trials.samples()[reference]):
+        estimates[reference] = 0.0
+    order = sorted(estimates, key=lambda i: (estimates[i], i))
+    ranks = {image: rank for rank, image in enumerate(order, start=1)}
+    intervals = {i: p.simultaneous for i, p in against.items() if p}
+    listed = order + [i for i in trials.images if i not in ranks]
+    return tuple(_summary(trials, i, ranks.get(i), intervals.get(i)) for i in listed)
+
+
+def _summary(
+    trials: HostTrials, image: str, rank: int | None, interval: Interval | None
+) -> ImageSummary:
+    planned = int((trials.planned["image"] == image).sum())
+    rows = trials.rows[trials.rows["image"] == image]
+    if rows.empty:
+        return ImageSummary(image, planned, 0, reason="no valid trial")
+    joules = rows["joules"].to_numpy(float)
+    seconds = rows["duration_s"].dropna().to_numpy(float)
+    several = len(joules) > 1
+    sd = float(np.std(joules, ddof=1)) if several else None
+    return ImageSummary(
+        image=image,
+        planned=planned,
+        valid=len(joules),
+        rank=rank,
+        median_j=float(np.median(joules)),
+        mean_j=float(joules.mean()),
+        sd_j=sd,
+        cv_pct=None if sd is None else float(100 * sd / joules.mean()),
+        median_s=float(np.median(seconds)) if len(seconds) else None,
+        shapiro_p=diagnostics.shapiro_p(joules),
+        vs_reference=interval,
+        reason=None if several else "one trial: its spread can't be told",
+    )
+
+
+def _sensitivity(
+    trials: HostTrials, pairs: tuple[Pair, ...], settings: Settings, share: float
+) -> tuple[Sensitivity, ...]:
+    """The verdicts under every other choice of trials that there is."""
+    rows = trials.rows
+    codes = rows["findings"].fillna("").str.split()
+    # A code that every trial carries says something of the run, not of a trial.
+    common = set.intersection(*(set(c) for c in codes)) if len(codes) else set()
+    choices = {
+        "without outliers": diagnostics.outlier_mask(rows),
+        "without late attempts": rows["late"].fillna(value=False).astype(bool),
+        "without trials that carry a finding": codes.map(lambda c: bool(set(c) - common)),
+    }
+    found = []
+    for scenario, out in choices.items():
+        if out.any():
+            found.append(
+                _scenario(scenario, int(out.sum()), trials.keep(~out), pairs, settings, share)
+            )
+    more = _with_throttled(trials)
+    if more is not None:
+        added = len(more.rows) - len(rows)
+        found.append(_scenario("with throttled trials", added, more, pairs, settings, share))
+    return tuple(found)
+
+
+def _with_throttled(trials: HostTrials) -> HostTrials | None:
+    """The host with its throttled trials counted in, where these have joules; None without any."""
+    planned = trials.planned
+    throttled = planned["findings"].fillna("").str.split().map(lambda c: "throttled" in c)
+    back = throttled & (planned["status"] == "invalid") & (planned["energy_j"] > 0)
+    if not back.any():
+        return None
+    frame = planned.copy()
+    frame.loc[back, "status"] = "valid"
+    more = host_trials(frame, trials.host, trials.images)
+    return more if len(more.rows) > len(trials.rows) else None
+
+
+def _scenario(
+    name: str,
+    count: int,
+    trials: HostTrials,
+    pairs: tuple[Pair, ...],
+    settings: Settings,
+    share: float,
+) -> Sensitivity:
+    others = within_host.compare(trials, settings, factor=share)
+    changed = tuple(
+        (p.a, p.b, p.verdict, o.verdict)
+        for p, o in zip(pairs, others, strict=True)
+        if p.verdict is not o.verdict
+    )
+    return Sensitivity(name, count, others, changed)
+
+
+# The answer -------------------------------------------------------------------------------------
+
+
+def _leading(
+    hosts: Sequence[HostConclusion], across: AcrossHosts
+) -> tuple[tuple[Pair, ...], str | None]:
+    """The comparisons that lead, and what they rest on."""
+    if across.pairs:
+        return tuple(p.leading for p in across.pairs), across.label
+    # A host of one block estimates, but without any spread: it leads only where it is alone.
+    compared = [h for h in hosts if any(p.sd_log_pct is not None for p in h.pairs)]
+    compared = compared or [h for h in hosts if any(p.individual for p in h.pairs)]
+    if len(compared) == 1:
+        return compared[0].pairs, ONE_HOST
+    return (), None
+
+
+def _ranking(
+    images: Sequence[str], reference: str | None, pairs: tuple[Pair, ...]
+) -> tuple[RankedImage, ...]:
+    rows: list[tuple[float | None, str, Pair | None]] = []
+    for image in images:
+        pair = None if reference is None else find_pair(pairs, image, reference)
+        estimate = 0.0 if image == reference and pairs else (pair.estimate_pct if pair else None)
+        rows.append((estimate, image, pair))
+    rows.sort(key=lambda r: (r[0] is None, r[0] or 0.0, r[1]))
+    return tuple(
+        RankedImage(
+            image=image,
+            rank=None if estimate is None else place,
+            is_reference=image == reference,
+            pair=pair,
+            reason=None if estimate is not None else _why(pair),
+        )
+        for place, (estimate, image, pair) in enumerate(rows, start=1)
+    )
+
+
+def _why(pair: Pair | None) -> str:
+    return (pair.reason if pair else None) or "nothing links it to the reference"
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the sentence is made from."""
+
+    reference: str | None
+    ranking: tuple[RankedImage, ...]
+    pairs: tuple[Pair, ...]
+    basis: str | None
+    hosts: int
+    settings: Settings
+    source: str | None
+
+    @property
+    def modelled(self) -> bool:
+        return self.source in ("modelled", "mixed")
+
+    def scope(self) -> str:
+        """For example ``2 hosts``; hosts like these are said to be so."""
+        if self.basis == ONE_HOST:
+            return ONE_HOST
+        tail = ", for hosts like these" if self.basis == HOSTS_LIKE_THESE else ""
+        return f"{self.hosts} hosts{tail}"
+
+
+def _headline(view: _View, hosts: Sequence[HostConclusion]) -> Headline:
+    ranked = [r for r in view.ranking if r.rank is not None]
+    if len(ranked) < 2:
+        sentence = f"No verdict: {_no_verdict(view, hosts)}."
+        return Headline(_prefixed(view, sentence), None, False, None, view.basis, view.modelled)
+    best = ranked[0].image
+    others = [r.image for r in view.ranking if r.image != best]
+    rivals = {o: find_pair(view.pairs, best, o) for o in others}
+    against = view.reference if best != view.reference else ranked[1].image
+    pair = rivals.get(against or "")
+    decided = all(p is not None and p.verdict is PairVerdict.LESS for p in rivals.values())
+    sentence = _lead(view, best, str(against), pair, decided) + _rest(view, rivals, str(against))
+    return Headline(_prefixed(view, sentence + "."), best, decided, pair, view.basis, view.modelled)
+
+
+def _prefixed(view: _View, sentence: str) -> str:
+    if view.source == "modelled":
+        return f"Modelled, not measured: {sentence}"
+    if view.source == "mixed":
+        return f"Partly modelled, not measured: {sentence}"
+    return sentence
+
+
+def _no_verdict(view: _View, hosts: Sequence[HostConclusion]) -> str:
+    if not hosts:
+        return "the run holds no workload trial"
+    if not any(h.counts["valid"] for h in hosts):
+        planned = sum(sum(h.counts.values()) for h in hosts)
+        return f"none of {planned} planned trials is valid"
+    if len(view.ranking) == 1:
+        return f"{view.ranking[0].image} is the only image"
+    if not view.pairs:
+        reasons = {h.reason for h in hosts if h.reason} or {
+            p.reason for h in hosts for p in h.pairs if p.reason
+        }
+        return "; ".join(sorted(reasons)) or "no host compares two images"
+    return "; ".join(f"{r.image}: {r.reason}" for r in view.ranking if r.reason)
+
+
+def _lead(view: _View, best: str, against: str, pair: Pair | None, decided: bool) -> str:
+    if pair is None or pair.estimate_pct is None:
+        return f"{best} has the lowest energy, but nothing compares it with {against}"
+    name = f"{against} (the reference)" if against == view.reference else against
+    own = f"{best} (the reference)" if best == view.reference else best
+    size = f"{abs(pair.estimate_pct):.{_digits(pair)}f} %"
+    confidence = f"({_interval(pair)}, {view.scope()})"
+    if pair.verdict is PairVerdict.LESS:
+        claim = "uses the least energy" if decided else "has the lowest energy"
+        next_best = ", the next" if best == view.reference else ""
+        return f"{own} {claim}: {size} less than {against}{next_best} {confidence}"
+    if pair.verdict is PairVerdict.EQUIVALENT:
+        margin = f"±{view.settings.equivalence_pct:g} %"
+        return f"{own} and {name} are equivalent within {margin}: {size} less {confidence}"
+    return (
+        f"No image is shown to use the least energy: {own} has the lowest estimate, {size} less "
+        f"than {against} {confidence}, undecided: {pair.reason}"
+    )
+
+
+def _interval(pair: Pair) -> str:
+    """The simultaneous interval as *less* energy: ``95 % CI 90.8 to 91.7 %``; across 0, both ways."""
+    interval = pair.simultaneous
+    if interval is None or interval.lower_pct is None or interval.upper_pct is None:
+        return "no interval"
+    digits = _digits(pair)
+    low, high = sorted((-interval.upper_pct, -interval.lower_pct))
+    name = f"{100 * interval.level:g} % CI"
+    if low < 0 < high:
+        return f"{name} {high:.{digits}f} % less to {-low:.{digits}f} % more"
+    # + 0.0 turns a rounded −0.0 into 0.0.
+    low_text, high_text = (f"{round(v, digits) + 0.0:.{digits}f}" for v in (low, high))
+    return f"{name} {low_text} to {high_text} %"
+
+
+def _digits(pair: Pair) -> int:
+    """Decimals that show the interval: one, or two where it is narrower than half a percent."""
+    half = pair.simultaneous.half_width_pct if pair.simultaneous else None
+    return 2 if half is not None and half < 0.25 else 1
+
+
+def _rest(view: _View, rivals: dict[str, Pair | None], told: str) -> str:
+    """What else belongs to the answer: every image that was not told apart from the best."""
+    equal, against = [], []
+    open_: dict[str, list[str]] = {}
+    for image, pair in rivals.items():
+        if image == told:
+            continue
+        if pair is None or pair.estimate_pct is None:
+            open_.setdefault(f"not compared: {_why(pair)}", []).append(image)
+        elif pair.verdict is PairVerdict.EQUIVALENT:
+            equal.append(image)
+        elif pair.verdict is PairVerdict.UNDECIDED:
+            open_.setdefault(f"undecided: {pair.reason}", []).append(image)
+        elif pair.verdict is PairVerdict.MORE:
+            against.append(f"{image} is ranked lower but was shown to use less")
+    lead = rivals.get(told)
+    parts = []
+    if equal:
+        margin = f"±{view.settings.equivalence_pct:g} %"
+        parts.append(f"equivalent within {margin}: {', '.join(equal)}")
+    for why, images in open_.items():
+        said = lead is not None and why == f"undecided: {lead.reason}"
+        parts.append(
+            f"undecided too: {', '.join(images)}" if said else f"{', '.join(images)} {why}"
+        )
+    return "".join(f"; {p}" for p in [*parts, *against])

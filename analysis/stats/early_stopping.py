@@ -1,0 +1,344 @@
+"""Stopping early, honestly.
+
+After every complete block a host may stop once every pair of images is known to a given
+half-width. Looking again and
+again at the same interval makes it too narrow: it stops when the noise happens to look small. So
+the error rate spent on each pair is a calibrated share (``factor``) of the fixed design's. The
+share was found by simulating the very intervals used, at the precision that does most harm; with
+many pairs Bonferroni's own slack pays for the looks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from wattbench.analysis.stats import simulation
+from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of
+from wattbench.analysis.stats.ranks import RankShift
+from wattbench.analysis.stats.results import Settings, StopDecision
+from wattbench.analysis.stats.verdicts import interval_of
+
+Array = npt.NDArray[np.float64]
+
+#: Nobody stops before this many blocks; the calibration starts here.
+EARLIEST = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What repeated looks cost one design.
+
+    Attributes:
+        images: compared.
+        blocks_max: planned.
+        factor: share of α/pairs spent on each pair.
+        coverage: joint coverage of intervals at that share, at the most harmful precision.
+        coverage_fixed: joint coverage of the fixed design's intervals under the same stopping.
+    """
+
+    images: int
+    blocks_max: int
+    factor: float
+    coverage: float
+    coverage_fixed: float
+
+
+#: At α = 0.05 and looks from block 10 on, by
+#: ``python tests/bench/bench_statistics.py --calibrate`` (seed 20260101).
+CALIBRATIONS: tuple[Calibration, ...] = (
+    Calibration(2, 15, 0.80, 0.953, 0.941),
+    Calibration(2, 20, 0.80, 0.951, 0.940),
+    Calibration(2, 30, 0.70, 0.953, 0.934),
+    Calibration(2, 50, 0.70, 0.953, 0.932),
+    Calibration(3, 15, 1.00, 0.954, 0.954),
+    Calibration(3, 20, 1.00, 0.953, 0.953),
+    Calibration(3, 30, 1.00, 0.951, 0.951),
+    Calibration(3, 50, 1.00, 0.950, 0.950),
+    Calibration(4, 15, 1.00, 0.963, 0.963),
+    Calibration(4, 20, 1.00, 0.956, 0.956),
+    Calibration(4, 30, 1.00, 0.955, 0.955),
+    Calibration(4, 50, 0.95, 0.954, 0.950),
+    Calibration(5, 15, 1.00, 0.962, 0.962),
+    Calibration(5, 20, 1.00, 0.956, 0.956),
+    Calibration(5, 30, 1.00, 0.952, 0.952),
+    Calibration(5, 50, 1.00, 0.951, 0.951),
+)
+
+
+def calibrated(images: int, blocks_max: int | None) -> Calibration:
+    """The calibration for a design, the next harder one where it is not in the table.
+
+    More blocks mean more looks, fewer images less slack. Beyond the table's largest design its
+    last row holds: further looks add little once intervals are that narrow.
+    """
+    fewer = [c for c in CALIBRATIONS if c.images <= max(2, images)]
+    row = [c for c in fewer if c.images == max(f.images for f in fewer)]
+    wanted = blocks_max if blocks_max is not None else math.inf
+    enough = [c for c in row if c.blocks_max >= wanted]
+    return min(enough, key=lambda c: c.blocks_max) if enough else max(row, key=_longest)
+
+
+def _longest(calibration: Calibration) -> int:
+    return calibration.blocks_max
+
+
+def factor(images: int, settings: Settings) -> float:
+    """Share of α that a run may spend: 1 unless it stops early."""
+    if settings.precision_pct is None or images < 2:
+        return 1.0
+    return calibrated(images, settings.blocks_max).factor
+
+
+def stop_after_block(frame_of_host: pd.DataFrame, settings: Settings) -> StopDecision:
+    """Whether a host has measured enough.
+
+    Args:
+        frame_of_host: its rows in the schema of :mod:`analysis.trials`, those not yet executed
+            included.
+        settings: ``precision_pct`` (required), ``blocks_min`` and ``blocks_max``.
+
+    Returns:
+        ``stop`` once every pair's simultaneous interval has a half-width of at most
+        ``precision_pct``, from ``blocks_min`` (at least 10) complete blocks on.
+
+    Raises:
+        ValueError: the settings name no precision.
+    """
+    if settings.precision_pct is None:
+        raise ValueError("no precision to stop at: set blocks.precision_pct")
+    hosts = frame_of_host["host"].fillna("").unique()
+    images = images_of(frame_of_host, settings.reference)
+    trials = host_trials(frame_of_host, str(hosts[0]) if len(hosts) else "", images)
+    return judge(trials, settings)
+
+
+def judge(trials: HostTrials, settings: Settings) -> StopDecision:
+    """The rule itself, on one host's trials."""
+    precision = settings.precision_pct or 0.0
+    calibration = calibrated(len(trials.images), settings.blocks_max)
+    pairs = list(itertools.combinations(trials.images, 2))
+    per_pair = settings.alpha / max(1, len(pairs))
+    level = 1 - calibration.factor * per_pair
+    table = trials.table()
+    complete = int(table.notna().all(axis=1).sum()) if len(pairs) else 0
+    widths = tuple(
+        (a, b, _half_width((table[a] - table[b]).dropna().to_numpy(float), level)) for b, a in pairs
+    )
+    start = max(EARLIEST, settings.blocks_min or EARLIEST)
+    wide = [(a, b, w) for a, b, w in widths if w is None or w > precision]
+    stop = bool(pairs) and complete >= start and not wide
+    return StopDecision(
+        stop=stop,
+        blocks=complete,
+        precision_pct=precision,
+        half_widths=widths,
+        level=level,
+        factor=calibration.factor,
+        fixed_level=1 - per_pair,
+        coverage_fixed=calibration.coverage_fixed,
+        reason=_reason(stop, complete, start, precision, wide, bool(pairs)),
+    )
+
+
+def _half_width(differences: Array, level: float) -> float | None:
+    if len(differences) == 0:
+        return None
+    return interval_of(RankShift.signed_rank(differences), level).half_width_pct
+
+
+def _reason(
+    stop: bool,
+    complete: int,
+    start: int,
+    precision: float,
+    wide: Sequence[tuple[str, str, float | None]],
+    comparable: bool,
+) -> str:
+    if not comparable:
+        return "one image only: there is no comparison to be precise about"
+    if stop:
+        return f"every pair is known to ±{precision:g} % after {complete} complete blocks"
+    if complete < start:
+        return f"{complete} complete blocks; the earliest stop is after {start}"
+    a, b, width = max(wide, key=lambda w: math.inf if w[2] is None else w[2])
+    so_far = "has no bounded interval yet" if width is None else f"is known to ±{width:.2f} %"
+    return f"{a} against {b} {so_far} after {complete} complete blocks; asked for: ±{precision:g} %"
+
+
+@dataclass(frozen=True)
+class AgreementPoint:
+    """How often a campaign of ``n`` trials an image repeats every verdict of the full one.
+
+    ``share`` of draws in which all pairs' Dunn–Bonferroni verdicts recur; ``per_pair`` mean share
+    of pairs.
+    """
+
+    n: int
+    share: float
+    per_pair: float
+
+
+def agreement_curve(
+    samples: Mapping[str, Array],
+    sizes: Sequence[int] = (5, 10, 15, 20, 25, 30),
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    alpha: float = 0.05,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[AgreementPoint, ...]:
+    """Whether unblocked campaigns of other sizes would have concluded the same.
+
+    Args:
+        samples: joules by image.
+        sizes: trials an image.
+        draws: resampled campaigns a size, independent draws with replacement within each image.
+        seed: of the draws.
+        alpha: of Dunn's test with Bonferroni's correction.
+        progress: called with (sizes done, sizes).
+
+    Returns:
+        One point a size. A verdict is significance with its direction.
+    """
+    values = [np.asarray(v, float) for v in samples.values()]
+    rng = np.random.default_rng(seed)
+    truth = _dunn_verdicts(
+        np.concatenate(values)[None, :], np.array([len(v) for v in values]), alpha
+    )[0]
+    points = []
+    for done, n in enumerate(sizes):
+        drawn = np.concatenate([v[rng.integers(0, len(v), (draws, n))] for v in values], axis=1)
+        same = _dunn_verdicts(drawn, np.full(len(values), n), alpha) == truth
+        points.append(AgreementPoint(n, float(same.all(axis=1).mean()), float(same.mean())))
+        if progress:
+            progress(done + 1, len(sizes))
+    return tuple(points)
+
+
+def _dunn_verdicts(rows: Array, ns: npt.NDArray[np.int64], alpha: float) -> npt.NDArray[np.int64]:
+    """Dunn's test with Bonferroni's correction on many campaigns at once: −1, 0 or 1 a pair.
+
+    Args:
+        rows: campaigns × trials, the images one after the other.
+        ns: trials of each image.
+        alpha: family-wise.
+    """
+    total = rows.shape[1]
+    ranks = stats.rankdata(rows, axis=1)
+    ordered = np.sort(rows, axis=1)
+    # Σ (t³ − t) over ties, from each value's multiplicity t: Σ over values of (t² − 1).
+    ties = np.array([float((np.unique(r, return_counts=True)[1] ** 3).sum()) for r in ordered])
+    ties -= total
+    variance = total * (total + 1) / 12 - ties / (12 * (total - 1))
+    edges = np.concatenate([[0], np.cumsum(ns)])
+    means = np.stack([ranks[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)], axis=1)
+    pairs = list(itertools.combinations(range(len(ns)), 2))
+    critical = stats.norm.ppf(1 - alpha / (2 * len(pairs)))
+    verdicts = []
+    for i, j in pairs:
+        se = np.sqrt(np.maximum(variance, 1e-300) * (1 / ns[i] + 1 / ns[j]))
+        z = (means[:, i] - means[:, j]) / se
+        verdicts.append(np.where(np.abs(z) >= critical, np.sign(z), 0))
+    return np.stack(verdicts, axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """One precision on simulated blocked campaigns of known truth, stopped early and in full.
+
+    ``share_of_time``: mean blocks used of those planned.
+    """
+
+    precision_pct: float
+    share_of_time: float
+    early: simulation.Rates
+    full: simulation.Rates
+
+
+def saving(
+    precisions_pct: Sequence[float],
+    effects_pct: Sequence[float],
+    cvs_pct: Sequence[float],
+    *,
+    blocks_min: int = EARLIEST,
+    blocks_max: int = 30,
+    campaigns: int = 2000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Saving, ...]:
+    """What stopping early saves, and what it does to the error rates.
+
+    Args:
+        precisions_pct: half-widths to stop at.
+        effects_pct: true energy of each image relative to a common level, %.
+        cvs_pct: noise of each image, %.
+        blocks_min: earliest stop.
+        blocks_max: planned blocks, and those of the fixed design.
+        campaigns: simulated a precision.
+        seed: of the campaigns, the same ones for both designs.
+        progress: called with (precisions done, precisions).
+    """
+    share = calibrated(len(effects_pct), blocks_max).factor
+    rows = []
+    for done, precision in enumerate(precisions_pct):
+        logs = simulation.blocked_logs(
+            effects_pct, cvs_pct, blocks_max, campaigns, np.random.default_rng(seed)
+        )
+        early = simulation.run(logs, precision_pct=precision, blocks_min=blocks_min, factor=share)
+        full = simulation.rates(simulation.run(logs), effects_pct)
+        rates = simulation.rates(early, effects_pct)
+        rows.append(Saving(precision, rates.mean_blocks / blocks_max, rates, full))
+        if progress:
+            progress(done + 1, len(precisions_pct))
+    return tuple(rows)
+
+
+def calibrate(
+    images: int,
+    blocks_max: int,
+    *,
+    campaigns: int = 20_000,
+    alpha: float = 0.05,
+    seed: int = 20260101,
+) -> Calibration:
+    """Finds the largest share of α that keeps the joint coverage, by simulation.
+
+    Campaigns have equal images, either all equally noisy or one of them three times as noisy, and
+    are stopped at five precisions between "at once" and "hardly ever"; the worst of them counts.
+    """
+    fixed = _worst_miss(images, blocks_max, 1.0, campaigns, alpha, seed)
+    share, miss = 1.0, fixed
+    while miss > alpha and share > 0.3:
+        share = round(share - 0.05, 2)
+        miss = _worst_miss(images, blocks_max, share, campaigns, alpha, seed)
+    return Calibration(images, blocks_max, share, 1 - miss, 1 - fixed)
+
+
+def _worst_miss(
+    images: int, blocks_max: int, share: float, campaigns: int, alpha: float, seed: int
+) -> float:
+    pairs = images * (images - 1) // 2
+    z = float(stats.norm.ppf(1 - share * alpha / pairs / 2))
+    worst = 0.0
+    patterns = [[1.0] * images] + ([[3.0] + [1.0] * (images - 1)] if images > 2 else [])
+    looks = np.linspace(EARLIEST + 1, 0.85 * blocks_max, 5)
+    for cvs in patterns:
+        logs = simulation.blocked_logs(
+            [0.0] * images, cvs, blocks_max, campaigns, np.random.default_rng(seed)
+        )
+        sd = math.hypot(*sorted(cvs)[-2:])
+        for look in looks:
+            outcomes = simulation.run(
+                logs, alpha=alpha, precision_pct=z * sd / math.sqrt(look), factor=share
+            )
+            rates = simulation.rates(outcomes, [0.0] * images, alpha=alpha)
+            worst = max(worst, 1 - rates.coverage)
+    return worst

@@ -1,0 +1,94 @@
+"""Airflow connections → plain targets. The only place that knows how connections look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wattbench.config.hosts import HostsConfig
+from wattbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from wattbench.container.registry import Access
+    from wattbench.storage.object_store import Store
+    from wattbench.worker.target import HostTarget
+
+
+def _connection(conn_id: str, what: str) -> Connection:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+    try:
+        return BaseHook.get_connection(conn_id)
+    except (AirflowNotFoundException, AirflowRuntimeError):
+        raise ConfigError(
+            f"{what}: Airflow has no connection {conn_id!r}; add it (Admin → Connections, or "
+            f"AIRFLOW_CONN_{conn_id.upper()}) or name another in hosts.yaml"
+        ) from None
+
+
+def host_target(name: str, hosts: HostsConfig) -> HostTarget:
+    """The SSH side of one host.
+
+    Connection: type ``ssh``; extra ``private_key`` (PEM) or ``key_file``, and ``host_key``
+    (``ssh-ed25519 AAAA…``) unless the host stands in the controller's ``known_hosts``.
+    """
+    from wattbench.worker.target import HostTarget
+
+    host = hosts.hosts[name]
+    conn = _connection(host.ssh_conn_id, f"host {name}")
+    extra = conn.extra_dejson
+    if not conn.host:
+        raise ConfigError(f"host {name}: connection {host.ssh_conn_id!r} names no host; fill it in")
+    return HostTarget(
+        name=name,
+        hostname=conn.host,
+        port=conn.port or 22,
+        username=conn.login or "root",
+        private_key=extra.get("private_key"),
+        key_filename=extra.get("key_file"),
+        host_key=extra.get("host_key"),
+        known_hosts_file=extra.get("known_hosts_file"),
+        spool=host.spool,
+        python=host.python,
+    )
+
+
+def open_store(hosts: HostsConfig) -> Store:
+    """The object store of ``hosts.yaml``.
+
+    Connection: type ``aws``; login and password are the key pair; extra ``endpoint_url``,
+    ``region_name`` and ``addressing_style`` (``path`` or ``virtual``).
+    """
+    from wattbench.storage.object_store import Store, StoreTarget
+
+    config = hosts.store
+    conn = _connection(config.conn_id, "store")
+    extra = conn.extra_dejson
+    return Store(
+        StoreTarget(
+            endpoint_url=extra.get("endpoint_url"),
+            access_key=conn.login or "",
+            secret_key=conn.password or "",
+            region=extra.get("region_name", "us-east-1"),
+            bucket=config.bucket,
+            prefix=config.prefix,
+            addressing_style=extra.get("addressing_style", "path"),
+        )
+    )
+
+
+def registry_access(hosts: HostsConfig) -> dict[str, Access]:
+    """How to reach each registry that hosts.yaml names, by ``host[:port]``."""
+    from wattbench.container.registry import Access
+
+    access = {}
+    for registry, config in hosts.registries.items():
+        conn = _connection(config.conn_id, f"registry {registry}") if config.conn_id else None
+        access[registry] = Access(
+            insecure=config.insecure,
+            username=conn.login if conn else None,
+            password=conn.password if conn else None,
+        )
+    return access

@@ -1,0 +1,213 @@
+"""An experiment as an Airflow DAG: one task group a host, one mapped group for its trials."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.configuration import conf
+from airflow.sdk import DAG, Param, TaskGroup, task_group
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.param import ParamsDict
+
+from wattbench.airflow.operators import (
+    Analyze,
+    Collect,
+    ExpireRawLogs,
+    HostReport,
+    Measure,
+    Notify,
+    PlanAgain,
+    PlanHost,
+    Prepare,
+    PullImage,
+    ReleaseHost,
+    Verdict,
+)
+from wattbench.airflow.sensors import CheckHost, Rest, WarmUp
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.errors import ConfigError
+from wattbench.run.plan import make_plan
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
+
+
+def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
+    """The DAG of one experiment; its id is the file's stem.
+
+    Raises:
+        ConfigError: the plan is longer than Airflow's ``core.max_map_length``.
+    """
+    _refuse_long_plan(path, experiment)
+    with DAG(
+        dag_id=path.stem,
+        description=experiment.description or f"energy of {len(experiment.images)} images",
+        schedule=experiment.schedule,
+        start_date=START.replace(tzinfo=ZoneInfo(experiment.time_zone)),  # the schedule's zone too
+        catchup=False,
+        max_active_runs=1,
+        max_active_tasks=4 * len(experiment.hosts) + 8,
+        tags=["wattbench", "nightly" if experiment.schedule else "on demand"],
+        doc_md=_doc(path.stem, experiment),
+        default_args=RETRIES,
+        deadline=DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(hours=experiment.alert_after_h),
+            callback=SyncCallback("wattbench.notify.run_hangs"),
+        ),
+    ) as dag:
+        prepare = Prepare(task_id="prepare", path=path)
+        analyze = Analyze(task_id="analyze")
+        verdict = Verdict(task_id="verdict", analyze="analyze", retries=1)
+        for host in experiment.hosts:
+            _host_group(host, hosts.hosts[host], experiment, prepare, analyze)
+        # A teardown: whether people could be told decides nothing about the run.
+        notify = Notify(task_id="notify", retries=1).as_teardown()
+        analyze >> [verdict, notify]
+    # Last, since every operator deep-copies the params that its DAG has when it is made.
+    dag.params = ParamsDict(_params(experiment))
+    return dag
+
+
+def refused_dag(name: str, error: ConfigError) -> DAG:
+    """A DAG in the place of an experiment that can't be read: visible, and failing with the reason."""
+    from airflow.sdk import task
+
+    with DAG(
+        dag_id=name, start_date=START, schedule=None, tags=["wattbench", "refused"],
+        description=str(error)[:200], doc_md=f"**This experiment is refused.**\n\n{error}",
+    ) as dag:  # fmt: skip
+
+        @task(task_id="refused", retries=0)
+        def refuse(reason: str) -> None:
+            from airflow.sdk.exceptions import AirflowFailException
+
+            raise AirflowFailException(reason)
+
+        refuse(str(error))
+    return dag
+
+
+def retention_dag() -> DAG:
+    """Once a day, raw logs expire."""
+    with DAG(
+        dag_id="wattbench-retention", description="Raw logs expire by age and size; reports stay.",
+        schedule="0 12 * * *", start_date=START, catchup=False, max_active_runs=1,
+        is_paused_upon_creation=False, tags=["upkeep"], default_args=RETRIES,
+    ) as dag:  # fmt: skip
+        ExpireRawLogs(task_id="expire")
+    return dag
+
+
+def _host_group(
+    name: str, host: HostConfig, experiment: Experiment, prepare: Prepare, analyze: Analyze
+) -> None:
+    protocol = experiment.protocol
+    with TaskGroup(name, tooltip=f"{name}: {host.meter.kind}"):
+        check = CheckHost(task_id="check", host=name)
+        pull = PullImage.partial(
+            task_id="pull", host=name, map_index_template="{{ task.image }}",
+            max_active_tis_per_dagrun=1,  # a host's pulls one by one: their joules stay apart
+        ).expand(image=list(experiment.images))  # fmt: skip
+        plan = PlanHost(task_id="plan", host=name, check=f"{name}.check")
+        warm_up = WarmUp(task_id="warm_up", host=name, seconds=protocol.warm_up.seconds)
+        prepare >> check >> pull >> plan >> warm_up
+        last: Any = _trials("trial", name, experiment, plan, warm_up)
+        for number in range(2, protocol.attempts + 1):
+            suffix = "" if number == 2 else f"_{number}"
+            again = PlanAgain(task_id=f"plan_again{suffix}", host=name, check=f"{name}.check")
+            last >> again
+            last = _trials(f"again{suffix}", name, experiment, again, again)
+        report = HostReport(task_id="host_report", host=name)
+        release = ReleaseHost(task_id="release", host=name)
+        last >> report >> release.as_teardown(setups=check)
+    report >> analyze
+
+
+def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any) -> list[Any]:
+    """A mapped group: rest → measure → collect for every trial of ``plan``; returns its last tasks."""
+    made: list[Any] = []
+    # No timeout for the run; a task outlives its trial's own, which the host enforces.
+    limit = timedelta(seconds=experiment.protocol.timeout_s + 900)
+    prefix = f"{host}.{group}"
+    label = {"map_index_template": "{{ task.spec['label'] }}"}
+
+    @task_group(group_id=group)
+    def trials(spec: dict[str, Any]) -> None:
+        rest = Rest(
+            task_id="rest", host=host, group=prefix, spec=spec, max_active_tis_per_dagrun=1, **label
+        )
+        measure = Measure(
+            task_id="measure", host=host, rest=f"{prefix}.rest", spec=spec,
+            execution_timeout=limit, **label,
+        )  # fmt: skip
+        collect = Collect(
+            task_id="collect", host=host, measure=f"{prefix}.measure", spec=spec, **label
+        )
+        rest >> measure >> collect.as_teardown(setups=rest)
+        # Also the measure: with nothing but a teardown behind it, a failed one would fail the run,
+        # although a further attempt has mended it.
+        made.extend((measure, collect))
+
+    mapped = trials.expand(spec=plan.output)
+    after >> mapped
+    return made
+
+
+def _refuse_long_plan(path: Path, experiment: Experiment) -> None:
+    trials = len(make_plan(list(experiment.images), experiment.protocol, "", ""))
+    limit = conf.getint("core", "max_map_length")
+    if trials > limit:
+        raise ConfigError(
+            f"experiments/{path.name}: the plan holds {trials} trials a host, Airflow maps at most {limit}; "
+            "raise core.max_map_length (AIRFLOW__CORE__MAX_MAP_LENGTH) or lower protocol.blocks"
+        )
+
+
+def _params(experiment: Experiment) -> dict[str, Param]:
+    blocks = experiment.protocol.blocks
+    planned = blocks if isinstance(blocks, int) else f"{blocks.min} to {blocks.max}"
+    return {
+        "hosts": Param(
+            list(experiment.hosts), type="array", title="Hosts", examples=list(experiment.hosts),
+            description="Hosts to measure on; the others are skipped.",
+        ),
+        "images": Param(
+            list(experiment.images), type="array", title="Images", examples=list(experiment.images),
+            description=f"Images to compare; the reference {experiment.reference} must stay.",
+        ),
+        "blocks": Param(
+            None, type=["null", "integer"], minimum=1, title="Blocks",
+            description=f"Blocks to measure; empty: as the experiment says ({planned}).",
+        ),
+        "seed": Param(
+            None, type=["null", "string"], title="Seed",
+            description="Draws the order of trials; empty: the experiment's, else one of this run's own.",
+        ),
+        "finish_by": Param(
+            None, type=["null", "string"], pattern="^(never|([01][0-9]|2[0-3]):[0-5][0-9])$",
+            title="Finish by",
+            description=f"Time of day ({experiment.time_zone}) by which measuring is over: blocks that "
+            "do not fit are left out; never: no limit; "
+            f"empty: as the experiment says ({experiment.finish_by or 'never'}).",
+        ),
+    }  # fmt: skip
+
+
+def _doc(name: str, experiment: Experiment) -> str:
+    rows = "\n".join(
+        f"| {image} | `{spec.ref or ' '.join(spec.command or [])}` | "
+        f"{' '.join(f'`{k}={v}`' for k, v in spec.env.items())} |"
+        for image, spec in experiment.images.items()
+    )
+    return (
+        f"## {name}\n{experiment.description}\n\n"
+        f"| image | what runs | environment |\n| --- | --- | --- |\n{rows}\n\n"
+        f"Reference: **{experiment.reference}**. Device: {experiment.device}. "
+        f"Hosts: {', '.join(experiment.hosts)}.\n\nGreen means that every planned trial is accounted for."
+    )

@@ -1,0 +1,385 @@
+"""The Airflow skin over the steps: each task is a few lines over a plain module."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from wattbench.airflow.task_context import (
+    connected,
+    error_of,
+    hosts_config,
+    load_run,
+    log,
+    one_clear_line,
+    run_id_of,
+    skip,
+)
+from wattbench.analysis.model.errors import UserError
+from wattbench.config.loader import load_experiment
+from wattbench.config.trigger import Selection, select
+from wattbench.run.plan import PlannedTrial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from airflow.sdk import Context
+
+    from wattbench.run.stored_run import Run
+
+
+class Prepare(BaseOperator):
+    """Apply the trigger form, resolve images to digests, draw and store the plan."""
+
+    ui_color = "#eee3f3"
+
+    def __init__(self, *, path: Path, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+
+    def execute(self, context: Context) -> str:
+        """Write ``run.json``; returns the run id."""
+        from wattbench.airflow.connections import open_store, registry_access
+        from wattbench.steps.prepare import prepare
+
+        with one_clear_line():
+            hosts = hosts_config()
+            params = {k: context["params"].get(k) for k in Selection.model_fields}
+            selection = Selection.model_validate(params)
+            experiment, skipped_hosts, skipped_images = select(
+                load_experiment(self.path, hosts), selection
+            )
+            dag_run = context["dag_run"]
+            run = prepare(
+                open_store(hosts),
+                hosts,
+                experiment,
+                run_id=run_id_of(context),
+                identity={
+                    "dag_id": dag_run.dag_id,
+                    "dag_run_id": dag_run.run_id,
+                    "run_after": dag_run.run_after.astimezone(UTC).isoformat(),
+                },
+                skipped_hosts=skipped_hosts,
+                skipped_images=skipped_images,
+                registries=registry_access(hosts),
+            )
+        log.info("run %s", run.run_id)
+        return run.run_id
+
+
+class PullImage(BaseOperator):
+    """Bring one image to one host, by digest; of a process, list its packages there."""
+
+    template_fields = ("image",)
+    ui_color = "#dbe9f6"
+
+    def __init__(self, *, host: str, image: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.host = host
+        self.image = image
+
+    def execute(self, context: Context) -> None:
+        """Pull with progress in the log; a failure leaves its reason beside the other images' pulls."""
+        from wattbench.airflow.connections import registry_access
+        from wattbench.history.quarantine import quarantine
+        from wattbench.steps.pull_image import list_packages, pull_image
+
+        with one_clear_line():
+            run = load_run(context)
+            if reason := quarantine(run, self.host):
+                skip(f"{self.host} is in quarantine: {reason}")
+            if reason := run.document["skipped_images"].get(self.image):
+                skip(reason)
+            with connected(self.host) as host:
+                if run.image_ref(self.image) is None:
+                    list_packages(run, host, self.host, self.image)
+                else:
+                    pull_image(run, host, self.host, self.image, registry_access(hosts_config()))
+
+
+class PlanHost(BaseOperator):
+    """Hand the host's stored plan to the trials, marked where an image is not there."""
+
+    def __init__(self, *, host: str, check: str, **kwargs: Any) -> None:
+        super().__init__(trigger_rule="all_done", **kwargs)
+        self.host = host
+        self.check = check
+
+    def trials(self, run: Run) -> Sequence[PlannedTrial]:
+        """Those that there is time for, in whole blocks; in quarantine only the control workload."""
+        from wattbench.history.deadline import plan_out
+        from wattbench.history.quarantine import quarantine, set_aside
+
+        fitting = plan_out(run, self.host, datetime.now(UTC))
+        return set_aside(run, self.host, fitting, quarantine(run, self.host))
+
+    def specs(self, context: Context) -> list[dict[str, Any]]:
+        """The trials, marked; this task is skipped where the host's check has not passed."""
+        if context["ti"].xcom_pull(task_ids=self.check) is None:
+            skip(f"{self.check} has not passed")
+        with one_clear_line():
+            run = load_run(context)
+            pulls = run.pulls(self.host)
+            return [_marked(t, run.image_ref(t.image), pulls) for t in self.trials(run)]
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """The trials in planned order."""
+        specs = self.specs(context)
+        if not specs:
+            skip("nothing is left to measure: see the lines above")
+        if all("unavailable" in s for s in specs):
+            raise AirflowFailException(f"none of the images could be brought to {self.host}")
+        for spec in specs:
+            log.info("block %2d  %s%s", spec["block"], spec["label"],
+                     f"  unavailable: {spec['unavailable']}" if "unavailable" in spec else "")  # fmt: skip
+        return specs
+
+
+def _marked(
+    trial: PlannedTrial, ref: str | None, pulls: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    spec = trial.to_dict()
+    if ref is not None:
+        pull = pulls.get(trial.image, {"error": "was not pulled"})
+        if "error" in pull:
+            spec["unavailable"] = f"image {trial.image}: {pull['error']}"
+    return spec
+
+
+class Measure(BaseOperator):
+    """Start the attempt detached on the host and wait for it; a retry re-attaches."""
+
+    template_fields = ("spec",)
+    ui_color = "#cfe8cf"
+
+    def __init__(self, *, host: str, rest: str, spec: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.host = host
+        self.rest = rest
+        self.spec = spec
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """The report's state; fails the task unless it is ``done``."""
+        from wattbench.steps import trial
+
+        ti: Any = context["ti"]
+        rest = ti.xcom_pull(task_ids=self.rest, map_indexes=ti.map_index) or {}
+        try:
+            with one_clear_line():
+                run = load_run(context)
+                planned = PlannedTrial.from_dict(self.spec)
+                with connected(self.host) as host:
+                    outcome = trial.measure(run, host, self.host, planned, rest)
+        except AirflowException as error:
+            ti.xcom_push(key="error", value=str(error))
+            raise
+        if outcome["state"] != "done":
+            raise AirflowFailException(f"{outcome['state']}: {outcome['message']}")
+        return outcome
+
+
+class Collect(BaseOperator):
+    """Bring the raw logs into the store, verified, and compute the attempt's record."""
+
+    template_fields = ("spec",)
+    ui_color = "#dbe9f6"
+
+    def __init__(self, *, host: str, measure: str, spec: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.host = host
+        self.measure = measure
+        self.spec = spec
+
+    def execute(self, context: Context) -> str:
+        """One line about the trial; fails the task unless the trial is valid."""
+        from wattbench.steps import trial
+
+        planned = PlannedTrial.from_dict(self.spec)
+        with one_clear_line():
+            run = load_run(context)
+            with connected(self.host) as host:
+                record = trial.collect(run, host, self.host, planned)
+            if record is None:
+                reason = error_of(context, self.measure) or "the attempt was never started"
+                run.write_outcome(self.host, planned, "missing", reason)
+                raise AirflowFailException(reason)
+        line = trial.describe(record)
+        if record.row.status != "valid":
+            raise AirflowFailException(line)
+        log.info("%s", line)
+        return line
+
+
+class PlanAgain(PlanHost):
+    """List the trials that another attempt may mend."""
+
+    def trials(self, run: Run) -> Sequence[PlannedTrial]:
+        """Those without an accepted attempt, shuffled, as far as there is time."""
+        from wattbench.history.deadline import further_attempts
+
+        return further_attempts(run, self.host, run.to_try_again(self.host), datetime.now(UTC))
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """The trials to try again, shuffled; skipped when there are none."""
+        specs = [s for s in self.specs(context) if "unavailable" not in s]
+        if not specs:
+            skip("nothing to try again")
+        return specs
+
+
+class HostReport(BaseOperator):
+    """Say in one table what became of the host's trials."""
+
+    def __init__(self, *, host: str, **kwargs: Any) -> None:
+        super().__init__(trigger_rule="all_done", **kwargs)
+        self.host = host
+
+    def execute(self, context: Context) -> None:
+        """Print one line a trial."""
+        from wattbench.steps.trial import describe
+
+        with one_clear_line():
+            run = load_run(context)
+            if self.host not in run.experiment.hosts:
+                skip(run.document["skipped_hosts"].get(self.host, "not part of this run"))
+            records, outcomes = run.records(self.host), run.outcomes(self.host)
+        for planned in run.plan(self.host):
+            attempts = records.get(planned.name, [])
+            outcome = outcomes.get(planned.name)
+            if attempts:
+                line = describe(
+                    next((r for r in attempts if r.row.status == "valid"), attempts[-1])
+                )
+            else:
+                line = f"{outcome['status']}: {outcome['reason']}" if outcome else "never started"
+            log.info("%-24s %s", planned.label, line)
+
+
+class ReleaseHost(BaseOperator):
+    """Give the host back: nothing of this run stays on it."""
+
+    def __init__(self, *, host: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.host = host
+
+    def execute(self, context: Context) -> None:
+        """Clean up what the run left, then release the lease."""
+        with one_clear_line():
+            run_id = run_id_of(context)
+            with connected(self.host) as host:
+                host.call("cleanup", {"owner": run_id, "run": run_id})
+                host.call("lease", {"action": "release", "owner": run_id})
+
+
+class Analyze(BaseOperator):
+    """Statistics across hosts, report and manifest."""
+
+    ui_color = "#eee3f3"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trigger_rule="all_done", **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """The headline and where the report lies."""
+        from wattbench.steps import analyze as analyze_module
+
+        began = time.monotonic()
+        with one_clear_line():
+            made = analyze_module.analyze(load_run(context))
+        log.info("%s", made["sentence"])
+        log.info("report: %s (%.0f s)", made["report"], time.monotonic() - began)
+        return made
+
+
+class Verdict(BaseOperator):
+    """Fail the DAG run unless every planned trial is accounted for and the report is there."""
+
+    ui_color = "#f6dbdb"
+
+    def __init__(self, *, analyze: str, **kwargs: Any) -> None:
+        super().__init__(trigger_rule="all_done", **kwargs)
+        self.analyze = analyze
+
+    def execute(self, context: Context) -> str:
+        """``N/N trials valid``."""
+        from wattbench.steps import verdict
+
+        with one_clear_line():
+            account = verdict.account(load_run(context))
+        sentence = account.sentence()
+        if not account.is_complete:
+            log.error("%s", sentence)
+            raise AirflowFailException(sentence)
+        if context["ti"].xcom_pull(task_ids=self.analyze) is None:
+            raise AirflowFailException(
+                f"{sentence}, but there is no report: see task {self.analyze}"
+            )
+        log.info("%s", sentence)
+        return sentence
+
+
+class Notify(BaseOperator):
+    """Tell people what is new, by the notifiers of hosts.yaml."""
+
+    ui_color = "#f6ecd0"
+
+    def execute(self, context: Context) -> None:
+        """Send what ``analyze`` found to tell, and that the run is incomplete if it is."""
+        from wattbench.airflow.notifiers import link_of, send
+        from wattbench.steps import run_events, verdict
+
+        dag_run, run_id = context["dag_run"], run_id_of(context)
+        events: list[run_events.Event] = []
+        try:
+            run = load_run(context)
+            events += run_events.read(run)
+            account = verdict.account(run)
+            lack = "" if account.is_complete else account.sentence()
+        except UserError as error:
+            lack = f"it could not be read: {error}"
+        if lack:
+            events.append(
+                run_events.Event("run-incomplete", f"{dag_run.dag_id}: the run is incomplete", lack)
+            )
+        if not events:
+            skip("nothing new to tell")
+        with one_clear_line():
+            trouble = send(
+                events, hosts_config().notify, {**context}, run_id=run_id,
+                link=link_of(dag_run.dag_id, dag_run.run_id),
+            )  # fmt: skip
+        if trouble:
+            raise AirflowFailException("; ".join(trouble))
+
+
+class ExpireRawLogs(BaseOperator):
+    """Remove raw logs that are older, or more, than hosts.yaml keeps."""
+
+    def execute(self, context: Context) -> str:
+        """Leaves runs alone that go on; returns what was done in one line."""
+        from wattbench.airflow.connections import open_store
+        from wattbench.steps.retention import expire
+
+        ti: Any = context["ti"]
+
+        def is_over(document: dict[str, Any]) -> bool:
+            # Counted, since Airflow may have forgotten a run that is long over.
+            going_on = ti.get_dr_count(
+                document["dag_id"], run_ids=[document["dag_run_id"]], states=["running", "queued"]
+            )
+            return not going_on
+
+        with one_clear_line():
+            hosts = hosts_config()
+            retention = hosts.store.retention
+            if retention is None:
+                raise AirflowFailException("hosts.yaml names no store.retention any more")
+            done = expire(open_store(hosts), retention, is_over)
+        log.info("%s", done)
+        return done

@@ -1,0 +1,691 @@
+"""`wattbench`: hosts, runs and reports from a terminal.
+
+Everything but `host` and `plan` speaks to Airflow's REST API alone, so it works from any machine that
+can reach Airflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wattbench.analysis.model.errors import UserError
+from wattbench.config.experiment import Protocol
+from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.config.loader import config_dir, load_experiment, load_hosts
+from wattbench.config.trigger import Selection, select
+from wattbench.errors import ConfigError
+from wattbench.history.durations import least_pace
+from wattbench.progress import HostProgress, describe, hosts_of, spoken, whole
+from wattbench.run.plan import make_plan, seed_of
+from wattbench.run.run_id import make_run_id
+
+if TYPE_CHECKING:
+    from wattbench.cli.airflow_api import Client
+    from wattbench.dag_runs import Run, Task
+    from wattbench.worker.enrol import Address, Health, HostKey
+    from wattbench.worker.target import HostTarget
+
+_POLL_S = 5.0
+_CONNECT_S = 15.0
+#: Causes of a host that nobody could look at: it is not added.
+_NO_WAY_IN = ("auth", "host-key", "unreachable", "timeout", "lost")
+
+_ABOUT = """\
+Which Docker image runs this ML workload on the least energy, and how sure are we?
+
+  first a host          wattbench host add gpu-a --ssh bench@gpu-a.example
+  is it fit?            wattbench host check
+  what would be run     wattbench plan nightly
+  run it, and wait      wattbench run nightly --wait
+  how far is it?        wattbench status
+  why did it fail?      wattbench logs nightly
+  the answer            wattbench report nightly --out out
+
+A RUN is a run id (nightly-20260102T010000Z-1a2b3c) or an experiment: then its newest run.
+"""
+_LOGIN = """\
+Airflow is found and entered by WATTBENCH_AIRFLOW_URL, WATTBENCH_AIRFLOW_USER and WATTBENCH_AIRFLOW_PASSWORD
+(or WATTBENCH_AIRFLOW_TOKEN); a password that is not given is asked for. hosts.yaml and experiments/ lie in
+the folder that WATTBENCH_CONFIG names, else in config/.
+
+exit codes: 0 done; 1 done, and something is wrong (a failed run, a host with soft problems);
+            2 could not be done, or a host that is not fit: one line on stderr says why and what to do
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0, 1 or 2, see the help.
+    """
+    options = _parser().parse_args(argv)
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its troubles come as our errors
+    try:
+        return int(options.do(options))
+    except UserError as error:
+        sys.stderr.write(f"wattbench: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("wattbench: stopped; what runs in Airflow runs on\n")
+        return 2
+    except BrokenPipeError:  # `wattbench logs … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# ── hosts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _host_add(options: argparse.Namespace) -> int:
+    from wattbench.worker import enrol
+
+    folder, name = config_dir(), options.name
+    address = enrol.Address.parse(options.ssh)
+    enrol.refuse_known_name(folder, name)
+    entry = _entry(options)
+    config = HostConfig.model_validate(entry)
+    conn_id, client = config.ssh_conn_id, _client(options, needed=False)
+    key = enrol.offered_key(address)
+    pins = folder / enrol.KNOWN_HOSTS
+    enrol.refuse_changed_key(address, key, [pins, Path("~/.ssh/known_hosts").expanduser()])
+    if client is not None:
+        _refuse_other_connection(client, conn_id, address, key)
+    _confirm(name, address, key, options)
+    target = _target(name, address, key, config, options.key)
+    health = enrol.examine(target, config)
+    if any(problem.code in _NO_WAY_IN for problem in health.problems):
+        raise UserError(f"{health.problems[0].message}; {health.problems[0].action}")
+    enrol.pin(address, key, pins)
+    path = enrol.add_entry(folder, name, entry)
+    _say(f"{path}: {name} is in; its key is pinned in {pins}")
+    _connect(client, conn_id, enrol.connection(address, key, options.key))
+    _say()
+    _say(_table([health]))
+    if commands := enrol.preparation(health, address.user, config):
+        _say(f"\nAs root on {address.hostname} (nothing was installed, nothing changed there):\n")
+        _say("\n".join(f"  {command}" for command in commands))
+        _say(f"\nthen: wattbench host check {name}")
+    return enrol.worst_of([health])
+
+
+def _entry(options: argparse.Namespace) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    from wattbench.worker.enrol import connection_id
+
+    entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
+    meter: dict[str, Any] = {"kind": options.meter}
+    if options.meter in ("energibridge", "modelled"):
+        default = "/usr/local/bin/energibridge" if options.meter == "energibridge" else None
+        if command := options.meter_command or default:
+            meter["command"] = command
+    entry["meter"] = meter
+    for key in ("spool", "python"):
+        if (value := getattr(options, key)) is not None:
+            entry[key] = value
+    try:
+        HostConfig.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "meter"
+        raise ConfigError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+    return entry
+
+
+def _target(
+    name: str,
+    address: Address,
+    key: HostKey | str | None,
+    config: HostConfig,
+    key_file: Path | None,
+) -> HostTarget:
+    from wattbench.worker.target import HostTarget
+
+    return HostTarget(
+        name=name, hostname=address.hostname, port=address.port, username=address.user,
+        private_key=None if key_file is None else _text_of(key_file),
+        host_key=None if key is None else str(key), spool=config.spool, python=config.python,
+        connect_timeout_s=_CONNECT_S,
+    )  # fmt: skip
+
+
+def _text_of(key_file: Path) -> str:
+    try:
+        return key_file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--key {key_file}: can't be read as a private key ({error})") from None
+
+
+def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namespace) -> None:
+    """Let a person compare the key's fingerprint.
+
+    Raises:
+        UserError: it is not the one, or nobody is there to say so.
+    """
+    _say(f"{name} ({address.hostname}:{address.port}) shows this key:\n")
+    _say(f"  {key.kind} {key.fingerprint}\n")
+    if options.fingerprint is not None:
+        if options.fingerprint != key.fingerprint:
+            raise UserError(
+                f"{name}: its fingerprint is {key.fingerprint}, not {options.fingerprint} as given; "
+                "nothing was written: find out which machine answers there"
+            )
+        return
+    if options.yes:
+        return
+    file = f"/etc/ssh/ssh_host_{key.kind.split('-')[1]}_key.pub"
+    _say(f"Compare it on the host's own console: ssh-keygen -lf {file}")
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"{name}: nobody is here to confirm the key; compare it, then give "
+            f"--fingerprint {key.fingerprint}"
+        )
+    if input("Is this the host's key? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError(f"{name}: key not confirmed; nothing was written")
+
+
+def _refuse_other_connection(client: Client, conn_id: str, address: Address, key: HostKey) -> None:
+    """A connection of that id must be this very host's, by the same key."""
+    import json
+
+    found = client.connection(conn_id)
+    if found is None:
+        return
+    there = (found.get("host"), found.get("port") or 22)
+    if there != (address.hostname, address.port):
+        raise UserError(
+            f"Airflow's connection {conn_id!r} belongs to {there[0]}:{there[1]}; it stays as it is: "
+            "choose another name"
+        )
+    try:
+        pinned = json.loads(found.get("extra") or "{}").get("host_key")
+    except ValueError:
+        pinned = None
+    if pinned and pinned.split()[:2] != [key.kind, key.blob]:
+        raise UserError(
+            f"{address.hostname}: its host key changed: Airflow's connection {conn_id!r} has another, it "
+            f"shows {key.fingerprint}; somebody may be in between; if the host was set up anew, put "
+            "the new key into the connection"
+        )
+
+
+def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any]) -> None:
+    """Create the Airflow connection where we are logged in, else say how."""
+    import json
+
+    extra = dict(connection["extra"])
+    if client is not None:
+        if client.connection(conn_id) is None:
+            client.add_connection(
+                {"connection_id": conn_id, **connection, "extra": json.dumps(extra)}
+            )
+            _say(f"Airflow: connection {conn_id} made")
+        else:
+            _say(f"Airflow: connection {conn_id} is there already and stays as it is")
+    else:
+        document = shlex.quote(json.dumps({**connection, "extra": extra}))
+        _say("\nNot logged in to Airflow; where its command line is:\n")
+        _say(f"  airflow connections add {conn_id} --conn-json {document}")
+    if "key_file" not in extra:
+        _say(
+            "The connection names no private key: Airflow's tasks use their own user's keys; "
+            "name one with --key, or put private_key into the connection's extra."
+        )
+
+
+def _host_check(options: argparse.Namespace) -> int:
+    from wattbench.steps import check_host
+    from wattbench.worker import enrol
+
+    hosts = load_hosts(config_dir())
+    names = options.names or list(hosts.hosts)
+    for name in names:
+        if name not in hosts.hosts:
+            raise ConfigError(
+                f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)}); add it: wattbench host add"
+            )
+    client = _client(options, needed=False)
+    targets = [_known_target(name, hosts, client, options.key) for name in names]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
+    found = _with_standing(found, hosts)
+    _say(_table(found))
+    for health in found:
+        if unknown := check_host.untold(health.facts):
+            _say(f"\n{health.name}, can't be told: {'; '.join(unknown)}")
+    return enrol.worst_of(found)
+
+
+def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
+    """Quarantine beside what was found, where the store can be reached from here."""
+    from wattbench.airflow.connections import open_store
+    from wattbench.history import quarantine as health
+    from wattbench.worker import enrol
+
+    try:
+        store = open_store(hosts)
+        standings = [health.standing_of(store, h.name, hosts.hosts[h.name]) for h in found]
+    except UserError as error:
+        _say(f"whether a host is in quarantine is not shown: {error}", to_stderr=True)
+        return list(found)
+    return [
+        enrol.with_problem(h, health.problem(standing)) if standing.quarantined else h
+        for h, standing in zip(found, standings, strict=True)
+    ]
+
+
+def _known_target(
+    name: str, hosts: HostsConfig, client: Client | None, key: Path | None
+) -> HostTarget:
+    """The way to a host: by Airflow's connection, as this machine or else the REST API tells it."""
+    import json
+
+    from wattbench.airflow.connections import host_target
+    from wattbench.worker.enrol import Address
+
+    try:
+        found = host_target(name, hosts)
+        overrides: dict[str, Any] = {"connect_timeout_s": _CONNECT_S}
+        if key is not None:
+            overrides |= {"key_filename": None, "private_key": _text_of(key)}
+        return replace(found, **overrides)
+    except ConfigError as error:
+        conn_id = hosts.hosts[name].ssh_conn_id
+        shown = None if client is None else client.connection(conn_id)
+        if shown is None or not shown.get("host"):
+            raise ConfigError(
+                f"{str(error).partition(';')[0]} on this machine, nor over the REST API; call this where "
+                "Airflow runs, or log in (WATTBENCH_AIRFLOW_URL …)"
+            ) from None
+    address = Address(shown.get("login") or "root", shown["host"], shown.get("port") or 22)
+    pinned = json.loads(shown.get("extra") or "{}").get("host_key")
+    return _target(name, address, pinned, hosts.hosts[name], key)
+
+
+def _table(found: Sequence[Health]) -> str:
+    """One line a problem: host, state, what it is, the next action."""
+    rows = [("HOST", "STATE", "PROBLEM", "NEXT ACTION")]
+    for health in found:
+        if not health.problems:
+            rows.append((health.name, "fine", "–", "–"))
+        for number, problem in enumerate(health.problems):
+            rows.append(
+                (
+                    health.name if number == 0 else "",
+                    "busy" if health.state == "busy" else problem.severity,
+                    problem.message,
+                    problem.action or "–",
+                )
+            )
+    return _columns(rows)
+
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(options: argparse.Namespace) -> int:
+    client = _client(options)
+    dag = client.dag(options.experiment)
+    if dag is None:
+        known = ", ".join(client.experiments()) or "none"
+        raise UserError(
+            f"Airflow at {client.login.url} has no experiment {options.experiment!r} (there: {known}); "
+            "its file belongs in experiments/"
+        )
+    if dag["is_paused"] and dag.get("timetable_summary") and not options.unpause:
+        raise UserError(
+            f"{options.experiment} is paused, and has a schedule ({dag['timetable_summary']}) that would "
+            "start again too; give --unpause if that is meant"
+        )
+    conf = {k: getattr(options, k) for k in ("hosts", "images", "blocks", "seed", "finish_by")}
+    run = client.trigger(
+        options.experiment,
+        {k: v for k, v in conf.items() if v is not None},
+        release=bool(dag["is_paused"]),
+    )
+    _say(run.run_id)
+    _say(f"{client.login.url}/dags/{run.dag_id}/runs/{run.id}", to_stderr=True)
+    return _follow(client, run) if options.wait else 0
+
+
+def _follow(client: Client, run: Run) -> int:
+    """Tell what is new until the run is over; 0 if Airflow calls it a success."""
+    said: dict[str, str] = {}
+    while True:
+        run = client.run(run)
+        tasks = client.tasks(run)
+        for line in _progress(client, run, tasks):
+            if said.get(line.host) != line.stage:
+                _say(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
+                said[line.host] = line.stage
+        if run.over:
+            return _outcome(client, run, tasks)
+        time.sleep(_POLL_S)
+
+
+def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
+    from wattbench.cli.airflow_api import reasons
+
+    if run.state == "success":
+        _say(f"{run.run_id}: every trial is accounted for; wattbench report {run.run_id} --out DIR")
+        return 0
+    _say(f"{run.run_id}: {run.state}")
+    for reason in reasons(client, run, tasks):
+        _say(f"  {reason}")
+    return 1
+
+
+def _progress(client: Client, run: Run, tasks: Sequence[Task]) -> list[HostProgress]:
+    now = datetime.now(UTC)
+    lines = [describe(h, tasks, client.plan(run, h), {}, now) for h in hosts_of(tasks)]
+    if doing := whole(tasks):
+        lines.append(HostProgress("run", doing))
+    return lines
+
+
+def _status(options: argparse.Namespace) -> int:
+    client = _client(options)
+    if options.run is None:
+        return _newest(client, options.limit)
+    run = client.find(options.run)
+    tasks = client.tasks(run)
+    _say(f"{run.run_id}: {run.state}")
+    rows = [("HOST", "TRIALS", "LEFT", "NOW")]
+    for line in _progress(client, run, tasks):
+        trials = f"{line.done} of {line.total}" if line.total else "–"
+        left = "–" if line.left_s is None else f"about {spoken(line.left_s)}"
+        detail = line.detail.partition(", about")[0]
+        rows.append((line.host, trials, left, line.stage + (f" · {detail}" if detail else "")))
+    _say(_columns(rows))
+    return _outcome(client, run, tasks) if run.over else 0
+
+
+def _newest(client: Client, limit: int) -> int:
+    """One line a run, the newest first."""
+    ours = client.experiments()
+    runs = sorted(
+        (run for dag_id in ours for run in client.runs(dag_id, limit)),
+        key=lambda run: run.run_after,
+        reverse=True,
+    )[:limit]
+    if not runs:
+        known = ", ".join(ours) or "none: its file belongs in experiments/"
+        _say(f"no runs yet; experiments: {known}")
+        return 0
+    rows = [("RUN", "STATE", "TRIALS")]
+    for run in runs:
+        trials = "–"
+        if not run.over:
+            at = _progress(client, run, client.tasks(run))
+            trials = ", ".join(f"{p.host} {p.done}/{p.total}" for p in at if p.total) or "–"
+        rows.append((run.run_id, run.state, trials))
+    _say(_columns(rows))
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from wattbench.cli.airflow_api import reasons
+
+    client = _client(options)
+    run = client.find(options.run)
+    tasks = client.tasks(run)
+    if options.task is None:
+        failed = list(reasons(client, run, tasks, limit=50))
+        _say(f"{run.run_id}: {run.state}, {len(failed)} tasks failed")
+        for line in failed:
+            _say(f"  {line}")
+        return 1 if failed else 0
+    for line in client.log(run, _task_named(options.task, run, tasks)):
+        stamp = str(line.get("timestamp") or "")[:19].replace("T", " ")
+        level = str(line.get("level") or "")
+        _say(f"{stamp:<19} {level:<8} {line['event']}".rstrip())
+        for detail in line.get("error_detail") or ():
+            _say(f"{'':<19} {detail.get('exc_type', '')}: {detail.get('exc_value', '')}")
+    return 0
+
+
+def _task_named(name: str, run: Run, tasks: Sequence[Task]) -> Task:
+    """A task by its name, its name's end, or its label.
+
+    Raises:
+        UserError: none or several are meant.
+    """
+    exact = [task for task in tasks if name in (task.name, task.task_id)]
+    near = [
+        task for task in tasks
+        if task.name.endswith(f".{name}") or task.task_id.endswith(f".{name}")
+        or (task.label and task.label.endswith(name))
+    ]  # fmt: skip
+    found = exact or near
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(task.name for task in (found or tasks)[:12])
+    what = f"{len(found)} tasks are called {name!r}" if found else f"no task {name!r}"
+    raise UserError(f"{run.run_id}: {what}; name one of: {shown}{' …' if len(tasks) > 12 else ''}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from wattbench.cli.report_download import fetch_report
+
+    client = _client(options)
+    run_id = options.run
+    if not re.fullmatch(r".*-\d{8}T\d{6}Z-[0-9a-f]{6}", run_id):
+        run_id = client.find(run_id).run_id
+    page = fetch_report(client, run_id, options.out)
+    _say(str(page))
+    return 0
+
+
+# ── plans ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(options: argparse.Namespace) -> int:
+    folder = config_dir()
+    given = Path(options.experiment)
+    path = given if given.suffix else folder / "experiments" / f"{options.experiment}.yaml"
+    if not path.is_file():
+        there = ", ".join(p.stem for p in sorted((folder / "experiments").glob("*.yaml")))
+        raise ConfigError(f"{path}: no such experiment; there are: {there or 'none'}")
+    selection = Selection(
+        hosts=options.hosts, images=options.images, blocks=options.blocks, seed=options.seed
+    )
+    experiment, _, _ = select(load_experiment(path, load_hosts(folder)), selection)
+    example = make_run_id(path.stem, path.stem, "example", datetime(2026, 1, 1, tzinfo=UTC))
+    seed = seed_of(experiment.seed, example)
+    drawn = "" if experiment.seed is not None else " (an example: each run draws its own)"
+    protocol = experiment.protocol
+    _say(f"{path.stem}: {len(experiment.images)} images, {_blocks(protocol)}, seed {seed}{drawn}")
+    for host in experiment.hosts:
+        trials = make_plan(list(experiment.images), protocol, host, seed)
+        least = least_pace(protocol).all_s(trials)
+        _say(f"\n{host}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
+        for block in sorted({trial.block for trial in trials}):
+            labels = "  ".join(trial.label for trial in trials if trial.block == block)
+            _say(f"  block {block:>2}  {labels}")
+    return 0
+
+
+def _blocks(protocol: Protocol) -> str:
+    blocks = protocol.blocks
+    if isinstance(blocks, int):
+        return f"{blocks} blocks"
+    return f"{blocks.min} to {blocks.max} blocks (until ± {blocks.precision_pct:g} %)"
+
+
+# ── underneath ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _say(text: str = "", *, to_stderr: bool = False) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows under each other; the last column is as wide as it is."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _client(options: argparse.Namespace, *, needed: bool = True) -> Any:
+    """Airflow's REST API as the user; None where it is not needed and no address is given.
+
+    Raises:
+        UserError: an address or a login is missing.
+    """
+    from wattbench.cli.airflow_api import Client, Login
+
+    url = (options.url or os.environ.get("WATTBENCH_AIRFLOW_URL") or "").rstrip("/")
+    if not url:
+        if not needed:
+            return None
+        raise UserError(
+            "where is Airflow? give --url http://HOST:8080, or set WATTBENCH_AIRFLOW_URL"
+        )
+    if not re.match(r"https?://[^/]", url):
+        raise UserError(f"--url {url!r}: an address begins with http:// or https://")
+    token = os.environ.get("WATTBENCH_AIRFLOW_TOKEN") or None
+    user = options.user or os.environ.get("WATTBENCH_AIRFLOW_USER") or ""
+    password = os.environ.get("WATTBENCH_AIRFLOW_PASSWORD")
+    if token is None and not user:
+        raise UserError("as whom? give --user NAME, or set WATTBENCH_AIRFLOW_USER")
+    if token is None and password is None:
+        if not sys.stdin.isatty():
+            raise UserError(f"no password for {user!r}: set WATTBENCH_AIRFLOW_PASSWORD")
+        password = getpass.getpass(f"Airflow password of {user}: ")
+    return Client(Login(url, user, password or "", token), waits_s=(1.0, 2.0, 4.0))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "wattbench", description=_ABOUT, epilog=_LOGIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    airflow = argparse.ArgumentParser(add_help=False)
+    group = airflow.add_argument_group("Airflow")
+    group.add_argument("--url", help="its address (WATTBENCH_AIRFLOW_URL)")
+    group.add_argument("--user", help="who you are (WATTBENCH_AIRFLOW_USER)")
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("--hosts", type=_names, metavar="A,B", help="only these hosts")
+    chosen.add_argument(
+        "--images", type=_names, metavar="A,B", help="only these images; the reference must stay"
+    )
+    chosen.add_argument("--blocks", type=_natural, metavar="N", help="so many blocks")
+    chosen.add_argument("--seed", help="draws the order of trials")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    host = commands.add_parser("host", help="add a worker host, check hosts")
+    _host_parsers(host.add_subparsers(metavar="COMMAND", required=True), airflow)
+
+    command = commands.add_parser(
+        "plan", parents=[chosen], help="print the order of trials; needs no Airflow",
+        description="The order of all trials on every host, exactly as a run with this seed has it.",
+    )  # fmt: skip
+    command.add_argument("experiment", help="its name, or a file")
+    command.set_defaults(do=_plan)
+
+    command = commands.add_parser(
+        "run", parents=[chosen, airflow], help="start an experiment; prints the run's id",
+        description="Start a run as the trigger form would. Prints the run's id on stdout.",
+    )  # fmt: skip
+    command.add_argument("experiment")
+    command.add_argument(
+        "--finish-by", metavar="HH:MM", help="leave out blocks that do not fit before; or: never"
+    )
+    command.add_argument("--wait", action="store_true", help="follow it; exit code 1 if it fails")
+    command.add_argument(
+        "--unpause", action="store_true", help="release a paused experiment's schedule too"
+    )
+    command.set_defaults(do=_run)
+
+    command = commands.add_parser(
+        "status", parents=[airflow], help="the newest runs, or how far one is",
+        description="Without RUN the newest runs; with RUN each host: trial k of n, time left.",
+    )  # fmt: skip
+    command.add_argument("run", nargs="?", metavar="RUN")
+    command.add_argument("--limit", type=_natural, default=10, help="so many runs (10)")
+    command.set_defaults(do=_status)
+
+    command = commands.add_parser(
+        "logs", parents=[airflow], help="why a run failed, or one task's log",
+        description="Without TASK one line a failed task; with TASK its log.",
+        epilog="TASK: gpu-a.check, check (if there is one host), 'gpu-a.trial.measure[3]'",
+    )  # fmt: skip
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("task", nargs="?", metavar="TASK")
+    command.set_defaults(do=_logs)
+
+    command = commands.add_parser(
+        "report", parents=[airflow], help="download a run's report",
+        description="Download a run's report, each file held against its SHA-256; prints its page.",
+    )  # fmt: skip
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    command.set_defaults(do=_report)
+    return parser
+
+
+def _host_parsers(hosts: Any, airflow: argparse.ArgumentParser) -> None:
+    command = hosts.add_parser(
+        "add", parents=[airflow], help="name a host, pin its key, tell what it lacks",
+        description="Connects, shows the host's key for comparison, pins it, writes hosts.yaml, makes "
+        "the Airflow connection (or prints it), and prints the commands that the host still needs. "
+        "Installs nothing; overwrites nothing.",
+    )  # fmt: skip
+    command.add_argument("name", metavar="NAME", help="small letters, digits and '-'")
+    command.add_argument("--ssh", required=True, metavar="USER@ADDR[:PORT]")
+    command.add_argument("--key", type=_file, metavar="FILE", help="private key to log in with")
+    command.add_argument("--yes", action="store_true", help="trust the key that is shown")
+    command.add_argument("--fingerprint", metavar="SHA256:…", help="trust this key and no other")
+    command.add_argument(
+        "--gpu", action="append", default=[], metavar="UUID", help="give it to trials; repeat"
+    )
+    command.add_argument(
+        "--meter", default="energibridge", choices=["energibridge", "nvml", "powercap", "modelled"]
+    )
+    command.add_argument("--meter-command", metavar="PATH", help="the meter's program there")
+    command.add_argument("--spool", metavar="PATH", help="raw logs there (/var/spool/wattbench)")
+    command.add_argument("--python", metavar="PATH", help="Python 3.9 or newer there (python3)")
+    command.set_defaults(do=_host_add)
+    command = hosts.add_parser(
+        "check", parents=[airflow], help="which hosts are fit; what to do for the others",
+        description="A table of problems: hard ones keep a host out of runs, soft ones stand beside its "
+        "numbers. A host that a run has is left alone. Exit code 0 fine, 1 soft, 2 hard.",
+    )  # fmt: skip
+    command.add_argument("names", nargs="*", metavar="NAME", help="all of hosts.yaml if none")
+    command.add_argument("--key", type=_file, metavar="FILE", help="private key to log in with")
+    command.set_defaults(do=_host_check)
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path

@@ -1,0 +1,63 @@
+"""A run's report, fetched through wattbench's pages in Airflow: no store credentials needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wattbench.analysis.model.errors import UserError
+from wattbench.cli.airflow_api import NotFoundError
+from wattbench.run import store_keys
+
+if TYPE_CHECKING:
+    from wattbench.cli.airflow_api import Client
+
+#: Where Airflow serves wattbench's pages.
+PREFIX = "/wattbench"
+
+
+def fetch_report(client: Client, run_id: str, out: Path) -> Path:
+    """Copy a report file by file, each held against the report's manifest.
+
+    Args:
+        client: a user who may see the run.
+        run_id: which run.
+        out: a folder that does not exist or is empty; appears whole or not at all.
+
+    Returns:
+        The page, `index.html`.
+
+    Raises:
+        UserError: no report, a damaged file, or a folder that holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: holds something; name a new folder")
+    base = f"{PREFIX}/runs/{store_keys.checked_name(run_id, 'run')}/report"
+    try:
+        listed = json.loads(client.fetch(f"{base}/{store_keys.MANIFEST}"))["objects"]
+    except NotFoundError:
+        raise NotFoundError(
+            f"{run_id}: has no report (yet); see wattbench status {run_id}"
+        ) from None
+    except ValueError:  # Airflow answers with its own page where it knows no other
+        raise UserError(
+            f"Airflow at {client.login.url} has no page {base}: its api-server runs without "
+            "plugins/wattbench_plugin.py; restart it with plugins_folder set"
+        ) from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for entry in listed:
+        name = store_keys.checked_key(entry["key"])
+        data = client.fetch(f"{base}/{name}")
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise UserError(f"{run_id}: {name} differs from the manifest; fetch it again")
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (part / name).write_bytes(data)
+    if out.exists():
+        out.rmdir()
+    part.rename(out)
+    return out / "index.html"

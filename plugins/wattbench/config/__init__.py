@@ -1,0 +1,1 @@
+"""Models and reading of hosts.yaml and experiments/*.yaml."""

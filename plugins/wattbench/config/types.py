@@ -1,0 +1,128 @@
+"""What the models of hosts and experiments are made of: names, references, commands, times, images."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import zoneinfo
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from wattbench.container.image_ref import ImageRef
+from wattbench.errors import RegistryError
+
+#: Names become folders, container names, keys and Airflow ids: letters, digits and `-` only.
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+NAME_LENGTH = 40
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
+Framework = Literal["torch", "torch-compile", "onnxruntime", "jax", "tensorflow"]
+
+
+def _reference(value: str) -> str:
+    try:
+        ImageRef.parse(value)
+    except RegistryError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _argv(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _environment(value: dict[str, str]) -> dict[str, str]:
+    for key, text in value.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+            raise ValueError(f"{key!r} is no variable name: letters, digits and _ only")
+        if "\n" in text or "\0" in text:
+            raise ValueError(f"the value of {key} holds a line break")
+    return value
+
+
+def _text(value: object) -> object:
+    """YAML reads `OMP_NUM_THREADS: 1` as a number; an environment holds text."""
+    if isinstance(value, dict):
+        return {
+            str(k): str(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else v
+            for k, v in value.items()
+        }
+    return value
+
+
+def _clock(value: object) -> object:
+    """YAML reads an unquoted `22:30` as a number of base 60: as minutes."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return f"{value // 60:02d}:{value % 60:02d}"
+    return value
+
+
+def _clock_text(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError('is no time of day; write it as "06:00"')
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone; write UTC or a name like Europe/Amsterdam") from None
+    return value
+
+
+Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Reference = Annotated[str, AfterValidator(_reference)]
+Command = Annotated[list[str], BeforeValidator(_argv), Field(min_length=1)]
+Environment = Annotated[dict[str, str], BeforeValidator(_text), AfterValidator(_environment)]
+
+
+class Model(BaseModel):
+    """A model that knows its keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Model):
+    """One treatment: a container image, or a command on the bare host (``runtime: process``).
+
+    Attributes:
+        ref: the image's reference; a tag is resolved to a digest before the first trial.
+        runtime: ``docker``: a container; ``process``: a command on the bare host.
+        command: what is started, a list or one line; the image's own entry point if not
+            given.
+        env: environment variables; numbers are taken as text.
+        framework: instead of ``workload.framework``.
+        layers: measure the ladder of its Dockerfile's layers too.
+    """
+
+    ref: Reference | None = None
+    runtime: Literal["docker", "process"] = "docker"
+    command: Command | None = None
+    env: Environment = {}
+    framework: Framework | None = None
+    layers: bool = False
+
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> Image:
+        if self.runtime == "docker" and self.ref is None:
+            raise ValueError(
+                "ref is missing; name the image, or set runtime: process and a command"
+            )
+        if self.runtime == "process" and (self.ref is not None or self.command is None):
+            raise ValueError("runtime: process takes a command and no ref")
+        if self.runtime == "process" and self.layers:
+            raise ValueError("runtime: process has no layers; remove layers: true")
+        return self

@@ -1,0 +1,1 @@
+"""What earlier runs say of a host: durations, control workload, quarantine, deadlines."""

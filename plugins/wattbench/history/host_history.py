@@ -1,0 +1,161 @@
+"""What a run leaves for later ones to know of its hosts: how long trials took, what the control took.
+
+One small document a run and host, written by ``analyze`` below ``hosts/<host>/runs/``. No run touches
+another's, so that experiments which share a host need no agreement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from wattbench.config.experiment import Experiment
+from wattbench.history.durations import Pace, pace_of
+from wattbench.run import store_keys
+
+if TYPE_CHECKING:
+    from wattbench.analysis.model.trials import TrialRow
+    from wattbench.run.stored_run import Run
+    from wattbench.storage.object_store import Store
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+#: Runs of a host that are looked back on.
+LOOK_BACK = 25
+
+
+@dataclass(frozen=True)
+class ControlLevel:
+    """The control workload in one run.
+
+    Attributes:
+        rounds: how much work it was.
+        scope: domains that its joules cover.
+        source: ``measured`` or ``modelled``.
+        joules: the median of its valid trials.
+        trials: how many they were.
+    """
+
+    rounds: int
+    scope: str
+    source: str
+    joules: float
+    trials: int
+
+    def is_like(self, other: ControlLevel) -> bool:
+        """Whether the joules of both can be compared."""
+        mine, theirs = ((c.rounds, c.scope, c.source) for c in (self, other))
+        return mine == theirs
+
+
+@dataclass(frozen=True)
+class Past:
+    """One run on one host, as later runs see it.
+
+    Attributes:
+        run_id: the run.
+        experiment: its experiment.
+        work: stands for what its trials do, see :func:`work_of`.
+        pace: how long they took; None without two of them.
+        control: its control workload; None without a valid trial of it.
+    """
+
+    run_id: str
+    experiment: str
+    work: str
+    pace: Pace | None = None
+    control: ControlLevel | None = None
+    schema: int = field(default=SCHEMA_VERSION)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"pace": self.pace.to_dict() if self.pace else None}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Past:
+        """The inverse of :meth:`to_dict`."""
+        pace, control = data["pace"], data["control"]
+        return cls(
+            data["run_id"], data["experiment"], data["work"],
+            Pace.from_dict(pace) if pace else None,
+            ControlLevel(**control) if control else None,
+        )  # fmt: skip
+
+
+def work_of(experiment: Experiment) -> str:
+    """The same for experiments whose trials take equally long on the same host."""
+    protocol = experiment.protocol
+    told = [
+        experiment.device,
+        *(
+            part.model_dump(mode="json") if part else None
+            for part in (experiment.workload, protocol.idle_baseline, protocol.control, protocol.rest)
+        ),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def control_of(rows: Sequence[TrialRow], rounds: int) -> ControlLevel | None:
+    """The control workload of a run from its trials; None without a valid one."""
+    valid = [r for r in rows if r.kind == "control" and r.status == "valid" and r.energy_j]
+    if not valid:
+        return None
+    scope, source = valid[-1].energy_scope or "", valid[-1].energy_source or ""
+    joules = [r.energy_j or 0.0 for r in valid if (r.energy_scope or "") == scope]
+    return ControlLevel(rounds, scope, source, median(joules), len(joules))
+
+
+def remember(run: Run) -> None:
+    """Leave what this run learned of its hosts; of those it measured nothing on, nothing."""
+    experiment = run.experiment
+    control = experiment.protocol.control
+    for host in experiment.hosts:
+        rows = [r.row for attempts in run.records(host).values() for r in attempts]
+        if not rows:
+            continue
+        past = Past(
+            run.run_id,
+            str(run.document["dag_id"]),
+            work_of(experiment),
+            pace_of(rows),
+            control_of(rows, control.rounds) if control else None,
+        )
+        run.store.put_json(store_keys.past_key(host, run.run_id), past.to_dict())
+
+
+def time_of(run_id: str) -> tuple[str, str]:
+    """When a run was due, as its id tells: ids of whatever experiments are ordered by it."""
+    _, stamp, mark = run_id.rsplit("-", 2)
+    return stamp, mark
+
+
+def run_ids(store: Store, hosts: Iterable[str], experiment: str | None = None) -> list[str]:
+    """Runs that left something about one of these hosts, oldest first."""
+    found = set()
+    for host in hosts:
+        folder = store_keys.past_key(host) + "/"
+        found |= {o.key.removeprefix(folder).removesuffix(".json") for o in store.list(folder)}
+    return sorted((i for i in found if experiment in (None, i.rsplit("-", 2)[0])), key=time_of)
+
+
+def recall(
+    store: Store, host: str, *, experiment: str | None = None, limit: int = LOOK_BACK
+) -> tuple[Past, ...]:
+    """Earlier runs on a host, oldest first.
+
+    Args:
+        store: where they are.
+        host: whose.
+        experiment: only runs of this one.
+        limit: at most so many of the newest.
+    """
+    return tuple(
+        Past.from_dict(store.get_json(store_keys.past_key(host, run_id)))
+        for run_id in run_ids(store, [host], experiment)[-limit:]
+    )

@@ -1,0 +1,1 @@
+"""One run: its id, plan, keys in the store, and stored documents."""

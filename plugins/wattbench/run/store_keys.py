@@ -1,0 +1,104 @@
+"""Where everything of a run lies in the store: pure functions from names to keys.
+
+Keys don't hold the store's prefix; :class:`wattbench.store.Store` puts it in front. Names are
+letters, digits, ``-``, ``.`` and ``_`` and begin with a letter or a digit, so a key can't leave its
+folder.
+"""
+
+from __future__ import annotations
+
+import re
+
+from wattbench.analysis.model.errors import InputError
+
+RUNS = "runs"
+PAST = "hosts"
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def checked_name(name: str, what: str = "name") -> str:
+    """The name, if it may be one part of a key.
+
+    Raises:
+        InputError: it has other characters, is empty or too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{what} {name!r} can't name an object in the store; use letters, digits, '-', '.' "
+            "and '_', at most 200, beginning with a letter or digit"
+        )
+    return name
+
+
+def checked_key(key: str) -> str:
+    """A ``/``-separated key, if every part of it is a name.
+
+    Raises:
+        InputError: a part is not a name.
+    """
+    for part in key.split("/"):
+        checked_name(part, f"part of key {key!r}:")
+    return key
+
+
+def trial_name(planned_position: int, image: str) -> str:
+    """``003-pip-torch``: the trial's folder, on the host and in the store."""
+    if planned_position < 1:
+        raise InputError(f"planned position {planned_position}: positions count from 1")
+    return f"{planned_position:03d}-{checked_name(image, 'image')}"
+
+
+def run_key(run_id: str, *names: str) -> str:
+    """``runs/<run_id>``, or what lies below it."""
+    parts = [checked_name(run_id, "run id"), *(checked_name(name) for name in names)]
+    return "/".join([RUNS, *parts])
+
+
+def host_key(run_id: str, host: str, *names: str) -> str:
+    """``runs/<run_id>/hosts/<host>``, or what lies below it."""
+    return run_key(run_id, "hosts", checked_name(host, "host"), *names)
+
+
+def trial_key(run_id: str, host: str, trial: str, attempt: int, *names: str) -> str:
+    """The folder of one attempt, or what lies below it; ``trial`` as by :func:`trial_name`."""
+    if attempt < 1:
+        raise InputError(f"attempt {attempt} of {trial}: attempts count from 1")
+    return host_key(run_id, host, "trials", checked_name(trial, "trial"), str(attempt), *names)
+
+
+def run_json_key(run_id: str) -> str:
+    """The plan and everything that was known before the first trial."""
+    return run_key(run_id, "run.json")
+
+
+def host_json_key(run_id: str, host: str) -> str:
+    """Facts, problems, lease and pulls of one host."""
+    return host_key(run_id, host, "host.json")
+
+
+def trials_parquet_key(run_id: str) -> str:
+    """One tidy row a trial."""
+    return run_key(run_id, "trials.parquet")
+
+
+def manifest_key(run_id: str) -> str:
+    """Every object of the run with size and SHA-256; written last."""
+    return run_key(run_id, MANIFEST)
+
+
+def report_key(run_id: str, *names: str) -> str:
+    """The report's folder, or what lies below it."""
+    return run_key(run_id, "report", *names)
+
+
+def past_key(host: str, run_id: str | None = None) -> str:
+    """``hosts/<host>/runs``, or what one run left there: what later runs may know of the host."""
+    folder = f"{PAST}/{checked_name(host, 'host')}/runs"
+    return folder if run_id is None else f"{folder}/{checked_name(run_id, 'run id')}.json"
+
+
+def attempt_id(run_id: str, host: str, trial: str, attempt: int) -> str:
+    """``run/host/nnn-image/attempt``."""
+    trial_key(run_id, host, trial, attempt)
+    return f"{run_id}/{host}/{trial}/{attempt}"

@@ -1,0 +1,167 @@
+"""One run in the store: its document, its trials and what became of them.
+
+Tasks share nothing but the store; XComs carry names. ``run.json`` is written by ``prepare`` and completed
+by ``analyze``; in between every host writes below its own folder only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from wattbench.analysis.model.records import Record
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostConfig
+from wattbench.run import store_keys
+from wattbench.run.plan import PlannedTrial, shuffled
+from wattbench.run.retry import is_deterministic
+
+if TYPE_CHECKING:
+    from wattbench.storage.object_store import Store
+
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as ``prepare`` stored it."""
+
+    store: Store
+    document: dict[str, Any]
+
+    @classmethod
+    def load(cls, store: Store, run_id: str) -> Run:
+        """Read ``run.json``.
+
+        Raises:
+            StoreError: unreachable, or ``prepare`` has not written it.
+        """
+        return cls(store, store.get_json(store_keys.run_json_key(run_id)))
+
+    @property
+    def run_id(self) -> str:
+        """Folder, label and key name of this run."""
+        return str(self.document["run_id"])
+
+    @property
+    def seed(self) -> str:
+        """What the plan was drawn from."""
+        return str(self.document["seed"])
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When measuring should be over; None: nothing limits it."""
+        text = self.document.get("deadline")
+        return None if text is None else datetime.fromisoformat(text)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment as this run executes it."""
+        plain = dict(self.document["experiment"])
+        resolved = ("digest", "size_bytes", "resolved_ref", "tag")
+        plain["images"] = {
+            name: {k: v for k, v in image.items() if k not in resolved}
+            for name, image in plain["images"].items()
+        }
+        return Experiment.model_validate(plain)
+
+    def host_config(self, host: str) -> HostConfig:
+        """The host as hosts.yaml had it when the run was prepared."""
+        return HostConfig.model_validate(self.document["hosts"][host]["config"])
+
+    def plan(self, host: str) -> tuple[PlannedTrial, ...]:
+        """All trials of a host in planned order."""
+        return tuple(PlannedTrial.from_dict(t) for t in self.document["plan"][host])
+
+    def image_ref(self, image: str) -> str | None:
+        """The image by digest, as the host pulls and runs it; None for processes."""
+        resolved = self.document["experiment"]["images"].get(image, {}).get("resolved_ref")
+        return None if resolved is None else str(resolved)
+
+    def digest(self, image: str, host: str) -> str | None:
+        """``sha256:…`` of an image; of a process, of the packages that its host listed."""
+        known = self.document["experiment"]["images"].get(image)
+        if known is None:
+            return None
+        digest = known.get("digest")
+        if digest is None and self.store.exists(key := self._pull_key(host, image)):
+            digest = self.store.get_json(key).get("digest")
+        return None if digest is None else str(digest)
+
+    # ── what hosts write ────────────────────────────────────────────────────────────────────────
+
+    def host_document(self, host: str) -> dict[str, Any] | None:
+        """Facts, problems and pulls of a host; None before its ``check`` has passed."""
+        key = store_keys.host_json_key(self.run_id, host)
+        return dict(self.store.get_json(key)) if self.store.exists(key) else None
+
+    def write_host_document(self, host: str, document: dict[str, Any]) -> None:
+        """Replace a host's document. Only tasks of this host do so, one at a time."""
+        self.store.put_json(store_keys.host_json_key(self.run_id, host), document)
+
+    def _pull_key(self, host: str, image: str) -> str:
+        return store_keys.host_key(self.run_id, host, "pulls", f"{image}.json")
+
+    def write_pull(self, host: str, image: str, report: dict[str, Any]) -> None:
+        """Keep what pulling an image took, or why it failed (``error``)."""
+        self.store.put_json(self._pull_key(host, image), report)
+
+    def pulls(self, host: str) -> dict[str, dict[str, Any]]:
+        """Every image's pull on a host."""
+        return {
+            image: dict(self.store.get_json(key))
+            for image in self.document["experiment"]["images"]
+            if self.store.exists(key := self._pull_key(host, image))
+        }
+
+    # ── trials ──────────────────────────────────────────────────────────────────────────────────
+
+    def stored_attempts(self, host: str, trial: PlannedTrial) -> list[int]:
+        """Attempts of a trial whose record is in the store."""
+        folder = store_keys.host_key(self.run_id, host, "trials", trial.name)
+        keys = [o.key for o in self.store.list(folder + "/") if o.key.endswith("/trial.json")]
+        return sorted(int(k.split("/")[-2]) for k in keys)
+
+    def records(self, host: str) -> dict[str, list[Record]]:
+        """``{trial name: records of its attempts}`` of a host, in order of attempts."""
+        folder = store_keys.host_key(self.run_id, host, "trials")
+        found: dict[str, list[Record]] = {}
+        for listed in self.store.list(folder + "/"):
+            if listed.key.endswith("/trial.json"):
+                record = Record.from_dict(self.store.get_json(listed.key))
+                found.setdefault(listed.key.split("/")[-3], []).append(record)
+        return {k: sorted(v, key=lambda r: r.row.attempt or 0) for k, v in found.items()}
+
+    def _outcome_key(self, host: str, trial: PlannedTrial) -> str:
+        return store_keys.host_key(self.run_id, host, "outcomes", f"{trial.name}.json")
+
+    def write_outcome(self, host: str, trial: PlannedTrial, status: str, reason: str) -> None:
+        """Say why a planned trial has no attempt: ``skipped`` on purpose, or ``missing``."""
+        self.store.put_json(self._outcome_key(host, trial), {"status": status, "reason": reason})
+
+    def outcomes(self, host: str) -> dict[str, dict[str, str]]:
+        """``{trial name: {status, reason}}`` of trials without an attempt."""
+        folder = store_keys.host_key(self.run_id, host, "outcomes")
+        return {
+            listed.key.rsplit("/", 1)[-1].removesuffix(".json"): dict(
+                self.store.get_json(listed.key)
+            )
+            for listed in self.store.list(folder + "/")
+        }
+
+    def to_try_again(self, host: str) -> tuple[PlannedTrial, ...]:
+        """Trials without an accepted attempt that another attempt may mend, shuffled."""
+        records, outcomes = self.records(host), self.outcomes(host)
+        again = []
+        for trial in self.plan(host):
+            attempts = records.get(trial.name, [])
+            outcome = outcomes.get(trial.name, {})
+            if any(r.row.status == "valid" for r in attempts):
+                continue
+            if outcome.get("status") == "skipped" or any(map(is_deterministic, attempts)):
+                continue
+            again.append(trial)
+        return shuffled(again, host, self.seed)

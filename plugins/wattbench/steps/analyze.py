@@ -1,0 +1,48 @@
+"""Task `analyze`: completes run.json, computes the statistics, writes report and manifests."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from wattbench.history import host_history
+from wattbench.run import store_keys
+from wattbench.run.stored_run import Run
+from wattbench.steps import run_events
+
+log = logging.getLogger(__name__)
+
+
+def analyze(run: Run) -> dict[str, Any]:
+    """Complete ``run.json``, compute the statistics, write report and manifests.
+
+    Returns:
+        ``sentence`` (the headline) and ``report`` (its key).
+    """
+    from wattbench.analysis import report
+    from wattbench.analysis.storage import source
+
+    document = dict(run.document)
+    hosts = {name: dict(entry) for name, entry in document["hosts"].items()}
+    for name, entry in hosts.items():
+        entry |= run.host_document(name) or {"problems": [], "reason": "check has not passed"}
+        entry["pulls"] = run.pulls(name)
+        entry["outcomes"] = run.outcomes(name)
+    document["hosts"] = hosts
+    run.store.put_json(store_keys.run_json_key(run.run_id), document)
+    host_history.remember(run)
+
+    with tempfile.TemporaryDirectory(prefix="wattbench-report-") as temporary:
+        out = Path(temporary) / "report"
+        made = report.make(source.from_store(run.store, store_keys.run_key(run.run_id)), out)
+        run.store.put(store_keys.trials_parquet_key(run.run_id), made.trials_parquet)
+        run.store.upload_dir(out, store_keys.report_key(run.run_id))
+        run.store.write_manifest(store_keys.report_key(run.run_id))
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    for event in run_events.write(run, summary):
+        log.warning("%s: %s", event.title, event.text)
+    run.store.write_manifest(store_keys.run_key(run.run_id))
+    return {"sentence": made.headline, "report": store_keys.report_key(run.run_id, "index.html")}

@@ -1,0 +1,136 @@
+"""Is this host fit to be measured on? Hard problems refuse it, soft ones stand beside its numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wattbench.errors import HostError
+from wattbench.history import quarantine
+from wattbench.run.stored_run import Run
+from wattbench.worker.attempt_spec import MIN_FREE_BYTES
+
+if TYPE_CHECKING:
+    from wattbench.config.hosts import HostConfig
+    from wattbench.worker.ssh import Host
+
+log = logging.getLogger(__name__)
+
+#: A lease outlives any pull; every later call extends it.
+CHECK_LEASE_S = 4 * 3600
+CLOCK_LIMIT_S = 0.05
+#: How long the idle level is observed.
+IDLE_SAMPLE_S = 2.0
+FACTS_TIMEOUT_S = 120
+
+
+def take_lease(run: Run, host: Host) -> str | None:
+    """Take or extend the run's lease; None if held, else who has it, for a person to read."""
+    try:
+        answer = host.call("lease", {"action": "take", "owner": run.run_id, "ttl_s": CHECK_LEASE_S})
+    except HostError as error:
+        if error.code == "leased":
+            return str(error)
+        raise
+    if reclaimed := answer.get("reclaimed"):
+        log.warning("reclaimed an expired lease: %s", reclaimed)
+    return None
+
+
+def examine(
+    host: Host, config: HostConfig, gpus: Sequence[str]
+) -> tuple[dict[str, Any], float, list[dict[str, Any]]]:
+    """Ask a host for its facts and its clock.
+
+    Returns:
+        The facts, how far its clock is off ours, s, and all problems.
+
+    Raises:
+        HostError: it can't be asked.
+    """
+    facts = host.call(
+        "facts",
+        {
+            "meter": {
+                "kind": config.meter.kind,
+                "command": config.meter.argv,
+                "interval_ms": config.meter.interval_ms,
+            },
+            "gpus": list(gpus),
+            "sample_s": IDLE_SAMPLE_S,
+            "min_free_bytes": MIN_FREE_BYTES,
+        },
+        timeout_s=FACTS_TIMEOUT_S,
+    )
+    facts.pop("ok", None)
+    problems = list(facts.get("problems", []))
+    offset_s = host.clock_offset_s()
+    if abs(offset_s) > CLOCK_LIMIT_S:
+        problems.append(
+            {
+                "code": "clock-skew",
+                "severity": "soft",
+                "message": f"the host's clock is {offset_s * 1000:+.0f} ms off ours "
+                f"(limit {CLOCK_LIMIT_S * 1000:.0f} ms)",
+                "action": "sudo timedatectl set-ntp true (chrony or systemd-timesyncd)",
+            }
+        )
+    return facts, offset_s, problems
+
+
+def untold(facts: Mapping[str, Any]) -> list[str]:
+    """What the host's probes could not tell: shown, never taken for fine."""
+    return [str(p["message"]) for p in facts.get("probes") or () if p["severity"] == "unknown"]
+
+
+def leave_alone(run: Run, name: str) -> str | None:
+    """Why a host is not even asked: in quarantine, and the experiment has nothing to lift it.
+
+    All its trials become ``skipped``.
+    """
+    found = quarantine.standing_of(run.store, name, run.host_config(name))
+    if not found.quarantined or run.experiment.protocol.control is not None:
+        return None
+    run.write_host_document(
+        name, {"host": name, "problems": [quarantine.problem(found)], "quarantine": found.reason}
+    )
+    quarantine.set_aside(run, name, run.plan(name), found.reason)
+    return f"{name} is in quarantine: {found.reason}"
+
+
+def check(run: Run, host: Host, name: str) -> dict[str, Any]:
+    """Read the host's facts, hold them against the experiment and its own past, store them.
+
+    Raises:
+        HostError: a hard problem; the message lists all of them.
+    """
+    config = run.host_config(name)
+    gpus = config.gpus if run.experiment.device == "cuda" else []
+    facts, offset_s, problems = examine(host, config, gpus)
+    standing = quarantine.standing_of(run.store, name, config)
+    if standing.quarantined:
+        problems.append(quarantine.problem(standing))
+    document = {
+        "host": name,
+        "facts": facts,
+        "clock_offset_s": offset_s,
+        "problems": problems,
+        "quarantine": standing.reason if standing.quarantined else None,
+    }
+    run.write_host_document(name, document)
+    for problem in problems:
+        line = f"{problem['code']}: {problem['message']}; {problem.get('action', '')}"
+        log.log(logging.ERROR if problem["severity"] == "hard" else logging.WARNING, "%s", line)
+    hard = [p for p in problems if p["severity"] == "hard"]
+    if hard:
+        host.call("lease", {"action": "release", "owner": run.run_id})
+        raise HostError(
+            f"host {name} is not fit: "
+            + "; ".join(f"{p['message']}; {p.get('action', '')}" for p in hard),
+            code=hard[0]["code"],
+        )
+    for message in untold(facts):
+        log.info("can't be told: %s", message)
+    log.info("host %s is fit: %d soft problems", name, len(problems))
+    return document

@@ -1,0 +1,157 @@
+"""Before the first host is touched: resolve images to digests, draw the plan, store both."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from wattbench.analysis.model.errors import UserError
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostsConfig
+from wattbench.container import registry
+from wattbench.errors import ConfigError
+from wattbench.history import deadline
+from wattbench.run import store_keys
+from wattbench.run.plan import make_plan, seed_of
+from wattbench.run.stored_run import SCHEMA_VERSION, Run
+
+if TYPE_CHECKING:
+    from wattbench.storage.object_store import Store
+
+log = logging.getLogger(__name__)
+
+_UNBUILT = " (python -m images.ablation pushes a rung only if it can run the workload)"
+
+
+def prepare(
+    store: Store,
+    hosts: HostsConfig,
+    experiment: Experiment,
+    *,
+    run_id: str,
+    identity: Mapping[str, str],
+    skipped_hosts: Mapping[str, str],
+    skipped_images: Mapping[str, str],
+    registries: Mapping[str, registry.Access],
+) -> Run:
+    """Write ``run.json``; a second call for the same run returns the first one's.
+
+    Args:
+        identity: Airflow's own ids (``dag_id``, ``dag_run_id``, ``run_after``).
+
+    Raises:
+        StoreError: the bucket is missing or not writable.
+        ConfigError: no image could be resolved, or the reference could not.
+    """
+    store.check()
+    key = store_keys.run_json_key(run_id)
+    if store.exists(key):
+        log.info("run.json is there already: this is a further try of the same run")
+        return Run.load(store, run_id)
+
+    images, unresolved = _resolve_images(experiment, registries)
+    if experiment.reference in unresolved:
+        raise ConfigError(
+            f"images.{experiment.reference}: {unresolved[experiment.reference]} "
+            "(nothing can be compared without the reference)"
+        )
+    seed = seed_of(experiment.seed, run_id)
+    names = list(images)
+    document: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "run_id": run_id,
+        **identity,
+        "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "experiment": experiment.model_dump(mode="json") | {"images": images},
+        "seed": seed,
+        "deadline": _deadline(experiment, identity["run_after"]),
+        "plan": {
+            host: [t.to_dict() for t in make_plan(names, experiment.protocol, host, seed)]
+            for host in experiment.hosts
+        },
+        "skipped_hosts": dict(skipped_hosts),
+        "skipped_images": dict(skipped_images) | unresolved,
+        "hosts": {
+            host: {"config": hosts.hosts[host].model_dump(mode="json")} for host in experiment.hosts
+        },
+        "versions": _versions(),
+    }
+    store.put_json(key, document)
+    run = Run(store, document)
+    if run.deadline is not None:
+        log.info("measuring is over by %s (%s)", run.deadline.isoformat(), experiment.time_zone)
+    for host in experiment.hosts:
+        _show_plan(run, host)
+    return run
+
+
+def _deadline(experiment: Experiment, run_after: str) -> str | None:
+    if experiment.finish_by is None:
+        return None
+    due = datetime.fromisoformat(run_after)
+    return deadline.deadline(experiment.finish_by, experiment.time_zone, due).isoformat()
+
+
+def _resolve_images(
+    experiment: Experiment, registries: Mapping[str, registry.Access]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Every image with its digest, and why the others have none."""
+    images: dict[str, dict[str, Any]] = {}
+    unresolved: dict[str, str] = {}
+    rungs = {layer.image for layers in experiment.ladders.values() for layer in layers[:-1]}
+    for name, image in experiment.images.items():
+        plain = image.model_dump(mode="json")
+        if image.ref is None:
+            images[name] = plain
+            continue
+        try:
+            found = registry.resolve(image.ref, registries=registries)
+        except UserError as error:
+            hint = _UNBUILT if name in rungs else ""
+            unresolved[name] = f"{error}{hint}"
+            log.error("image %s is left out: %s%s", name, error, hint)
+            continue
+        images[name] = plain | {
+            "resolved_ref": found.ref_by_digest,
+            "digest": found.digest,
+            "size_bytes": found.size_bytes,
+        }
+        log.info(
+            "image %-20s %s = %s, %.0f MB to pull",
+            name,
+            image.ref,
+            found.digest[:19],
+            found.size_bytes / 1e6,
+        )
+    return images, unresolved
+
+
+def _show_plan(run: Run, host: str) -> None:
+    blocks: dict[int, list[str]] = {}
+    for trial in run.plan(host):
+        blocks.setdefault(trial.block, []).append(trial.label)
+    log.info("::group::plan of %s: %d trials, seed %s", host, len(run.plan(host)), run.seed)
+    for block, labels in blocks.items():
+        log.info("block %2d: %s", block, "   ".join(labels))
+    log.info("::endgroup::")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in (
+        "wattbench",
+        "apache-airflow",
+        "paramiko",
+        "scipy",
+        "pandas",
+        "scikit-posthocs",
+    ):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

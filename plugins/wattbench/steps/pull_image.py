@@ -1,0 +1,146 @@
+"""Bring one image of a run to one host before its first window."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from wattbench.container import image_ref, pull, registry
+from wattbench.container.registry import Access
+from wattbench.errors import HostError, RegistryError, UserError
+from wattbench.run.stored_run import Run
+from wattbench.steps.pull_energy import metered
+from wattbench.worker.attempt_spec import probe_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wattbench.worker.ssh import Host
+
+log = logging.getLogger(__name__)
+
+#: The agent gives a container a minute to speak; Docker may need another to start and remove it.
+PROBE_TIMEOUT_S = 180
+
+
+def list_packages(run: Run, host: Host, host_name: str, image: str) -> None:
+    """Keep what a process is made of on its host, in the place of a pull.
+
+    A command that is no Python has no digest, which the checks then say; that is no reason not to measure.
+
+    Raises:
+        HostError: the host could not be asked.
+    """
+    process = run.experiment.images[image]
+    found: dict[str, Any] = {"image": None, "digest": None, "packages": []}
+    try:
+        answer = host.call("packages", {"command": process.command, "env": process.env})
+    except HostError as error:
+        if error.code != "packages":
+            raise
+        log.warning("%s on %s has no digest: %s", image, host_name, error)
+        run.write_pull(host_name, image, found | {"why": str(error)})
+        return
+    found |= {"digest": f"sha256:{answer['sha256']}", "packages": answer["packages"]}
+    run.write_pull(host_name, image, found)
+    log.info(
+        "%s on %s: %d packages, %s", image, host_name, len(found["packages"]), found["digest"][:19]
+    )
+
+
+def pull_image(
+    run: Run, host: Host, host_name: str, image: str, registries: Mapping[str, Access]
+) -> None:
+    """Pull by digest through the host's own Docker socket, forwarded over SSH; keep what it took.
+
+    Then see whether the workload starts in it, so that another image than meant is refused before its
+    first window.
+
+    Raises:
+        HostError, RegistryError: with the reason, which is kept too; other images carry on.
+    """
+    from airflow.providers.docker.hooks.docker import DockerHook
+
+    ref = run.image_ref(image)
+    assert ref is not None, f"{image} runs without a container"
+    facts = (run.host_document(host_name) or {}).get("facts") or {}
+    found: dict[str, Any] = {}
+    try:
+        resolved = registry.resolve(ref, _platform(facts), registries)
+        found |= _moved_tag(run, image, resolved.digest, registries)
+        with host.forward_socket() as socket_path:
+            client = DockerHook(docker_conn_id=None, base_url=f"unix://{socket_path}").api_client
+            meter: AbstractContextManager[dict[str, Any]] = metered(run, host, host_name, image)
+            if pull.is_there(client, resolved):
+                meter = nullcontext({"why": "nothing was pulled: the host had it"})
+            with meter as found["energy"]:
+                report = pull.pull(
+                    client,
+                    resolved,
+                    login=registries.get(image_ref.ImageRef.parse(ref).registry),
+                    free_bytes=(facts.get("docker") or {}).get("disk_free_bytes"),
+                )
+            log.info("%s on %s: %s", image, host_name, _told(report, found["energy"]))
+            found |= report.to_dict()
+            earlier = run.pulls(host_name).get(image, {})
+            if report.already_present and earlier.get("bytes"):  # a try of this task brought it
+                found |= {key: earlier[key] for key in ("energy", *report.to_dict())}
+            found["provenance"] = pull.inspect(client, ref)
+        _probe(run, host, host_name, image, found["provenance"]["entrypoint"])
+    except UserError as error:
+        run.write_pull(host_name, image, found | {"error": str(error)})
+        raise
+    run.write_pull(host_name, image, found)
+
+
+def _told(report: pull.PullReport, energy: Mapping[str, Any]) -> str:
+    if report.already_present:
+        return "was there already, verified by digest"
+    text = f"{report.bytes / 1e6:.0f} MB in {report.seconds:.1f} s, verified by digest"
+    if "energy_j" not in energy:
+        return text
+    scope, source = energy["energy_scope"], energy["energy_source"]
+    return f"{text}; {energy['energy_j']:.0f} J of the whole host ({scope}, {source})"
+
+
+def _platform(facts: Mapping[str, Any]) -> str:
+    """The host's platform as registries name it."""
+    machine = str((facts.get("host") or {}).get("architecture") or "x86_64")
+    names = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
+    return f"linux/{names.get(machine, machine)}"
+
+
+def _moved_tag(
+    run: Run, image: str, planned: str, registries: Mapping[str, Access]
+) -> dict[str, Any]:
+    """Say where a tag has moved since the plan was drawn: all hosts measure what it pointed at then."""
+    ref = image_ref.ImageRef.parse(str(run.experiment.images[image].ref))
+    if ref.digest:
+        return {}
+    try:
+        now = registry.resolve(ref, registries=registries).digest
+    except RegistryError:  # the tag is gone or for others; the digest is what counts
+        return {}
+    if now == planned:
+        return {}
+    log.warning(
+        "%s has moved to %s; this run measures %s, as its plan says: start another for the new one",
+        ref, now[:19], planned[:19],
+    )  # fmt: skip
+    return {"tag_moved_to": now}
+
+
+def _probe(run: Run, host: Host, host_name: str, image: str, entry_point: list[str] | None) -> None:
+    spec = probe_spec(
+        run.experiment, run.host_config(host_name), run_id=run.run_id, host_name=host_name,
+        image=image, ref=str(run.image_ref(image)),
+    )  # fmt: skip
+    try:
+        host.call("probe", spec, PROBE_TIMEOUT_S)
+    except HostError as error:
+        if error.code != "entry-point":
+            raise
+        entry = " ".join(entry_point or ()) or "none"
+        raise HostError(f"{error} (the image's entry point: {entry})", code=error.code) from None
+    log.info("%s on %s: its workload starts", image, host_name)

@@ -1,0 +1,264 @@
+"""One trial's three steps on its host: rest, measure, collect.
+
+    rest      the host is quiet again, or has been given up on waiting
+    measure   the attempt runs detached; a retry re-attaches to it
+    collect   raw logs: host → verified → store → read back → record → forgotten on the host
+
+Each step may be killed and repeated at any point. The attempt's number is one more than the attempts whose
+record is in the store, so repeating a step finds the same attempt until ``collect`` has closed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wattbench.errors import HostError, StoreError
+from wattbench.run import store_keys
+from wattbench.run.plan import PlannedTrial
+from wattbench.run.stored_run import Run
+from wattbench.steps.check_host import take_lease
+from wattbench.worker.attempt_spec import attempt_spec, expectation
+
+if TYPE_CHECKING:
+    from wattbench.analysis.model.records import Record
+    from wattbench.worker.ssh import Host
+
+log = logging.getLogger(__name__)
+
+#: Beyond the trial's own deadline: the supervisor's clean-up.
+GRACE_S = 120
+#: What the store keeps of an attempt; CSVs are compressed.
+RAW_FILES = (
+    "energibridge.csv", "powercap.csv", "nvml.csv", "workload.jsonl", "stdout.log", "stderr.log", "meter.log",
+)  # fmt: skip
+
+
+def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
+    """The number of the attempt that is open now."""
+    return len(run.stored_attempts(host_name, trial)) + 1
+
+
+# ── rest ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """One look at a host before a window.
+
+    Attributes:
+        ready: whether the trial may start.
+        readings: what the ``measure`` step keeps with the attempt.
+        look_again_s: when to look again if not ready; looking costs the host a little quiet.
+    """
+
+    ready: bool
+    readings: dict[str, Any]
+    look_again_s: float = 1.0
+
+
+def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
+    """Look at the host once: has it rested for the minimum, and is it quiet again?"""
+    rest = run.experiment.protocol.rest
+    if holder := take_lease(run, host):
+        log.info("waiting for %s: %s", host_name, holder)
+        return Readiness(False, {}, look_again_s=15)
+    document = run.host_document(host_name) or {}
+    answer = host.call(
+        "quiet",
+        {
+            "owner": run.run_id,
+            "idle": document.get("facts", {}).get("idle") or {},
+            "tolerance": rest.tolerance.model_dump(),
+            "min_s": rest.min_s,
+            "max_s": rest.max_s,
+            "gpus": list(run.host_config(host_name).gpus),
+        },
+    )
+    rested_s = float(answer["rested_s"])
+    readings = answer["readings"]
+    shown = ", ".join(f"{k} {v:.4g}" for k, v in readings.items() if v is not None)
+    if answer["busy"]:
+        log.info("waiting: another attempt is still in its window on %s", host_name)
+        return Readiness(False, {}, look_again_s=5)
+    if rested_s < rest.min_s:
+        log.info("%s rests: %.1f of at least %g s", host_name, rested_s, rest.min_s)
+        return Readiness(False, {}, look_again_s=min(30.0, max(0.2, rest.min_s - rested_s)))
+    if not answer["quiet"] and rest.until_quiet and rested_s < rest.max_s:
+        log.info(
+            "%s rests: %.0f of at most %g s, %s", host_name, rested_s, rest.max_s, answer["why"]
+        )
+        return Readiness(False, {}, look_again_s=min(10.0, max(1.0, rest.min_s / 6)))
+    how = "quiet" if answer["quiet"] else f"not quiet ({answer['why']}), but its time is over"
+    log.info("%s rested %.1f s and is %s; %s", host_name, rested_s, how, shown)
+    kept = {"rested_s": rested_s, "quiet": answer["quiet"], "readings": readings}
+    return Readiness(True, kept | {"timed_out": not answer["quiet"], "why": answer.get("why", "")})
+
+
+# ── measure ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def measure(
+    run: Run, host: Host, host_name: str, trial: PlannedTrial, rest: dict[str, Any]
+) -> dict[str, Any]:
+    """Start the attempt, or attach to it, and wait until it is over.
+
+    Returns:
+        ``attempt``, ``state`` and ``message`` of the agent's report.
+
+    Raises:
+        HostError: the host refused or could not be reached in time.
+    """
+    attempt = next_attempt(run, host_name, trial)
+    spec = attempt_spec(
+        run.experiment,
+        run.host_config(host_name),
+        run_id=run.run_id,
+        host_name=host_name,
+        trial=trial,
+        attempt=attempt,
+        ref=run.image_ref(trial.image),
+        rest=rest,
+    )
+    started = host.call("start", spec)
+    log.info(
+        "%s %s, attempt %d of %s; nothing touches the host until it is over",
+        started["state"], trial.label, attempt, run.experiment.protocol.attempts,
+    )  # fmt: skip
+    deadline_s = run.experiment.protocol.timeout_s + GRACE_S
+    answer = host.wait(spec["id"], deadline_s)
+    if not answer["over"]:
+        raise HostError(
+            f"{host_name}: attempt {spec['id']} is still not over {GRACE_S} s after its timeout; "
+            "look at the supervisor on the host (agent verb status)",
+            code="timeout",
+        )
+    report = answer["report"]
+    log.info("%s: %s %s", trial.label, report["state"], report.get("message") or "")
+    return {"attempt": attempt, "state": report["state"], "message": report.get("message") or ""}
+
+
+# ── collect ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def collect(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> Record | None:
+    """Bring the open attempt's raw logs into the store and write its record.
+
+    Returns:
+        The record; None if the host has no open attempt of this trial (it was never started).
+
+    Raises:
+        HostError, StoreError: the host still has everything; try again.
+    """
+    attempt = next_attempt(run, host_name, trial)
+    identity = store_keys.attempt_id(run.run_id, host_name, trial.name, attempt)
+    answer = host.call("status", {"id": identity})
+    if answer["state"] == "unknown":
+        return None
+    if answer["state"] == "running":
+        raise HostError(
+            f"{host_name}: {identity} is still running; collect it when it is over", code="busy"
+        )
+    report = answer["report"]
+    folder = f"{host.spool}/trials/{run.run_id}/{trial.name}/{attempt}"
+    key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
+    raw = bring(run, host, report, folder, key)
+    record = _evaluate(run, host_name, trial, attempt, report, raw)
+    run.store.put_json(f"{key}/trial.json", record.to_dict())
+    host.call("forget", {"id": identity})
+    return record
+
+
+def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -> dict[str, bytes]:
+    """Copy an attempt's raw files and report into the store, verified.
+
+    Args:
+        report: the agent's.
+        folder: of the attempt on the host.
+        key: of the folder in the store.
+
+    Returns:
+        The raw files by name.
+    """
+    raw: dict[str, bytes] = {}
+    for name in RAW_FILES:
+        expected = report["files"].get(name)
+        if expected is None:
+            continue
+        raw[name] = data = _fetch(host, f"{folder}/{name}", expected)
+        if name.endswith(".csv"):
+            run.store.put_gzip(f"{key}/{name}.gz", data)
+        else:
+            run.store.put(f"{key}/{name}", data)
+    run.store.put_json(f"{key}/attempt.json", report)
+    return raw
+
+
+def _fetch(host: Host, path: str, expected: dict[str, Any]) -> bytes:
+    """A file of the host, verified against the SHA-256 that the host took when the attempt ended."""
+    buffer = io.BytesIO()
+    host.fetch(path, buffer)
+    data = buffer.getvalue()
+    got = hashlib.sha256(data).hexdigest()
+    if got != expected["sha256"]:
+        raise StoreError(
+            f"{path} changed after the attempt: SHA-256 {got[:12]}… instead of {expected['sha256'][:12]}…; "
+            "the host still has it, look at its disk"
+        )
+    return data
+
+
+def _evaluate(
+    run: Run,
+    host_name: str,
+    trial: PlannedTrial,
+    attempt: int,
+    report: dict[str, Any],
+    raw: dict[str, bytes],
+) -> Record:
+    from wattbench.analysis import checks
+    from wattbench.analysis.meters import attempt as attempts
+    from wattbench.analysis.model.trials import TrialRow
+
+    row = TrialRow(
+        run_id=run.run_id,
+        host=host_name,
+        kind=trial.kind,
+        block=trial.block,
+        position=None,
+        planned_position=trial.planned_position,
+        image=trial.image,
+        digest=run.digest(trial.image, host_name),
+        attempt=attempt,
+        late=attempt > 1,
+        raw=store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "energibridge.csv.gz"),
+    )
+    record = attempts.evaluate(
+        attempts.RawAttempt(
+            report=report,
+            energibridge_csv=raw.get("energibridge.csv"),
+            powercap_csv=raw.get("powercap.csv"),
+            nvml_csv=raw.get("nvml.csv"),
+            workload_jsonl=raw.get("workload.jsonl"),
+        ),
+        expected=expectation(run.experiment, run.host_config(host_name), trial),
+        plan_row=row,
+    )
+    return checks.apply([record])[0]
+
+
+def describe(record: Record) -> str:
+    """One line for the task's log: what came out and what it means."""
+    row = record.row
+    found = [f for f in record.findings if f.verdict == "found"]
+    codes = ", ".join(f"{f.code} ({f.severity})" for f in found) or "no findings"
+    if row.status != "valid":
+        reason = (row.reason or "no reason given").removeprefix(f"{row.status}: ")
+        return f"{row.status}: {reason} [{codes}]; kept, but out of the statistics"
+    energy = f"{row.energy_j:.2f} J" if row.energy_j is not None else "no energy"
+    duration = f"{row.duration_s:.2f} s" if row.duration_s is not None else "no window"
+    per_image = f", {row.j_per_image:.4g} J/image" if row.j_per_image is not None else ""
+    return f"valid: {energy} ({row.energy_scope}, {row.energy_source}) in {duration}{per_image} [{codes}]"

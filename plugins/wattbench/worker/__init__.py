@@ -1,0 +1,1 @@
+"""Worker hosts: SSH, the agent that runs there, enrolment."""

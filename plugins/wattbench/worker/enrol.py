@@ -1,0 +1,343 @@
+"""A worker host's way into the configuration: pin its key, look at it, name it in hosts.yaml.
+
+Nothing is installed on a host but the agent in its spool, and nothing that is there is overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import socket
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from wattbench.config.hosts import HostConfig
+from wattbench.config.loader import load_hosts
+from wattbench.config.types import NAME_PATTERN
+from wattbench.errors import ConfigError, HostError
+from wattbench.steps import check_host
+from wattbench.worker.ssh import Host
+from wattbench.worker.target import HostTarget, fingerprint
+
+State = Literal["fine", "soft", "hard", "busy"]
+#: The keys that wattbench has seen and a person has confirmed, in OpenSSH's format.
+KNOWN_HOSTS = "known_hosts"
+_STORE = {"conn_id": "wattbench_store", "bucket": "wattbench", "prefix": ""}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a host's sshd is and whom to log in as."""
+
+    user: str
+    hostname: str
+    port: int = 22
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `user@addr[:port]`; an IPv6 address with a port stands in brackets.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        found = re.fullmatch(
+            r"(?P<user>[A-Za-z0-9._-]+)@(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<name>[A-Za-z0-9._-]+))"
+            r"(?::(?P<port>\d{1,5}))?",
+            text,
+        )
+        port = int(found["port"] or 22) if found else 0
+        if found is None or not 0 < port < 65536:
+            raise ConfigError(f"--ssh {text!r}: write user@address or user@address:port")
+        return cls(found["user"], found["six"] or found["name"], port)
+
+    @property
+    def known_as(self) -> str:
+        """As OpenSSH's known_hosts calls it."""
+        return self.hostname if self.port == 22 else f"[{self.hostname}]:{self.port}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What speaks against measuring on a host, and the next action."""
+
+    code: str
+    severity: str
+    message: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a host was found.
+
+    Attributes:
+        name: its name in hosts.yaml.
+        state: worst of its problems; `busy`: a run has it, it was left alone.
+        problems: hard ones first.
+        facts: what the agent tells; empty if it could not be asked.
+    """
+
+    name: str
+    state: State
+    problems: tuple[Problem, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+# ── the host's key ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A public host key: `kind` and its blob in base64, as known_hosts has them."""
+
+    kind: str
+    blob: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.blob}"
+
+    @property
+    def fingerprint(self) -> str:
+        """As `ssh-keygen -lf` shows it."""
+        import base64
+
+        return fingerprint(base64.b64decode(self.blob))
+
+
+def offered_key(address: Address, timeout_s: float = 15) -> HostKey:
+    """The key that the host shows at this moment; nobody is logged in.
+
+    Raises:
+        HostError: nobody answers there, or it is no sshd.
+    """
+    import paramiko
+
+    place = f"{address.hostname}:{address.port}"
+    try:
+        with socket.create_connection((address.hostname, address.port), timeout=timeout_s) as sock:
+            transport = paramiko.Transport(sock)
+            try:
+                transport.start_client(timeout=timeout_s)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise HostError(
+            f"{place}: no sshd answers ({error or type(error).__name__}); check address and port, "
+            "and that the host is up",
+            code="unreachable",
+        ) from None
+    return HostKey(key.get_name(), key.get_base64())
+
+
+def refuse_changed_key(address: Address, key: HostKey, files: Iterable[Path]) -> None:
+    """Hold a shown key against those that are known for the address.
+
+    Raises:
+        HostError: a file has another key of the same kind.
+    """
+    import paramiko
+
+    for file in files:
+        if not file.is_file():
+            continue
+        known = paramiko.HostKeys()
+        with contextlib.suppress(paramiko.SSHException):  # a line of a kind that paramiko lacks
+            known.load(str(file))
+        entries = known.lookup(address.known_as)
+        before = entries.get(key.kind) if entries else None
+        if before is not None and before.get_base64() != key.blob:
+            raise HostError(
+                f"{address.hostname}: its host key changed: {file} has "
+                f"{fingerprint(before.asbytes())}, it shows {key.fingerprint}; somebody may be in "
+                "between; if the host was set up anew, remove its line there: ssh-keygen -f "
+                f"{shlex.quote(str(file))} -R {shlex.quote(address.known_as)}",
+                code="host-key",
+            )
+
+
+def pin(address: Address, key: HostKey, file: Path) -> None:
+    """Remember a confirmed key; a line that is there stays as it is."""
+    line = f"{address.known_as} {key}"
+    present = file.read_text(encoding="utf-8") if file.exists() else ""
+    if line not in present.splitlines():
+        gap = "" if not present or present.endswith("\n") else "\n"
+        _write(file, f"{present}{gap}{line}\n")
+
+
+# ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_known_name(folder: Path, name: str) -> None:
+    """A name is given once.
+
+    Raises:
+        ConfigError: it is no name, hosts.yaml has it already, or can't be read.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > 40:
+        raise ConfigError(f"{name!r}: a host's name has small letters, digits and '-', 40 at most")
+    path = folder / "hosts.yaml"
+    if path.exists() and name in load_hosts(folder).hosts:
+        raise ConfigError(
+            f"{path}: {name!r} is there already and stays as it is; choose another name, "
+            "or remove its entry first"
+        )
+
+
+def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """Write a host into hosts.yaml, which keeps its other lines and comments; made if missing.
+
+    Raises:
+        ConfigError: the name is there, or the file's form allows no addition.
+    """
+    refuse_known_name(folder, name)
+    path = folder / "hosts.yaml"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(
+            path,
+            yaml.safe_dump({"store": _STORE, "hosts": {name: dict(entry)}}, sort_keys=False),
+        )
+        return path
+    before = path.read_text(encoding="utf-8")
+    after = _with_entry(before, name, entry)
+    with tempfile.TemporaryDirectory() as trial:
+        (Path(trial) / "hosts.yaml").write_text(after, encoding="utf-8")
+        try:
+            whole = name in load_hosts(Path(trial)).hosts
+        except ConfigError:
+            whole = False
+    if not whole:
+        raise ConfigError(
+            f"{path}: its form allows no addition by a program; add by hand: "
+            f"{name}: {_one_line(entry)}"
+        )
+    _write(path, after)
+    return path
+
+
+def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
+    """The text with one more host at the end of its block of hosts."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert root is not None  # load_hosts has read it
+    hosts = next(v for k, v in root.value if k.value == "hosts")
+    indent = " " * hosts.value[0][0].start_mark.column
+    lines = text.splitlines(keepends=True)
+    end = hosts.end_mark.line + (hosts.end_mark.column > 0)
+    while lines[end - 1].strip() == "" or lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    if not lines[end - 1].endswith("\n"):
+        lines[end - 1] += "\n"
+    return "".join([*lines[:end], f"{indent}{name}: {_one_line(entry)}\n", *lines[end:]])
+
+
+def _one_line(entry: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(dict(entry), default_flow_style=True, sort_keys=False, width=10_000)
+    return text.strip()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all; an existing file keeps its rights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.chmod(mode)
+    part.replace(path)
+
+
+# ── the Airflow connection ──────────────────────────────────────────────────────────────────────
+
+
+def connection_id(name: str) -> str:
+    """The Airflow connection of a host that is added here."""
+    return f"wattbench_{name.replace('-', '_')}"
+
+
+def connection(address: Address, key: HostKey, key_file: Path | None) -> dict[str, Any]:
+    """An Airflow connection of type SSH that knows the host by its key."""
+    extra: dict[str, Any] = {"host_key": str(key), "no_host_key_check": False}
+    if key_file is not None:
+        extra["key_file"] = str(key_file)
+    return {
+        "conn_type": "ssh",
+        "host": address.hostname,
+        "login": address.user,
+        "port": address.port,
+        "extra": extra,
+    }
+
+
+# ── its health ──────────────────────────────────────────────────────────────────────────────────
+
+
+def examine(target: HostTarget, config: HostConfig) -> Health:
+    """Look at a host; one that a run has leased is left alone.
+
+    Returns:
+        Its health; that it can't be reached or asked is a hard problem.
+    """
+    try:
+        with Host(target) as host:
+            host.ship()
+            lease = host.call("lease", {"action": "show"})
+            if lease.get("held"):
+                text = f"run {lease.get('owner')} has it; nothing of ours disturbs a measurement"
+                return Health(
+                    target.name, "busy", (Problem("leased", "info", text, "ask again later"),)
+                )
+            facts, _, problems = check_host.examine(host, config, config.gpus)
+    except HostError as error:
+        what, _, action = str(error).partition("; ")
+        return Health(target.name, "hard", (Problem(error.code, "hard", what, action),))
+    found = [Problem(p["code"], p["severity"], p["message"], p.get("action", "")) for p in problems]
+    found.sort(key=lambda problem: problem.severity != "hard")
+    worst: State = "fine"
+    if found:
+        worst = "hard" if found[0].severity == "hard" else "soft"
+    return Health(target.name, worst, tuple(found), facts)
+
+
+def with_problem(health: Health, problem: Mapping[str, str]) -> Health:
+    """A host's health and one soft problem more."""
+    more = Problem(problem["code"], problem["severity"], problem["message"], problem["action"])
+    state: State = "soft" if health.state == "fine" else health.state
+    return replace(health, state=state, problems=(*health.problems, more))
+
+
+def preparation(health: Health, user: str, config: HostConfig) -> list[str]:
+    """The commands, for root on the host, that make it fit; only what it lacks.
+
+    Where the host could not be asked, everything that a new host needs.
+    """
+    facts, codes = health.facts, {problem.code for problem in health.problems}
+    command = (config.meter.argv or [""])[0]
+    commands: list[str] = []
+    if not facts or "docker-unreachable" in codes:
+        commands.append(f"usermod -aG docker {shlex.quote(user)}   # then log in anew")
+    if not facts:
+        commands.append(f"install -d -o {shlex.quote(user)} {shlex.quote(config.spool)}")
+    if config.meter.kind == "energibridge" and (not facts or "meter-failed" in codes):
+        commands += [
+            "modprobe msr && echo msr > /etc/modules-load.d/msr.conf",
+            f"setcap cap_sys_rawio=ep {shlex.quote(command)}",
+            f"setfacl -m u:{shlex.quote(user)}:r /dev/cpu/*/msr   # until the next boot",
+        ]
+    governor = (facts.get("cpu") or {}).get("governor")
+    if not facts or (governor is not None and governor != "performance"):
+        commands.append("cpupower frequency-set -g performance")
+    if config.gpus or facts.get("gpu"):
+        commands.append("nvidia-smi -pm 1   # persistence mode")
+    return commands
+
+
+def worst_of(healths: Sequence[Health]) -> int:
+    """The exit code: 0 all fine (or busy), 1 soft problems, 2 hard ones."""
+    return max(({"fine": 0, "busy": 0, "soft": 1, "hard": 2}[h.state] for h in healths), default=0)

@@ -1,0 +1,372 @@
+"""Every probe on records that have its fault, lack it, or can't tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from wattbench.analysis import checks
+from wattbench.analysis.checks.campaign import CAMPAIGN_CHECKS
+from wattbench.analysis.checks.trial import TRIAL_CHECKS
+from wattbench.analysis.model.finding_codes import CODES
+from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.records import Domain, Note, PassResult, Record, Sampling, Work
+from wattbench.analysis.model.trials import TrialRow
+
+START = datetime(2026, 3, 14, 22, tzinfo=UTC)
+PASSES = [{"resolution": 256, "iterations": 400}]
+GOOD_USAGE = {"mean": 95.0, "min": 80.0, "max": 99.0, "first": 80.0, "last": 90.0}
+
+
+def live(position: int = 1, image: str = "a", **row: Any) -> Record:
+    """A sound live trial."""
+    fields: dict[str, Any] = {
+        "run_id": "r", "host": "h", "kind": "workload", "block": 1, "position": position, "planned_position": position,
+        "image": image, "digest": "sha256:" + "1" * 64, "attempt": 1, "status": "valid",
+        "started_at": (START + timedelta(minutes=2 * position)).isoformat(timespec="milliseconds"),
+        "duration_s": 60.0, "energy_j": 6000.0, "energy_scope": "package+dram+gpu", "energy_source": "measured",
+        "package_j": 3000.0, "dram_j": 200.0, "gpu_j": 2800.0, "samples": 300, "wraps": 0, "startup_s": 1.0,
+        "energy_uncertainty_j": 6.0, "images_inferred": 400, "j_per_image": 15.0, "late": False,
+    }  # fmt: skip
+    edge = {
+        "throttle": {"core": 5}, "nvml": [{"throttle": 0}], "swap": {"pswpin": 1, "pswpout": 7}, "cpu_busy_ns": 0,
+    }  # fmt: skip
+    return Record(
+        TrialRow(**(fields | row)),
+        domains=(Domain("package", "energibridge", 3000.0, 3.0, counted=True), Domain("package", "powercap", 3010.0, 3.0)),
+        work=Work(
+            program="resnet50", precision="fp32", device_requested="cuda", device_actual="cuda:0",
+            weights_sha256="w", inputs_sha256={"256": "i"}, finished=True,
+            results=(PassResult("steady:256", 400, 1, 400, 50.0, (1.0, -2.0, 3.0)),),
+        ),
+        sampling=Sampling(0.2, 302, 300, 0.21),
+        edges={"before": edge, "after": edge | {"cpu_busy_ns": 10**8}},
+        series={"GPU0_USAGE": GOOD_USAGE, "GPU0_POWER (mWatts)": GOOD_USAGE},
+        timing={"clock_step_s": 0.001, "connections_in_window": 0, "boot_changed": False},
+        expected={"device": "cuda", "passes": PASSES, "precision": "fp32"},
+        meter={"outlived": False, "rc": 0},
+        container={"device_requests": [{}]},
+    )  # fmt: skip
+
+
+def edges(record: Record, **after: Any) -> Record:
+    return replace(record, edges={**record.edges, "after": {**record.edges["after"], **after}})
+
+
+def by_code(findings: Sequence[Finding], code: str) -> list[Finding]:
+    return [f for f in findings if f.code == code]
+
+
+def verdicts(record: Record) -> dict[str, str]:
+    return {f.code: str(f.verdict) for f in checks.check_trial(record)}
+
+
+def test_a_sound_trial_has_nothing_found_and_nothing_undecidable():
+    assert set(verdicts(live()).values()) == {"not-found"}
+    (judged,) = checks.apply([live()])
+    assert (judged.row.status, judged.row.reason) == ("valid", None)
+
+
+FAULTS = {
+    "device-mismatch": lambda r: replace(r, work=replace(r.work, device_actual="cpu")),
+    "gpu-idle": lambda r: replace(r, series={"gpu0_util_pct": GOOD_USAGE | {"max": 1.0}}),
+    "unequal-work": lambda r: replace(
+        r, work=replace(r.work, results=(replace(r.work.results[0], iterations=399),))
+    ),
+    "pull-in-window": lambda r: replace(
+        r, log={"file": "stderr.log", "line": 3, "pull_lines": (3, 9)}
+    ),
+    "trial-failed": lambda r: replace(r, state="timeout"),
+    "meter-silent": lambda r: replace(r, row=replace(r.row, energy_j=None)),
+    "meter-disagree": lambda r: replace(
+        r, domains=(r.domains[0], replace(r.domains[1], energy_j=3100.0))
+    ),
+    "clock-skew": lambda r: replace(r, timing={**r.timing, "clock_step_s": -0.4}),
+    "sensor-stale": lambda r: replace(
+        r, notes=(Note("stale", "120 W in 30 rows", 12, fatal=True),)
+    ),
+    "container-orphaned": lambda r: replace(r, meter={"outlived": True}),
+    "throttled": lambda r: edges(r, throttle={"core": 9}),
+    "host-busy": lambda r: edges(r, cpu_busy_ns=20 * 10**9),
+    "memory-pressure": lambda r: edges(r, swap={"pswpin": 1, "pswpout": 90_000}),
+    "counter-wrap": lambda r: replace(
+        r, row=replace(r.row, wraps=1), domains=(replace(r.domains[0], wraps=1),)
+    ),
+    "sampling-coarse": lambda r: replace(r, row=replace(r.row, energy_uncertainty_j=90.0)),
+    "meter-scope": lambda r: replace(r, row=replace(r.row, energy_scope="package")),
+    "startup-in-window": lambda r: replace(r, row=replace(r.row, startup_s=9.0)),
+    "file-unread": lambda r: replace(r, notes=(Note("bad-row", "line of 3 cells", 12),)),
+    "modelled-energy": lambda r: replace(r, row=replace(r.row, energy_source="modelled")),
+}
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_each_fault_is_found_and_an_error_makes_the_trial_invalid(code):
+    faulty = FAULTS[code](live())
+    found = by_code(checks.check_trial(faulty), code)
+    assert [str(f.verdict) for f in found] == ["found"]
+    assert found[0].message
+    (judged,) = checks.apply([faulty])
+    serious = CODES[code].severity == "error"
+    assert (judged.row.status == "invalid") is serious
+    assert (judged.row.reason or "").startswith(code if serious else "")
+    assert code in (judged.row.findings or "")
+
+
+def test_each_trial_check_has_a_fault_above():
+    assert {c.code for c in TRIAL_CHECKS} - {"trial-missing"} <= set(FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("code", "blind"),
+    [
+        ("throttled", lambda r: replace(r, edges={}, series={})),
+        ("gpu-idle", lambda r: replace(r, series={})),
+        ("meter-disagree", lambda r: replace(r, domains=r.domains[:1])),
+        ("host-busy", lambda r: replace(r, edges={}, series={})),
+        ("memory-pressure", lambda r: replace(r, edges={}, series={})),
+        ("startup-in-window", lambda r: replace(r, row=replace(r.row, startup_s=None))),
+        ("sampling-coarse", lambda r: replace(r, edges={}, sampling=None)),
+        ("container-orphaned", lambda r: replace(r, meter={})),
+        ("pull-in-window", lambda r: replace(r, container=None, expected={})),
+    ],
+)  # fmt: skip
+def test_what_the_data_cannot_tell_is_undecidable_and_never_fine(code, blind):
+    assert verdicts(blind(live()))[code] == "undecidable"
+
+
+def test_a_workload_that_does_not_name_its_device_is_not_believed():
+    silent = replace(live(), work=replace(live().work, device_actual=None))
+    assert verdicts(silent)["device-mismatch"] == "found"
+
+
+def test_judging_again_gives_the_same():
+    records = [FAULTS["throttled"](live(1)), live(2), FAULTS["counter-wrap"](live(3))]
+    once = checks.apply(records)
+    assert checks.apply(once) == once
+
+
+@pytest.mark.parametrize("status", ["failed", "missing", "skipped"])
+def test_what_is_not_a_measurement_stays_that(status):
+    (judged,) = checks.apply([live(status=status, reason="x")])
+    assert judged.row.status == status
+    assert judged.row.reason == "x"
+
+
+def test_the_odd_one_out_is_the_one_that_computed_something_else():
+    records = [live(i, image="ab"[i % 2]) for i in range(1, 7)]
+    odd = records[2].work.results[0]
+    records[2] = replace(
+        records[2],
+        work=replace(records[2].work, results=(replace(odd, fingerprint=(1.0, -2.0, 3.05)),)),
+    )
+    judged = checks.apply(records)
+    assert [r.row.status for r in judged] == ["valid"] * 2 + ["invalid"] + ["valid"] * 3
+    loose = [replace(r, work=replace(r.work, precision="fp16")) for r in records]
+    assert {r.row.status for r in checks.apply(loose)} == {"valid"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"weights_sha256": "other"}, {"inputs_sha256": {"256": "other"}}],
+    ids=["weights", "inputs"],
+)
+def test_other_weights_or_inputs_are_unequal_work(change):
+    records = [live(i) for i in range(1, 4)]
+    records[1] = replace(records[1], work=replace(records[1].work, **change))
+    assert [r.row.status for r in checks.apply(records)] == ["valid", "invalid", "valid"]
+
+
+def plan_of(images: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "h": [
+            {"planned_position": i, "block": (i + 1) // 2, "kind": "workload", "image": image}
+            for i, image in enumerate(images, start=1)
+        ]
+    }
+
+
+def test_an_order_other_than_the_planned_one_is_found():
+    images = "abbaabba"
+    records = [live(i, image) for i, image in enumerate(images, start=1)]
+    facts = checks.Facts(plan=plan_of(images))
+    assert not [
+        f
+        for f in by_code(checks.check_campaign(records, facts), "order-not-randomised")
+        if f.is_found_error
+    ]
+    swapped = [replace(r, row=replace(r.row, position=9 - (r.row.position or 0))) for r in records]
+    (found,) = by_code(checks.check_campaign(swapped, facts), "order-not-randomised")
+    assert found.is_found_error
+
+
+def imported(image: str, at_s: float, run: int, joules: float = 6000.0, **row: Any) -> Record:
+    return Record(
+        TrialRow(
+            "c", "", "workload", None, None, None, image, run=run, status="valid",
+            started_at=(START + timedelta(seconds=at_s)).isoformat(timespec="milliseconds"), duration_s=60.0,
+            energy_j=joules, package_j=joules, energy_scope="package+dram", energy_source="measured", samples=9,
+            raw=f"{image}/{run}.csv", **row,
+        ),
+        sampling=Sampling(10.0, 9, 9),
+    )  # fmt: skip
+
+
+IMPORT = checks.Facts(imported=True, with_statistics=True)
+
+
+def order_verdict(records: Sequence[Record]) -> str:
+    (row,) = by_code(checks.check_campaign(records, IMPORT), "order-not-randomised")
+    return str(row.verdict)
+
+
+def test_images_measured_one_after_the_other_are_not_randomised_and_mixed_ones_are_fine():
+    apart = [imported("abc"[i // 10], 100.0 * i, i % 10) for i in range(30)]
+    assert order_verdict(apart) == "found"
+    shuffled = random.Random(5).sample(range(30), 30)
+    mixed = [imported("abc"[i // 10], 100.0 * place, i % 10) for place, i in enumerate(shuffled)]
+    assert order_verdict(mixed) == "not-found"
+    assert order_verdict(mixed[:1]) == "undecidable"
+
+
+def test_a_random_order_is_rarely_called_not_random():
+    draw = random.Random(11)
+    alarms = 0
+    for _ in range(200):
+        images = draw.sample("abc" * 10, 30)
+        records = [imported(image, 100.0 * place, place) for place, image in enumerate(images)]
+        row = next(r for r in CAMPAIGN_CHECKS if r.code == "order-not-randomised")
+        alarms += bool(row.probe(checks.Trials.of(records), IMPORT))
+    assert alarms <= 0.05 * 200 + 3 * (200 * 0.05 * 0.95) ** 0.5
+
+
+def test_a_step_and_a_trend_are_found_and_noise_is_not():
+    draw = random.Random(2)
+    noise = [6000 + draw.gauss(0, 30) for _ in range(30)]
+
+    def drift(joules: list[float]) -> set[str]:
+        records = [imported("a", 100.0 * i, i, j) for i, j in enumerate(joules)]
+        found = by_code(checks.check_campaign(records, IMPORT), "drift")
+        return {f.evidence["kind"] for f in found if f.verdict == "found"}
+
+    assert drift(noise) == set()
+    assert "trend" in drift([j * (1 + 0.001 * i) for i, j in enumerate(noise)])
+    assert "step" in drift([j * (1.03 if i >= 15 else 1.0) for i, j in enumerate(noise)])
+
+
+def test_overlapping_windows_are_found():
+    judged = checks.apply(
+        [imported("a", 0, 0), imported("a", 30, 1), imported("a", 100, 2)], IMPORT
+    )
+    assert [r.row.status for r in judged] == ["valid", "invalid", "valid"]
+
+
+def test_a_fault_of_all_trials_of_an_import_is_said_once_and_one_of_some_takes_these_out():
+    cpu = [
+        replace(
+            imported("cuda", 100.0 * i, i),
+            log={"file": "l", "line": 1, "device": "cpu", "cuda_image": True},
+        )
+        for i in range(4)
+    ]
+    judged, whole = checks.judge(cpu, IMPORT)
+    assert {r.row.status for r in judged} == {"valid"}
+    assert [f.subject for f in by_code(whole, "device-mismatch")] == ["campaign"]
+    mixed = [replace(r, log={**r.log, "device": "cuda"}) if i else r for i, r in enumerate(cpu)]
+    assert [r.row.status for r in checks.apply(mixed, IMPORT)] == [
+        "invalid",
+        "valid",
+        "valid",
+        "valid",
+    ]
+
+
+def test_a_change_of_digest_or_state_in_mid_campaign_is_found_where_it_begins():
+    records = [
+        imported("a", 100.0 * i, i, digest="sha256:" + ("1" if i < 3 else "2") * 64)
+        for i in range(6)
+    ]
+    memory = {"mean": 1.0, "min": 1.0, "max": 1.0, "first": 1.0, "last": 1.0}
+    records = [
+        replace(r, series={"TOTAL_MEMORY": memory | {"first": 16e9 if i < 3 else 16e9 + 4096}})
+        for i, r in enumerate(records)
+    ]
+    whole = checks.check_campaign(records, IMPORT)
+    (changed,) = by_code(whole, "workload-changed")
+    assert changed.evidence["file"] == "a/3.csv"
+    (state,) = by_code(whole, "state-changed")
+    assert [level["file"] for level in state.evidence["levels"]] == ["a/0.csv", "a/3.csv"]
+
+
+def test_a_virtual_hosts_quota_throttles_and_alone_tells_nothing_of_heat():
+    def quota(after: int) -> Record:
+        record = replace(live(), series={})
+        both = {"throttle": {"cpu_quota": 4}, "nvml": []}
+        return edges(
+            replace(record, edges={"before": record.edges["before"] | both, "after": record.edges["after"] | both}),
+            throttle={"cpu_quota": after},
+        )  # fmt: skip
+
+    (found,) = by_code(checks.check_trial(quota(9)), "throttled")
+    assert (str(found.verdict), found.message) == (
+        "found",
+        "the host's CPU quota held it back 5×",
+    )
+    (unknown,) = by_code(checks.check_trial(quota(4)), "throttled")
+    assert str(unknown.verdict) == "undecidable"
+    heated = edges(live(), throttle={"core": 6, "cpu_quota": 3})
+    (both,) = by_code(checks.check_trial(heated), "throttled")
+    assert both.message == "thermal throttling of the CPU: core 1×"
+
+
+def test_other_processes_on_a_given_gpu_invalidate_the_trial():
+    record = live()
+    gpu = {"throttle": 0, "uuid": "GPU-5f", "processes": 2}
+    busy = replace(
+        record, edges={**record.edges, "before": {**record.edges["before"], "nvml": [gpu]}}
+    )
+    (found,) = by_code(checks.check_trial(busy), "host-busy")
+    assert found.is_found_error
+    assert "2 other processes computed on GPU GPU-5f" in found.message
+    assert checks.apply([busy])[0].row.status == "invalid"
+
+
+def test_every_code_that_is_checked_ends_in_some_verdict():
+    whole = checks.check_campaign([imported("a", 100.0 * i, i) for i in range(3)], IMPORT)
+    tables = {c.code for c in TRIAL_CHECKS} | {c.code for c in CAMPAIGN_CHECKS if not c.live}
+    assert {f.code for f in whole} == tables
+    live = {f.code for f in checks.check_campaign([], {"hosts": {}})}
+    # A live run's drift and outliers are judged inside its blocks.
+    judged_later = {c.code for c in CAMPAIGN_CHECKS if c.statistical}
+    assert live == tables - judged_later | {c.code for c in CAMPAIGN_CHECKS if c.live}
+    assert live <= set(CODES)
+
+
+def test_soft_problems_of_a_hosts_check_stand_beside_its_numbers():
+    def problem(code, severity="soft"):
+        return {"code": code, "severity": severity, "message": f"{code} it is", "action": "mend it"}
+
+    problems = [problem(c) for c in ("host-busy", "governor", "clock-skew", "host-unsteady")]
+    facts = checks.Facts(problems={"lab-a": [*problems, problem("disk-full", "hard")]})
+    found = {f.code: f for f in checks.check_campaign([], facts) if f.verdict == "found"}
+    assert set(found) == {"host-busy", "host-setup", "clock-skew", "host-unsteady"}
+    assert {f.subject for f in found.values()} == {"host lab-a"}
+    assert (found["host-setup"].message, found["host-setup"].action) == (
+        "governor it is",
+        "mend it",
+    )
+    # Seen before the first trial, it invalidates none of them; a quarantine is no small thing.
+    errors = {c for c, f in found.items() if f.is_found_error}
+    assert errors == {"host-unsteady"}
+
+
+def test_nothing_at_all_is_undecidable_and_not_fine():
+    whole = checks.check_campaign([], IMPORT)
+    assert {str(f.verdict) for f in whole if f.code in {c.code for c in TRIAL_CHECKS}} == {
+        "undecidable"
+    }

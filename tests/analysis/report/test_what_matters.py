@@ -1,0 +1,121 @@
+"""The section *what matters*: there where factors or layers were declared, and true to the effects."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from xml.etree import ElementTree
+
+import html5lib
+import pytest
+
+from tests.support import simulated_run as simulated
+from tests.support.simulated_run import Image
+from wattbench.analysis import report
+from wattbench.analysis.report import sections
+from wattbench.analysis.storage.source import open_source
+
+XHTML = "{http://www.w3.org/1999/xhtml}"
+IMAGES = {
+    "wheel": Image(1.0, 1.0, 4.0, 1.0),
+    "omp-1": Image(1.3, 1.2, 4.0, 1.0),
+    "isa-sse": Image(1.6, 1.6, 4.0, 1.0),
+    "isa-sse-omp-1": Image(1.6 * 1.3 * 0.9, 1.6 * 1.2, 4.0, 1.0),
+    "fat-layer-2": Image(1.0, 1.0, 4.0, 1.5),
+    "fat": Image(1.0, 1.0, 4.0, 2.5),
+}
+DECLARED = {
+    "variants": {
+        "omp-1": {"omp": "1"},
+        "isa-sse": {"isa": "sse"},
+        "isa-sse-omp-1": {"isa": "sse", "omp": "1"},
+        "theirs-x": {"theirs": "x"},
+    },
+    "ladders": {
+        "fat": [
+            {"image": "fat-layer-1", "number": 1, "instruction": "RUN apt-get install python3"},
+            {"image": "fat-layer-2", "number": 2, "instruction": "RUN pip install torch"},
+            {"image": "fat", "number": 3, "instruction": f"RUN chmod {'-R /opt ' * 12}"},
+        ]
+    },
+}
+
+
+def made(folder: Path, **changes: object) -> report.Study:
+    design = simulated.small(
+        images=IMAGES, steady_s=3.0, blocks=6, failing={}, idle_every=None, **changes
+    )
+    return report.study(open_source(simulated.write(folder, design)))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("declared")
+    design = simulated.small(
+        images=IMAGES, steady_s=3.0, blocks=6, failing={}, idle_every=None, declares=DECLARED
+    )
+    report.make(open_source(simulated.write(folder, design)), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def section(out: Path) -> ElementTree.Element:
+    tree = html5lib.HTMLParser(strict=True).parse((out / "index.html").read_text("utf-8"))
+    return next(e for e in tree.iter(f"{XHTML}section") if e.attrib.get("id") == "what-matters")
+
+
+def rows(out: Path, name: str) -> list[dict[str, str]]:
+    with (out / "tables" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_effects_stand_by_size_with_those_that_were_left_out_last(out: Path) -> None:
+    found = rows(out, "what_matters")
+    assert [(r["kind"], r["factor"], r["image"]) for r in found] == [
+        ("factor", "isa", "isa-sse"), ("factor", "omp", "omp-1"), ("layer", "fat", "fat"),
+        ("factor", "theirs", "theirs-x"),
+    ]  # fmt: skip
+    assert found[3]["reason"] == "an image of the comparison was left out"
+    assert found[3]["estimate_pct"] == ""
+    assert (float(found[2]["size_diff_mb"]), found[2]["against"]) == (1000.0, "fat-layer-2")
+    (together,) = rows(out, "what_matters_together")
+    assert (together["factor"], together["verdict"]) == ("isa × omp", "less")
+
+
+def test_a_single_changes_effect_is_that_of_its_pair_of_images(tmp_path: Path) -> None:
+    """Over hosts, as the conclusion has it; only the correction is another family's."""
+    declared = {"variants": {"omp-1": {"omp": "1"}}}
+    study = made(tmp_path, declares=declared)
+    (effect,) = study.effects
+    pair = next(
+        p.these_hosts for p in study.conclusion.across.pairs
+        if (p.these_hosts.a, p.these_hosts.b) == ("omp-1", "wheel")
+    )  # fmt: skip
+    assert effect.energy is not None
+    assert effect.energy.individual == pair.individual
+    assert effect.energy.p == pair.p
+
+
+def test_the_section_says_the_largest_effect_and_what_names_stand_for(
+    out: Path, section: ElementTree.Element
+) -> None:
+    said = " ".join("".join(section.itertext()).split())
+    assert "The largest effect that is shown: isa sse, +" in said
+    assert "layer 3 of fat" in said
+    assert "registry.example/bench/isa-sse:1" in said
+    assert (out / "figures" / "what_matters.svg").exists()
+    shown = next(r for r in section.iter(f"{XHTML}tr") if "…" in "".join(r.itertext()))
+    assert len("".join(shown.itertext())) < 200
+
+
+def test_a_run_without_factors_has_no_such_section(tmp_path: Path) -> None:
+    study = made(tmp_path)
+    assert study.effects == ()
+    assert not [name for name in study.tables if name.startswith("what_matters")]
+    assert sections.what_matters(study.effects) == ""
+
+
+def test_effects_without_a_verdict_are_not_called_shown(tmp_path: Path) -> None:
+    declared = {"variants": {"fat-layer-2": {"size": "fat"}}}
+    said = sections.what_matters(made(tmp_path, declares=declared).effects)
+    assert said.startswith("No effect on energy is shown. Of 1 effect: 1 ")

@@ -1,0 +1,140 @@
+"""Config: what is accepted, and the one line that each mistake gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostsConfig
+from wattbench.config.loader import load_experiment, load_hosts
+from wattbench.config.trigger import Selection, select
+from wattbench.errors import ConfigError
+
+REPO = Path(__file__).parents[3]
+
+HOSTS = """
+store: {conn_id: wattbench_store, bucket: wattbench, prefix: ""}
+hosts:
+  gpu-a: {ssh_conn_id: wattbench_gpu_a, gpus: [GPU-5f], meter: {kind: energibridge, command: /usr/local/bin/energibridge}}
+  cpu-b: {ssh_conn_id: wattbench_cpu_b}
+"""
+EXPERIMENT = """
+hosts: [gpu-a]
+device: cuda
+workload: {passes: [{resolution: 256, iterations: 400}]}
+images: {pytorch: {ref: "pytorch/pytorch:2.6.0"}, metal: {runtime: process, command: python3 run.py}}
+reference: pytorch
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "hosts.yaml").write_text(HOSTS)
+    return tmp_path
+
+
+def loaded(folder: Path, text: str, name: str = "night") -> Experiment:
+    path = folder / "experiments" / f"{name}.yaml"
+    path.write_text(text)
+    return load_experiment(path, load_hosts(folder))
+
+
+def test_an_experiment_gets_the_papers_protocol_by_default(folder: Path) -> None:
+    experiment = loaded(folder, EXPERIMENT)
+    assert experiment.protocol.blocks == 30
+    assert experiment.protocol.warm_up.seconds == 60
+    assert experiment.images["metal"].command == ["python3", "run.py"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("device: cuda", "devise: cuda", "devise: unknown key; allowed: description, schedule"),
+        ("reference: pytorch", "reference: tf", "'tf' is not among images (pytorch, metal)"),
+        ("reference: pytorch", "", "reference: is missing"),
+        ("pytorch/pytorch:2.6.0", "pytorch;reboot", "images.pytorch.ref"),
+        ("pytorch/pytorch:2.6.0", "$(id)", "images.pytorch.ref"),
+        ("pytorch: {ref", "idle: {ref", "'idle' is a reserved name"),
+        ("iterations: 400", "iterations: 0", "workload.passes.0.iterations: 0: input should be"),
+        ("hosts: [gpu-a]", "hosts: [gpu-z]", "'gpu-z' is not in hosts.yaml (gpu-a, cpu-b)"),
+        ("hosts: [gpu-a]", "hosts: [gpu-a, gpu-a]", "a name stands twice"),
+        ("hosts: [gpu-a]", "hosts: [cpu-b]", "gives 'cpu-b' no gpus"),
+        ("hosts: [gpu-a]", "hosts: []", "hosts:"),
+        ("device: cuda", "protocol: {blocks: 0}", "protocol.blocks: 0: input should be"),
+        ("device: cuda", "protocol: {blocks: {min: 3, max: 9, precision_pct: 1}}", "protocol.blocks.min: 3"),
+        ("device: cuda", "protocol: {idle_baseline: {secnds: 5}}", "protocol.idle_baseline.secnds: unknown key"),
+        ("device: cuda", "device: cuda\ndevice: cpu", "'device' stands twice (lines 3 and 4)"),
+        ("device: cuda", "device: [", "not YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line_with_file_path_and_next_action(
+    folder: Path, old: str, new: str, said: str
+) -> None:
+    assert old in EXPERIMENT
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, EXPERIMENT.replace(old, new))
+    line = str(caught.value)
+    assert said in line
+    assert line.startswith("experiments/night.yaml: ")
+    assert "\n" not in line
+
+
+def test_a_file_name_that_cannot_be_an_id_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="rename it"):
+        loaded(folder, EXPERIMENT, name="My Night")
+
+
+def test_environment_numbers_become_text(folder: Path) -> None:
+    text = EXPERIMENT.replace(
+        '{ref: "pytorch/pytorch:2.6.0"}', "{ref: a/b, env: {OMP_NUM_THREADS: 1}}"
+    )
+    assert loaded(folder, text).images["pytorch"].env == {"OMP_NUM_THREADS": "1"}
+
+
+def test_missing_hosts_file_says_what_to_copy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hosts\.example\.yaml"):
+        load_hosts(tmp_path)
+
+
+def test_a_modelled_meter_needs_a_command() -> None:
+    with pytest.raises(ValueError, match=r"meter\.command is missing"):
+        HostsConfig.model_validate(
+            yaml.safe_load(HOSTS.replace("kind: energibridge, command: /usr/local/bin/energibridge", "kind: modelled"))
+        )  # fmt: skip
+
+
+def test_the_trigger_form_narrows_and_says_what_is_skipped(folder: Path) -> None:
+    experiment = loaded(folder, EXPERIMENT)
+    narrowed, hosts, images = select(experiment, Selection(images=["pytorch"], blocks=2, seed="7"))
+    assert list(narrowed.images) == ["pytorch"]
+    assert (narrowed.protocol.max_blocks, narrowed.seed, hosts) == (2, "7", {})
+    assert images == {"metal": "left out in the trigger form"}
+
+
+def test_the_trigger_form_cannot_leave_out_the_reference(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="reference 'pytorch'"):
+        select(loaded(folder, EXPERIMENT), Selection(images=["metal"]))
+
+
+def test_the_demo_is_valid_against_its_two_virtual_hosts(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yaml").write_text(
+        HOSTS.replace("gpu-a", "virtual-1").replace("cpu-b", "virtual-2")
+    )
+    experiment = load_experiment(REPO / "config/experiments/demo.yaml", load_hosts(tmp_path))
+    assert len(experiment.images) >= 3
+    assert experiment.protocol.max_blocks >= 3
+    assert {p.resolution for p in experiment.workload.passes} == {256, 512}
+
+
+def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yaml").write_text((REPO / "config/hosts.example.yaml").read_text())
+    experiment = load_experiment(REPO / "config/experiments/paper.yaml", load_hosts(tmp_path))
+    passes = {p.resolution: p.iterations for p in experiment.workload.passes}
+    assert passes == {256: 400, 512: 200, 1024: 133, 2048: 100}
+    assert (len(experiment.images), experiment.protocol.max_blocks) == (5, 30)
+    assert experiment.protocol.idle_baseline is not None
+    assert experiment.protocol.idle_baseline.seconds == 180
