@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from wattbench.config.types import (
     Model,
     Name,
     PositiveInt,
+    Schedule,
     Seconds,
     TimeZone,
 )
@@ -190,6 +192,16 @@ class Protocol(Model):
         """The blocks that the plan holds."""
         return self.blocks if isinstance(self.blocks, int) else self.blocks.max
 
+    def trials_of(self, images: int) -> int:
+        """The trials per host that the plan of so many images holds, idle and control trials included."""
+        trials = self.max_blocks * images
+        if self.idle_baseline is not None:
+            idle_blocks = math.ceil(self.max_blocks / self.idle_baseline.every_blocks)
+            trials += idle_blocks * (images if self.idle_baseline.per == "image" else 1)
+        if self.control is not None:
+            trials += math.ceil(self.max_blocks / self.control.every_blocks)
+        return trials
+
 
 class Analysis(Model):
     """How the verdict is reached.
@@ -210,7 +222,8 @@ class _Study(Model):
 
     Attributes:
         description: what it is about; shown in Airflow and in the report.
-        schedule: cron line; null: only by the trigger.
+        schedule: cron line of five fields, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``,
+            ``@quarterly``, ``@yearly``; null: runs start by the trigger only.
         finish_by: time of day by which measuring is over: blocks that do not fit are left out;
             null: no limit.
         time_zone: of schedule and finish_by.
@@ -227,7 +240,7 @@ class _Study(Model):
     """
 
     description: str = ""
-    schedule: str | None = None
+    schedule: Schedule | None = None
     finish_by: Clock | None = None
     time_zone: TimeZone = "UTC"
     alert_after_h: Annotated[float, Field(gt=0, le=24 * 14)] = 24.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import zoneinfo
@@ -23,6 +24,8 @@ from wattbench.errors import RegistryError
 #: Names become folders, container names, keys and Airflow ids: letters, digits and `-` only.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 NAME_LENGTH = 40
+
+SCHEDULE_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -82,6 +85,21 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _schedule(value: str) -> str:
+    from croniter import CroniterError, croniter
+
+    if value in SCHEDULE_PRESETS:
+        return value
+    with contextlib.suppress(CroniterError):
+        if len(value.split()) == 5:
+            croniter(value).get_next()  # 31 February never comes
+            return value
+    raise ValueError(
+        f'is not a cron line; write five fields such as "30 1 * * *", or one of {", ".join(SCHEDULE_PRESETS)}'
+    )
+
+
+Schedule = Annotated[str, AfterValidator(_schedule)]
 Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Reference = Annotated[str, AfterValidator(_reference)]
