@@ -198,7 +198,7 @@ def test_the_settings_page_is_what_the_models_say() -> None:
 def test_the_settings_page_has_limits_defaults_and_meanings() -> None:
     page = reference.markdown()
     rest = page.partition("### protocol.rest\n")[2].partition("\n### ")[0]
-    assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | at least so long. |" in rest
+    assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | Minimum cool-down, seconds. |" in rest
     assert "[protocol.rest.tolerance](#protocolresttolerance)" in rest
     kinds = "`energibridge`, `nvml`, `powercap`, `modelled`"
     assert f"| `kind` | {kinds} | `energibridge` |" in page

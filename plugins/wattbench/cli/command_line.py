@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.cli import experiments
 from wattbench.config.experiment import Protocol
 from wattbench.config.hosts import HostConfig, HostsConfig
 from wattbench.config.loader import config_dir, load_experiment, load_hosts
@@ -611,6 +612,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("experiment", help="its name, or a file")
     command.set_defaults(do=_plan)
 
+    experiments.add_parsers(commands)
     command = commands.add_parser(
         "run", parents=[chosen, airflow], help="start an experiment; prints the run's id",
         description="Start a run as the trigger form would. Prints the run's id on stdout.",

@@ -1,7 +1,7 @@
-"""Ablation: which images the declared factors and layers of an experiment stand for. Pure.
+"""Factors and layers: expansion of an experiment into one image per variant. Pure.
 
-Each variant becomes an ordinary image, so plan, pull and trials know of nothing else. What an image
-differs in from the reference is kept beside them, for the report.
+Plan, pull and trials handle the variants as ordinary images. The differences of each from the reference are
+kept beside them, for the report.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Design = Literal["one-factor", "factorial"]
 
 
 class Change(Model):
-    """One level of a factor: what differs from the reference. ``env`` is added to its variables.
+    """One level of a factor: its changes to the reference image. ``env`` is added to the variables.
 
     Attributes:
-        ref: another image.
-        command: another command.
-        env: further environment variables.
-        framework: another framework.
+        ref: Reference of another image.
+        command: Another command.
+        env: Additional environment variables.
+        framework: Another framework.
     """
 
     ref: Reference | None = None
