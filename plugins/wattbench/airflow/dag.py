@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk.exceptions import AirflowException
 from airflow.sdk import DAG, Param, TaskGroup, task_group
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import AirflowException
 
 from wattbench.airflow.operators import (
     Analyze,

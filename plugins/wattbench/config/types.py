@@ -103,8 +103,14 @@ Schedule = Annotated[str, AfterValidator(_schedule)]
 Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Reference = Annotated[str, AfterValidator(_reference)]
-Command = Annotated[list[str], BeforeValidator(_argv), Field(min_length=1)]
-Environment = Annotated[dict[str, str], BeforeValidator(_text), AfterValidator(_environment)]
+Command = Annotated[
+    list[str], BeforeValidator(_argv, json_schema_input_type=list[str] | str), Field(min_length=1)
+]
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_text, json_schema_input_type=dict[str, str | int | float]),
+    AfterValidator(_environment),
+]
 
 
 class Model(BaseModel):

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from wattbench.analysis.documents import YAML_BYTES, DocumentError, compose_yaml
-from wattbench.analysis.safe_files import UnsafeFileError, open_regular
+from wattbench.analysis.storage.documents import YAML_BYTES, DocumentError, compose_yaml
+from wattbench.analysis.storage.safe_files import UnsafeFileError, open_regular
 from wattbench.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
