@@ -2,30 +2,34 @@
 
 ``trial`` and ``campaign`` hold the two tables, a row a probe. Each probe ends as found, not-found or
 undecidable; the last is shown and never taken for fine. :func:`apply` gives every record its findings and
-its status; :func:`judge` adds the campaign's findings, one row for what was not found. :func:`judge_trials`
-does the same for a campaign of which only columns are kept.
+its status; :func:`judge` adds the campaign's findings, one row for what was not found.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wattbench.analysis.checks.campaign import CAMPAIGN_CHECKS, Facts
-from wattbench.analysis.checks.columns import Trials
 from wattbench.analysis.checks.outcome import Found, Outcome, Unknown, to_finding
-from wattbench.analysis.checks.tally import SHARED, Tally, checks_of, found_of
-from wattbench.analysis.checks.trial import TRIAL_CHECKS
+from wattbench.analysis.checks.trial import TRIAL_CHECKS, TrialCheck
 from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
 
 __all__ = [
-    "SHARED", "Facts", "Tally", "Trials", "apply", "check_campaign", "check_over_time", "check_trial",
-    "judge", "judge_trials",
+    "SHARED", "Facts", "apply", "check_campaign", "check_over_time", "check_trial", "judge",
 ]  # fmt: skip
+
+#: Codes of which an import has one finding for all, where every trial that can be judged has it.
+SHARED = frozenset(
+    {
+        "device-mismatch", "gpu-idle", "sampling-coarse", "meter-scope", "startup-in-window",
+        "memory-pressure", "modelled-energy", "meter-disagree",
+    }
+)  # fmt: skip
 
 _FINE = {check.code: check.fine for check in TRIAL_CHECKS}
 
@@ -36,8 +40,8 @@ _EXAMPLES = 20
 def check_trial(record: Record) -> tuple[Finding, ...]:
     """Every check of one trial, found or not."""
     return tuple(
-        to_finding(code, probe(record), record.subject, _FINE[code])
-        for code, probe in checks_of(record)
+        to_finding(check.code, check.probe(record), record.subject, check.fine)
+        for check in _checks_of(record)
     )
 
 
@@ -72,64 +76,82 @@ def judge(
         the records as :func:`apply` gives them, and the findings that are not about one trial.
     """
     facts = facts if isinstance(facts, Facts) else Facts.from_run(facts or {})
-    per_trial, whole = _findings(Trials.of(records), Tally.of(records), facts)
-    judged = tuple(_with(record, per_trial.get(record.subject, [])) for record in records)
+    per_trial, whole = _findings(records, facts)
+    judged = tuple(_with(record, per_trial.get(record.subject, ())) for record in records)
     return judged, tuple(whole)
 
 
-def judge_trials(
-    trials: Trials, tally: Tally, facts: Facts
-) -> tuple[Trials, list[Finding], list[Finding]]:
-    """Judge trials of which columns are kept, and what their probes came to.
+#: The checks by kind of trial; of one that is absent nothing but this can be said.
+_BY_KIND = {
+    kind: tuple(c for c in TRIAL_CHECKS if kind in c.kinds)
+    for kind in ("workload", "idle", "control")
+}
+_ABSENT = tuple(c for c in TRIAL_CHECKS if c.code == "trial-missing")
 
-    Returns:
-        the trials with status, reason and findings set; the findings of single trials in their order;
-        those that are not about one trial.
+
+def _checks_of(record: Record) -> Sequence[TrialCheck]:
+    """The checks that apply to a record."""
+    absent = record.row.status in ("missing", "skipped")
+    return _ABSENT if absent else _BY_KIND[record.row.kind]
+
+
+@dataclass
+class _Outcomes:
+    """What the probes of all trials ended as.
+
+    Attributes:
+        probed: code → trials that were looked at.
+        judged: code → trials that did not fail and could be told.
+        unknown: code → reasons why it could not be told.
+        found: code → trials of which it was found, and what.
     """
-    per_trial, whole = _findings(trials, tally, facts)
-    rows = dict(trials.rows)
-    for name in ("status", "reason", "findings"):
-        rows[name] = list(rows[name])
-    findings: list[Finding] = []
-    for i, subject in enumerate(trials.subjects):
-        if subject not in per_trial and rows["status"][i] == "valid":
-            continue
-        found = _sorted(per_trial.get(subject, ()))
-        findings += found
-        rows["status"][i], rows["reason"][i], rows["findings"][i] = _left(
-            rows["status"][i], rows["reason"][i], found
-        )
-    return replace(trials, rows=rows), findings, whole
+
+    probed: Counter[str] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
+    unknown: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    found: defaultdict[str, list[tuple[Record, Found]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> _Outcomes:
+        """Probe records."""
+        outcomes = cls()
+        for record in records:
+            for check in _checks_of(record):
+                outcome = check.probe(record)
+                outcomes.probed[check.code] += 1
+                if isinstance(outcome, Unknown):
+                    outcomes.unknown[check.code][outcome.why] += 1
+                    continue
+                outcomes.judged[check.code] += record.row.status != "failed"
+                if outcome is not None:
+                    outcomes.found[check.code].append((record, outcome))
+        return outcomes
 
 
 def _findings(
-    trials: Trials, tally: Tally, facts: Facts
+    records: Sequence[Record], facts: Facts
 ) -> tuple[Mapping[str, list[Finding]], list[Finding]]:
     """Findings by subject of a trial, and those of the campaign."""
-    shared = _shared(trials, tally, facts)
-    hoisted = {f.code for f in shared}
-    subjects = trials.subjects
+    outcomes = _Outcomes.of(records)
+    whole = _shared(outcomes, facts)
+    hoisted = {f.code for f in whole}
     per_trial: defaultdict[str, list[Finding]] = defaultdict(list)
-    whole: list[Finding] = list(shared)
-    found_codes: Counter[str] = Counter()
-    unknown: dict[str, Counter[str]] = dict(tally.unknown)
-    for place, code, outcome in tally.own:
-        found_codes[code] += 1
-        per_trial[subjects[place]].append(to_finding(code, outcome, subjects[place]))
-    for code, having in tally.shared.items():
-        found_codes[code] += len(having.places)
+    found_codes = Counter({code: len(found) for code, found in outcomes.found.items()})
+    for code, found in outcomes.found.items():
         if code not in hoisted:
-            for place in having.places:
-                outcome = found_of(code, trials.record(place))
-                per_trial[subjects[place]].append(to_finding(code, outcome, subjects[place]))
-    known = set(subjects)
+            for record, outcome in found:
+                per_trial[record.subject].append(to_finding(code, outcome, record.subject))
+    known = {r.subject for r in records}
+    unknown = outcomes.unknown
     fine: dict[str, list[str]] = defaultdict(list)
     for row in CAMPAIGN_CHECKS:
         if (row.statistical and not facts.with_statistics) or (row.live and facts.imported):
             continue
-        result = row.probe(trials, facts)
+        result = row.probe(records, facts)
         if isinstance(result, Unknown):
-            unknown.setdefault(row.code, Counter())[result.why] += 0
+            unknown[row.code][result.why] += 0
             continue
         fine[row.code].append(row.fine)
         for outcome in result:
@@ -141,17 +163,16 @@ def _findings(
                 whole.append(finding)
     for check in TRIAL_CHECKS:
         fine[check.code].append(check.fine)
-    whole += _closing(facts, found_codes, unknown, tally.probed, fine)
+    whole += _closing(facts, found_codes, unknown, outcomes.probed, fine)
     return per_trial, whole
 
 
 def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, ...]:
     """Drift and outliers without regard to blocks, as the literature judges them."""
     findings: list[Finding] = []
-    trials = Trials.of(records)
     for row in CAMPAIGN_CHECKS:
         if row.statistical:
-            result = row.probe(trials, facts)
+            result = row.probe(records, facts)
             outcomes: Sequence[Outcome] = (
                 [result] if isinstance(result, Unknown) else result or [None]
             )
@@ -161,15 +182,15 @@ def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, .
     return tuple(findings)
 
 
-def _shared(trials: Trials, tally: Tally, facts: Facts) -> list[Finding]:
+def _shared(outcomes: _Outcomes, facts: Facts) -> list[Finding]:
     """Faults that every trial that can be judged has: said once."""
     findings = []
-    for code in [c for c in CODES if c in tally.shared]:
-        hits = tally.shared[code].judged
-        serious = Severity.ERROR in tally.shared[code].severities
-        if len(hits) < max(2, tally.judged[code]) or (serious and not facts.imported):
+    for code in [c for c in CODES if c in SHARED]:
+        hits = [(r, found) for r, found in outcomes.found[code] if r.row.status != "failed"]
+        serious = Severity.ERROR in {f.severity or CODES[code].severity for _, f in hits}
+        if len(hits) < max(2, outcomes.judged[code]) or (serious and not facts.imported):
             continue
-        first = [found_of(code, trials.record(i)) for i in hits[:_EXAMPLES]]
+        first = [found for _, found in hits[:_EXAMPLES]]
         findings.append(
             to_finding(
                 code,
@@ -178,7 +199,7 @@ def _shared(trials: Trials, tally: Tally, facts: Facts) -> list[Finding]:
                     {k: v for k, v in first[0].evidence.items() if k in ("file", "line")}
                     | {
                         "trials": len(hits),
-                        "images": sorted({trials.rows["image"][i] for i in hits}),
+                        "images": sorted({r.row.image for r, _ in hits}),
                         "examples": [dict(o.evidence) for o in first],
                     },
                     Severity.ERROR if serious else first[0].severity,
@@ -223,23 +244,18 @@ def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda f: _PLACES[f.code]))
 
 
-def _left(
-    status: str, reason: str | None, found: Sequence[Finding]
-) -> tuple[str, str | None, str | None]:
-    """Status, reason and codes that findings leave a trial with."""
-    if status in ("valid", "invalid"):
-        error = next((f for f in found if f.is_found_error), None)
-        status = "invalid" if error else "valid"
-        reason = f"{error.code}: {error.message}" if error else None
-    return status, reason, " ".join(dict.fromkeys(f.code for f in found)) or None
-
-
 def _with(record: Record, found: Iterable[Finding]) -> Record:
     """The record with its findings, and the status that they leave it."""
     found = _sorted(found)
     row = record.row
-    status, reason, codes = _left(row.status, row.reason, found)
+    status, reason = row.status, row.reason
+    if status in ("valid", "invalid"):
+        error = next((f for f in found if f.is_found_error), None)
+        status = "invalid" if error else "valid"
+        reason = f"{error.code}: {error.message}" if error else None
+    codes = " ".join(dict.fromkeys(f.code for f in found)) or None
     if (status, reason, codes, found) == (row.status, row.reason, row.findings, record.findings):
         return record
-    row = replace(row, status=status, reason=reason, findings=codes)
-    return replace(record, row=row, findings=found)
+    return replace(
+        record, row=replace(row, status=status, reason=reason, findings=codes), findings=found
+    )

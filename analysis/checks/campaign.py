@@ -1,29 +1,35 @@
 """Probes of a whole campaign or run: order, drift, equality of work, state of the platform.
 
-Each takes the columns of all trials and what is known of the campaign, and returns found outcomes (whose
-subject may be a trial or an image), :class:`Unknown`, or nothing. Records are looked at only for what raw
-files can't tell.
+Each takes the records of all trials and what is known of the campaign, and returns found outcomes (whose
+subject may be a trial or an image), :class:`Unknown`, or nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from wattbench.analysis.checks.columns import STATES, Trials
 from wattbench.analysis.checks.outcome import Found, Unknown
-from wattbench.analysis.checks.trial import device_of, place
+from wattbench.analysis.checks.trial import device_of, place, series
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Record
 
 FloatArray = npt.NDArray[np.float64]
 Outcomes = list[Found] | Unknown
+
+#: Readings of a file that show the platform's state: name in ``Record.series`` → what it is, share of change.
+STATES = {
+    "total_memory": ("memory seen by the kernel", 0.0),
+    "cpu_frequency": ("CPU frequency at the start", 0.15),
+    r"gpu\d*_memory_used": ("GPU memory in use at the start", 0.10),
+    "used_memory": ("memory in use at the start", 0.40),
+}
 
 #: Relative tolerance of output fingerprints by precision: what different BLAS and convolution
 #: algorithms of one precision may differ by.
@@ -84,27 +90,62 @@ class CampaignCheck:
     """A row of the table."""
 
     code: str
-    probe: Callable[[Trials, Facts], Outcomes]
+    probe: Callable[[Sequence[Record], Facts], Outcomes]
     fine: str
     statistical: bool = False
     #: Looks at what a live run's hosts were checked for: nothing that an import could tell.
     live: bool = False
 
 
+# --------------------------------------------------------------------------------------- selections
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def treatment(record: Record) -> str:
+    """Image, and kind where it is not a workload."""
+    row = record.row
+    return row.image if row.kind == "workload" else f"{row.image} ({row.kind})"
+
+
+def usable(record: Record) -> bool:
+    """Whether a trial has numbers: its own, or those of a published table alone."""
+    return record.row.status in ("valid", "invalid") or bool(record.log.get("derived"))
+
+
+def in_time(records: Iterable[Record]) -> list[Record]:
+    """The trials whose start is known, in order of their start."""
+    timed = [r for r in records if r.row.started_at]
+    return sorted(timed, key=lambda r: (r.row.started_at or "", r.row.position or 0))
+
+
+def measured(records: Iterable[Record], *kinds: str) -> list[Record]:
+    """The usable trials of these kinds that have joules."""
+    return [r for r in records if r.row.kind in kinds and r.row.energy_j is not None and usable(r)]
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], _Key]) -> dict[_Key, list[Record]]:
+    """Records by a key, in order of first appearance."""
+    groups: dict[_Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _host(record: Record) -> str:
+    return record.row.host
+
+
 # ------------------------------------------------------------------------------------------ order
 
 
-def order(trials: Trials, facts: Facts) -> Outcomes:
+def order(records: Sequence[Record], facts: Facts) -> Outcomes:
     """The order really executed: as planned, or, without a plan, mixed as chance would mix it."""
     found: list[Found] = []
     unknown: list[str] = []
-    for host, mine in trials.by("host").items():
+    for host, mine in grouped(records, _host).items():
         plan = facts.plan.get(host)
-        outcome = (
-            _against_plan(host, [trials.record(i) for i in mine], plan)
-            if plan
-            else _mixed(host, trials, mine)
-        )
+        outcome = _against_plan(host, mine, plan) if plan else _mixed(host, mine)
         if isinstance(outcome, Found):
             found.append(outcome)
         elif isinstance(outcome, str):
@@ -144,10 +185,9 @@ def _against_plan(
     return None
 
 
-def _mixed(host: str, trials: Trials, places: Sequence[int]) -> Found | str | None:
-    mine, kinds = set(places), trials.rows["kind"]
-    done = [i for i in trials.in_time if i in mine and kinds[i] in ("workload", "idle")]
-    images = [trials.treatments[i] for i in done]
+def _mixed(host: str, records: Sequence[Record]) -> Found | str | None:
+    done = [r for r in in_time(records) if r.row.kind in ("workload", "idle")]
+    images = [treatment(r) for r in done]
     counts = Counter(images)
     if len(counts) < 2 or len(images) < 3:
         return "one image, or too few trials, have no order"
@@ -157,10 +197,9 @@ def _mixed(host: str, trials: Trials, places: Sequence[int]) -> Found | str | No
     apart = len(streaks) == len(counts)  # one stretch an image: impossible with two or more blocks
     if p >= ALARM and not apart:
         return None
-    starts = trials.rows["started_at"]
     spans = {
-        name: {"first": starts[own[0]], "last": starts[own[-1]], "n": len(own)}
-        for name, own in trials.by("treatment", done).items()
+        name: {"first": own[0].row.started_at, "last": own[-1].row.started_at, "n": len(own)}
+        for name, own in grouped(done, treatment).items()
     }
     return Found(
         f"{len(images)} trials of {len(counts)} treatments ran in {len(streaks)} stretches "
@@ -173,7 +212,7 @@ def _mixed(host: str, trials: Trials, places: Sequence[int]) -> Found | str | No
             "longest": longest[1],
             "spans": spans,
         }
-        | place(trials.record(done[0])),
+        | place(done[0]),
         subject=f"host {host}" if host else None,
     )
 
@@ -198,35 +237,30 @@ def _streaks_p(counts: Mapping[str, int], streaks: int) -> tuple[float, float]:
 # ------------------------------------------------------------------------------ drift and outliers
 
 
-def _groups(trials: Trials, places: Sequence[int]) -> dict[tuple[str, str], list[int]]:
-    """Places by host and treatment."""
-    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for i in places:
-        groups[trials.rows["host"][i], trials.treatments[i]].append(i)
-    return dict(groups)
+def _by_treatment(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Records by host and treatment."""
+    return grouped(records, lambda r: (r.row.host, treatment(r)))
 
 
-def _compared_j(trials: Trials, places: Sequence[int]) -> FloatArray:
+def _compared_j(records: Sequence[Record]) -> FloatArray:
     """The joules whose course is judged: the CPU package's, which every import has, else the total."""
-    package, total = trials.rows["package_j"], trials.rows["energy_j"]
-    return np.array([package[i] or total[i] or np.nan for i in places], dtype=float)
+    return np.array([r.row.package_j or r.row.energy_j or np.nan for r in records], dtype=float)
 
 
-def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def drift(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Trend and steps of log joules over time within each treatment."""
     from wattbench.analysis.stats import diagnostics
 
-    measured = set(trials.measured("workload", "idle"))
     groups = {
         k: g
-        for k, g in _groups(trials, [i for i in trials.in_time if i in measured]).items()
+        for k, g in _by_treatment(in_time(measured(records, "workload", "idle"))).items()
         if len(g) >= diagnostics.FEWEST
     }
     if not groups:
         return Unknown(f"no image has the {diagnostics.FEWEST} trials that a judgement needs")
     found: list[Found] = []
     for (_, name), group in groups.items():
-        joules = _compared_j(trials, group)
+        joules = _compared_j(group)
         if not (joules > 0).all():
             continue
         width = -(-len(group) // _DRIFT_POINTS)
@@ -235,13 +269,13 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         points = np.add.reduceat(np.log(joules), starts) / lengths
         residual = points - points.mean()
         trend = diagnostics.trend(residual)
-        subject = f"image {trials.rows['image'][group[0]]}"
+        subject = f"image {group[0].row.image}"
         if trend.p is not None and trend.p * len(groups) <= ALARM:
             found.append(
                 Found(
                     f"{name}: energy changes by {trend.change_pct:+.2f} % from the first trial to the last "
                     f"(Spearman's rho {trend.rho:.2f}, p {trend.p:.2g}, n {len(group)})",
-                    place(trials.record(group[0]), kind="trend", rho=trend.rho, p=trend.p,
+                    place(group[0], kind="trend", rho=trend.rho, p=trend.p,
                           change_pct=trend.change_pct, n=len(group), groups=len(groups)),
                     subject=subject,
                 )
@@ -250,7 +284,7 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         if steps.p is None or steps.p * len(groups) > ALARM:
             continue
         for step in steps.steps:
-            first = trials.record(group[min((step.position or 0) * width, len(group) - 1)])
+            first = group[min((step.position or 0) * width, len(group) - 1)]
             found.append(
                 Found(
                     f"{name}: energy steps by {step.change_pct:+.2f} % at {first.row.raw or first.subject} "
@@ -268,20 +302,19 @@ def drift(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     return found
 
 
-def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def outlier(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Trials far from the others of their treatment, in energy or in time."""
     from wattbench.analysis.stats import diagnostics
 
     found: list[Found] = []
     judged = 0
-    seconds = trials.rows["duration_s"]
-    for (_, name), group in _groups(trials, trials.measured("workload", "idle")).items():
+    for (_, name), group in _by_treatment(measured(records, "workload", "idle")).items():
         if len(group) < diagnostics.FEWEST_FOR_OUTLIERS:
             continue
         judged += 1
         for what, unit, array in (
-            ("energy", "J", _compared_j(trials, group)),
-            ("duration", "s", np.array([seconds[i] or np.nan for i in group], dtype=float)),
+            ("energy", "J", _compared_j(group)),
+            ("duration", "s", np.array([r.row.duration_s or np.nan for r in group], dtype=float)),
         ):
             if not (array > 0).all():
                 continue
@@ -291,7 +324,7 @@ def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
                 change = 100 * (array[i] / usual - 1)
                 if abs(change) < 0.1:
                     continue  # far in spreads, but nothing in size
-                trial = trials.record(group[i])
+                trial = group[i]
                 found.append(
                     Found(
                         f"{what} {array[i]:.6g} {unit} is {change:+.1f} % from the median of {name}, "
@@ -316,12 +349,11 @@ def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
 # ----------------------------------------------------------------------------------- equal work
 
 
-def equal_work(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def equal_work(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Weights, inputs and outputs of every trial against those of most."""
-    records = trials.records or ()
     told = [r for r in records if r.row.kind == "workload" and r.work.results]
     if not told:
-        if "workload" not in trials.rows["kind"]:
+        if not any(r.row.kind == "workload" for r in records):
             return []
         return Unknown(
             "the workload prints no iterations, weights, inputs or outputs to compare"
@@ -406,18 +438,13 @@ def _odd_outputs(records: Sequence[Record], rtol: float) -> list[Found]:
 # ------------------------------------------------------------------------------ what changed
 
 
-def workload_changed(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def workload_changed(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Digest, device, versions and wording of one image over time, and wording between images."""
     found: list[Found] = []
     told = False
-    records = trials.records or ()
-    by_image: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in [
-        *(records[i] for i in trials.in_time if records),
-        *(r for r in records if not r.row.started_at),
-    ]:
-        if record.row.kind == "workload":
-            by_image[record.row.host, record.row.image].append(record)
+    in_order = [*in_time(records), *(r for r in records if not r.row.started_at)]
+    work = [r for r in in_order if r.row.kind == "workload"]
+    by_image = grouped(work, lambda r: (r.row.host, r.row.image))
     facets: tuple[tuple[str, Callable[[Record], Any]], ...] = (
         ("digest", lambda r: r.row.digest),
         ("device", device_of),
@@ -480,15 +507,13 @@ def _short(value: Any) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "…")
 
 
-def state_changed(trials: Trials, facts: Facts) -> Outcomes:
+def state_changed(records: Sequence[Record], facts: Facts) -> Outcomes:
     """Readings at the start of a trial that differ between stretches of the campaign."""
     found: list[Found] = []
     told = False
-    starts, files = trials.rows["started_at"], trials.rows["raw"]
-    for host, mine in trials.by("host", trials.in_time).items():
+    for host, mine in grouped(in_time(records), _host).items():
         for pattern, (what, share) in STATES.items():
-            readings = trials.first[pattern]
-            said = [(i, v) for i in mine if (v := readings[i]) is not None]
+            said = [(r, courses[0]["first"]) for r in mine if (courses := series(r, pattern))]
             told = told or len(said) > 1
             if len(said) < 2:
                 continue
@@ -501,10 +526,15 @@ def state_changed(trials: Trials, facts: Facts) -> Outcomes:
                         {
                             "what": what,
                             "levels": [
-                                {"value": level, "from": starts[i], "file": files[i], "line": 2}
-                                for level, i in levels[:20]
+                                {
+                                    "value": level,
+                                    "from": r.row.started_at,
+                                    "file": r.row.raw,
+                                    "line": 2,
+                                }
+                                for level, r in levels[:20]
                             ],
-                            "file": files[levels[1][1]],
+                            "file": levels[1][1].row.raw,
                             "line": 2,
                         },
                         subject=f"host {host}" if host else None,
@@ -513,7 +543,7 @@ def state_changed(trials: Trials, facts: Facts) -> Outcomes:
     for host, facts_of_host in facts.hosts.items():
         kernels = {str(facts_of_host.get("host", {}).get("kernel"))} - {"None"}
         told = told or bool(kernels)
-        boots = {r.edges.get("boot") for r in trials.records or () if r.row.host == host} - {None}
+        boots = {r.edges.get("boot") for r in records if r.row.host == host} - {None}
         if len(boots) > 1:
             found.append(
                 Found(f"the host was booted {len(boots)} times", {}, subject=f"host {host}")
@@ -523,52 +553,48 @@ def state_changed(trials: Trials, facts: Facts) -> Outcomes:
     return found
 
 
-def _levels(said: Sequence[tuple[int, float]], share: float) -> list[tuple[float, int]]:
+def _levels(said: Sequence[tuple[Record, float]], share: float) -> list[tuple[float, Record]]:
     """Stretches of equal level: a new one begins where two in a row differ by more than the share."""
     levels = [(said[0][1], said[0][0])]
     if all(value == levels[0][0] for _, value in said):
         return levels
-    for (i, value), (_, after) in itertools.zip_longest(said[1:], said[2:], fillvalue=(said[-1])):
+    for (record, value), (_, after) in itertools.zip_longest(
+        said[1:], said[2:], fillvalue=(said[-1])
+    ):
         level = levels[-1][0]
         if abs(value - level) > share * abs(level) and abs(after - level) > share * abs(level):
-            levels.append((value, i))
+            levels.append((value, record))
     return levels
 
 
 # --------------------------------------------------------------------------- names, counts, times
 
 
-def image_unpinned(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def image_unpinned(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Images without a digest."""
-    rows = trials.rows
-    counts: Counter[tuple[str, bool]] = Counter(
-        (image, digest is None)
-        for image, digest, kind, status in zip(
-            rows["image"], rows["digest"], rows["kind"], rows["status"], strict=True
-        )
-        if kind == "workload" and status not in ("missing", "skipped")
-    )
-    if not counts:
+    ran = [
+        r
+        for r in records
+        if r.row.kind == "workload" and r.row.status not in ("missing", "skipped")
+    ]
+    if not ran:
         return Unknown("no trial ran a workload")
     found = []
-    for image in sorted({image for image, without in counts if without}):
-        known, without = counts[image, False], counts[image, True]
-        first = next(
-            i
-            for i, told in enumerate(zip(rows["image"], rows["digest"], rows["kind"], strict=True))
-            if told == (image, None, "workload") and rows["status"][i] not in ("missing", "skipped")
-        )
-        found.append(
-            Found(
-                f"{without} of {known + without} trials do not tell the image's digest",
-                place(trials.record(first), unknown=without, known=known),
-                subject=f"image {image}",
+    for image, mine in sorted(grouped(ran, lambda r: r.row.image).items()):
+        without = [r for r in mine if r.row.digest is None]
+        if without:
+            known = len(mine) - len(without)
+            found.append(
+                Found(
+                    f"{len(without)} of {len(mine)} trials do not tell the image's digest",
+                    place(without[0], unknown=len(without), known=known),
+                    subject=f"image {image}",
+                )
             )
-        )
     return found
 
 
-def closed_counters(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def closed_counters(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """RAPL counters of hosts that the agent may not read: nothing to hold the meter against."""
     found = []
     for host, entry in sorted(facts.hosts.items()):
@@ -588,68 +614,66 @@ def closed_counters(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     return found
 
 
-def missing(trials: Trials, facts: Facts) -> Outcomes:
+def missing(records: Sequence[Record], facts: Facts) -> Outcomes:
     """Numbers of trials by treatment: holes in the numbering, fewer than claimed, unequal."""
     if not facts.imported:
         return []
     found: list[Found] = []
-    by_treatment = trials.by("treatment")
-    runs = trials.rows["run"]
-    usable = {t: sum(trials.usable[i] for i in g) for t, g in by_treatment.items()}
-    for treatment, group in sorted(by_treatment.items()):
-        subject = f"image {trials.rows['image'][group[0]]}"
-        numbers = {runs[i] for i in group} - {None}
+    by_treatment = grouped(records, treatment)
+    count_of = {name: sum(map(usable, group)) for name, group in by_treatment.items()}
+    for name, group in sorted(by_treatment.items()):
+        subject = f"image {group[0].row.image}"
+        numbers = {r.row.run for r in group if r.row.run is not None}
         count = range(min(numbers), max(numbers) + 1) if numbers else range(0)
         # Numbers with more holes than this, such as dates, are not counted through.
         if 0 < len(count) - len(numbers) <= _MOST_HOLES:
             holes = [n for n in count if n not in numbers]
             found.append(
                 Found(
-                    f"{treatment}: run numbers {', '.join(map(str, holes[:20]))} have no file",
+                    f"{name}: run numbers {', '.join(map(str, holes[:20]))} have no file",
                     {"missing_runs": holes},
                     Severity.WARNING,
                     subject,
                 )
             )
-        if facts.expected_trials and usable[treatment] < facts.expected_trials:
+        if facts.expected_trials and count_of[name] < facts.expected_trials:
             found.append(
                 Found(
-                    f"{treatment}: {usable[treatment]} trials of {facts.expected_trials} that are claimed",
-                    {"n": usable[treatment], "claimed": facts.expected_trials},
+                    f"{name}: {count_of[name]} trials of {facts.expected_trials} that are claimed",
+                    {"n": count_of[name], "claimed": facts.expected_trials},
                     Severity.WARNING,
                     subject,
                 )
             )
-    if len(set(usable.values())) > 1:
+    if len(set(count_of.values())) > 1:
         found.append(
             Found(
                 "the numbers of usable trials differ: "
-                + ", ".join(f"{t} {n}" for t, n in sorted(usable.items())),
-                {"n": dict(sorted(usable.items()))},
+                + ", ".join(f"{t} {n}" for t, n in sorted(count_of.items())),
+                {"n": dict(sorted(count_of.items()))},
                 Severity.WARNING,
             )
         )
     return found
 
 
-def quantised(trials: Trials, facts: Facts) -> Outcomes:
+def quantised(records: Sequence[Record], facts: Facts) -> Outcomes:
     """Durations that are multiples of the sampling interval plus a little."""
     if not facts.imported:
         return []
-    seconds = trials.rows["duration_s"]
-    timed = [i for i in trials.measured("workload", "idle") if seconds[i]]
+    timed = [r for r in measured(records, "workload", "idle") if r.row.duration_s]
     if len(timed) < GRID_FEWEST:
         return Unknown(f"{len(timed)} trials; at least {GRID_FEWEST} are needed")
-    intervals = [v for i in timed if (v := trials.interval_s[i])]
+    intervals = [r.sampling.interval_s for r in timed if r.sampling and r.sampling.interval_s]
     # Without samples the interval shows only if durations take several of its multiples.
     candidates = [float(np.median(intervals))] if intervals else list(GRID_CANDIDATES)
-    durations = np.array([seconds[i] for i in timed])
+    durations = np.array([r.row.duration_s for r in timed])
     for interval in candidates:
         rests = durations / interval % 1.0
         on_grid = (rests <= GRID_SHARE) | (rests >= 1 - GRID_SHARE)
         multiples = sorted({int(m) for m in np.rint(durations[on_grid] / interval)})
         if on_grid.mean() >= 0.9 and (intervals or len(multiples) > 2):
-            first = trials.record(timed[int(np.flatnonzero(on_grid)[0])])
+            first = timed[int(np.flatnonzero(on_grid)[0])]
             return [
                 Found(
                     f"{on_grid.sum()} of {len(timed)} durations are multiples of "
@@ -661,22 +685,19 @@ def quantised(trials: Trials, facts: Facts) -> Outcomes:
     return []
 
 
-def overlapping(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def overlapping(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Windows of one host that overlap: two measurements at once, or a clock that went back."""
     found: list[Found] = []
-    for mine in trials.by("host", trials.in_time).values():
+    for mine in grouped(in_time(records), _host).values():
         # Times are UTC; numpy takes no offset.
         starts = np.array(
-            [
-                str(trials.rows["started_at"][i]).removesuffix("Z").removesuffix("+00:00")
-                for i in mine
-            ],
+            [str(r.row.started_at).removesuffix("Z").removesuffix("+00:00") for r in mine],
             dtype="datetime64[ns]",
         )
-        seconds = np.array([trials.rows["duration_s"][i] or 0.0 for i in mine])
+        seconds = np.array([r.row.duration_s or 0.0 for r in mine])
         ends = starts + np.rint(seconds * 1e9).astype("timedelta64[ns]")
         for i in (np.flatnonzero(ends[:-1] > starts[1:]) + 1).tolist():
-            before, record = trials.record(mine[i - 1]), trials.record(mine[i])
+            before, record = mine[i - 1], mine[i]
             found.append(
                 Found(
                     f"begins before {before.row.raw or before.subject} ends",
@@ -687,50 +708,45 @@ def overlapping(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
     return found
 
 
-def frozen_columns(trials: Trials, facts: Facts) -> Outcomes:
+def frozen_columns(records: Sequence[Record], facts: Facts) -> Outcomes:
     """Columns that never change in any file, although what they name does."""
     if not facts.imported:
         return []
-    sets = Counter(
-        constant
-        for constant, rows in zip(trials.constant, trials.rows["samples"], strict=True)
-        if constant is not None and (rows or 0) > 2
-    )
-    files = sets.total()
+    sampled = [r for r in records if r.log.get("constant") is not None and (r.row.samples or 0) > 2]
+    sets = {r.log["constant"] for r in sampled}
+    files = len(sampled)
     # A total is meant to stand still.
     frozen = (
         sorted(c for c in set.intersection(*map(set, sets)) if "TOTAL" not in c) if sets else []
     )
     if not frozen:
         return []
-    first = next(i for i, constant in enumerate(trials.constant) if constant)
     return [
         Found(
             f"constant within each of {files} files: {', '.join(frozen[:8])}; "
             "they can't show throttling or load",
-            place(trials.record(first), columns=frozen, files=files),
+            place(sampled[0], columns=frozen, files=files),
             Severity.INFO,
             action="Do not read these columns as measurements over time.",
         )
     ]
 
 
-def unknown_columns(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+def unknown_columns(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
     """Columns of raw files that nobody knows: they are kept, and count to nothing."""
-    sets = Counter(trials.unknown)
-    found = []
-    for name in sorted({name for names in sets for name in names}):
-        files = sum(n for names, n in sets.items() if name in names)
-        first = next(i for i, names in enumerate(trials.unknown) if name in names)
-        found.append(
-            Found(
-                f"column {name!r} of {files} raw files is not known: it is kept there, and counts to nothing",
-                {**place(trials.record(first), column=name, files=files), "line": 1},
-                Severity.INFO,
-                action="If it is energy or power, tell its usual name in the mapping file's columns.",
-            )
+    having: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        for name in {n.column or "" for n in record.notes if n.kind == "unknown-column"}:
+            having[name].append(record)
+    return [
+        Found(
+            f"column {name!r} of {len(mine)} raw files is not known: it is kept there, and counts to nothing",
+            {**place(mine[0], column=name, files=len(mine)), "line": 1},
+            Severity.INFO,
+            action="If it is energy or power, tell its usual name in the mapping file's columns.",
         )
-    return found
+        for name, mine in sorted(having.items())
+    ]
 
 
 #: Soft problems that a host's check found, by the finding that they become; the rest is its set-up.
@@ -741,10 +757,10 @@ _NOTED = {
 }  # fmt: skip
 
 
-def noted(code: str) -> Callable[[Trials, Facts], Outcomes]:
+def noted(code: str) -> Callable[[Sequence[Record], Facts], Outcomes]:
     """The probe of what the hosts' checks found before the first trial: it stands beside the numbers."""
 
-    def probe(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
+    def probe(records: Sequence[Record], facts: Facts) -> Outcomes:  # noqa: ARG001
         return [
             Found(
                 str(problem["message"]),

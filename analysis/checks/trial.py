@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,25 +213,8 @@ def counter_wrap(record: Record) -> Outcome:
     if not wrapped and not record.row.wraps:
         return None
     lines = {n.column or "": n.line for n in record.notes if n.kind == "wrap"}
-    return wraps_found(place(record), record.row.wraps, wrapped, lines)
-
-
-def wraps_found(
-    where: Mapping[str, Any],
-    wraps: int | None,
-    domains: Sequence[tuple[str, int]],
-    lines: Mapping[str, int | None],
-) -> Found:
-    """What is said of wraps.
-
-    Args:
-        where: evidence that leads to the file.
-        wraps: of all counters.
-        domains: names and wraps of those that wrapped.
-        lines: column → line of the first row after its last wrap.
-    """
-    names = ", ".join(f"{name} {n}×" for name, n in domains) or f"{wraps}×"
-    evidence = {**where, "wraps": wraps, "domains": [name for name, _ in domains]}
+    names = ", ".join(f"{name} {n}×" for name, n in wrapped) or f"{record.row.wraps}×"
+    evidence = place(record, wraps=record.row.wraps, domains=[name for name, _ in wrapped])
     if lines:
         evidence |= {"line": next(iter(lines.values())), "columns": dict(lines)}
     return Found(f"{names} wrapped; corrected", evidence)
