@@ -8,14 +8,12 @@ from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
+from wattbench.worker.agent.limits import MIN_FREE_BYTES
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
 PREPARING = "pull-"
 #: The longest pull that is metered, s: what a killed controller leaves running ends then.
 PULL_LIMIT_S = 4 * 3600
-
-#: Free in the spool before a trial starts: raw logs of one attempt and room to work.
-MIN_FREE_BYTES = 2**30
 
 
 def workload_argv(experiment: Experiment, image: str) -> list[str]:

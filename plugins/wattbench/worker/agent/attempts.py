@@ -1,0 +1,290 @@
+"""The verbs of attempts: ``start``, ``wait``, ``status``, ``finish``, ``list``, ``forget``."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from wattbench.worker.agent import limits, meters
+from wattbench.worker.agent.base import (
+    FULL,
+    AgentError,
+    misfit,
+    number,
+    open_lock,
+    own_command,
+    write_json,
+)  # fmt: skip
+from wattbench.worker.agent.burner import stop_burner
+from wattbench.worker.agent.lease import active_attempt, extend, holding
+from wattbench.worker.agent.settle import settle
+from wattbench.worker.agent.spool import SPEC, SPEC_MORE, Attempt, folder_name
+from wattbench.worker.agent.text import complaint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.spool import Spool
+
+
+def verb_start(spool: Spool, payload: Json) -> Json:
+    """Start an attempt, or attach to it if it was started before."""
+    spec = checked_spec(payload)
+    attempt = Attempt(spool, spec["id"])
+    with spool.guard():
+        if attempt.exists():
+            return _attach(attempt, spec)
+        lease = holding(spool, spec["owner"])
+        active = active_attempt(spool, lease)
+        if active:
+            raise AgentError(
+                "busy", "%s is being measured" % active, "wait for it, or cleanup", active=active
+            )
+        _refuse_full_disk(spool, int(number(spec, "min_free_bytes", 0)))
+        stop_burner(spool)
+        deadline_s = float(spec["timeout_s"]) + limits.SETTLE_S
+        lease["active"] = spec["id"]
+        extend(lease, deadline_s + limits.LEASE_MARGIN_S)
+        _lay_out(attempt, spec, time.time() + deadline_s)
+        write_json(spool.path("lease.json"), lease)
+        attempt.note("start")
+        _launch(attempt)
+    if spec["kind"] == "pull":
+        _until_held(attempt)
+    return {
+        "state": "started", "active": spec["id"], "path": attempt.folder,
+        "deadline_unix_s": time.time() + deadline_s,
+    }  # fmt: skip
+
+
+def _refuse_full_disk(spool: Spool, needed: int) -> None:
+    free, needed = shutil.disk_usage(spool.root).free, max(needed, 4 * limits.RESERVE_BYTES)
+    if free < needed:
+        raise AgentError(
+            "disk-full",
+            "%s has %.0f MB free, the attempt needs %.0f MB"
+            % (spool.root, free / 1e6, needed / 1e6),
+            "free space on the host",
+            free_bytes=free,
+        )
+
+
+def _until_held(attempt: Attempt) -> None:
+    """Come back when the window is open, so that nothing of the pull lies before it."""
+    deadline = time.monotonic() + limits.FINISH_S
+    while attempt.is_running() and time.monotonic() < deadline:
+        if os.path.exists(attempt.path("finish")):
+            return
+        time.sleep(0.02)
+
+
+def _attach(attempt: Attempt, spec: Json) -> Json:
+    known = attempt.spec or {"id": spec["id"]}  # a corrupt one is reported, never run again
+    if known["id"] != spec["id"]:
+        raise AgentError(
+            "conflict", "%s holds the attempt %s" % (attempt.folder, known["id"]),
+            "give every host a spool of its own",
+        )  # fmt: skip
+    report = settle(attempt)
+    answer: Json = {
+        "state": "attached", "active": None if report else spec["id"], "over": report is not None,
+        "path": attempt.folder, "deadline_unix_s": known.get("deadline_unix_s"),
+    }  # fmt: skip
+    return answer | ({"report": report} if report else {})
+
+
+def checked_spec(payload: Json) -> Json:
+    """The spec with its defaults; refuses what can't be run.
+
+    Raises:
+        AgentError: ``bad-request``.
+    """
+    spec = {k: v for k, v in payload.items() if k != "spool"}
+    why = misfit(spec, SPEC, SPEC_MORE) or _contradiction(spec)
+    if why:
+        raise AgentError("bad-request", "start: %s" % why)
+    meter = meters.find(spec["meter"].get("kind"))
+    spec["meter"] = {"interval_ms": limits.INTERVAL_MS} | spec["meter"]
+    why = misfit(spec["meter"], {"interval_ms": int}) or meter.refusal(spec["meter"])
+    if why:
+        raise AgentError("bad-request", "start: %s" % why)
+    spec["kind"] = spec.get("kind") or "workload"
+    spec["gpus"] = [str(g) for g in spec.get("gpus") or []]
+    spec["command"] = [str(word) for word in spec.get("command") or []]
+    spec["env"] = {str(k): str(v) for k, v in (spec.get("env") or {}).items()}
+    return spec
+
+
+def _contradiction(spec: Json) -> str | None:
+    """Why a well-formed spec can't be run."""
+    if spec["id"] != "%s/%s/%s/%s" % tuple(spec[k] for k in ("run", "host", "trial", "attempt")):
+        return "id %r is not run/host/trial/attempt" % spec["id"]
+    if spec["runtime"] not in ("docker", "process", "none", "control"):
+        return "runtime %r is unknown" % spec["runtime"]
+    contained = spec["runtime"] == "docker"
+    if contained and not isinstance((spec.get("image") or {}).get("ref"), str):
+        return "runtime docker without image.ref"
+    if not contained and not (spec.get("command") or spec.get("entrypoint")):
+        return "runtime %s without a command" % spec["runtime"]
+    for key, value in (spec.get("env") or {}).items():
+        if not re.fullmatch(r"[^\s=#\0][^\s=\0]*", key):
+            return "env %r can't be a variable's name" % key
+        if "\0" in str(value) or (contained and re.search(r"[\r\n]", str(value))):
+            return "env %s: a container's variable has one line" % key
+    return None
+
+
+def _lay_out(attempt: Attempt, spec: Json, deadline_unix_s: float) -> None:
+    """Put the attempt's folder in place, complete, by one rename."""
+    parent = os.path.dirname(attempt.folder)
+    os.makedirs(parent, exist_ok=True)
+    draft = tempfile.mkdtemp(prefix=".new-", dir=parent)
+    try:
+        os.chmod(draft, 0o755)  # noqa: S103 (a container's own user may look in)
+        write_json(os.path.join(draft, "spec.json"), spec | {"deadline_unix_s": deadline_unix_s})
+        with open(os.path.join(draft, "reserve"), "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, limits.RESERVE_BYTES)
+        os.rename(draft, attempt.folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise AgentError(
+            "disk-full" if error.errno in FULL else "spool",
+            "%s: %s" % (parent, error.strerror),
+            "free space on the host",
+        ) from error
+
+
+def _launch(attempt: Attempt) -> None:
+    """Leave a supervisor behind, detached from this process, its session and its files."""
+    ready_r, ready_w = os.pipe()
+    with open(attempt.path("supervisor.log"), "wb") as log:
+        process = subprocess.Popen(
+            own_command("supervise", attempt.folder, str(ready_w)),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[ready_w],
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+    os.close(ready_w)
+    ready = os.read(ready_r, 1)
+    os.close(ready_r)
+    if ready != b"1":
+        process.wait()
+        raise AgentError(
+            "supervisor",
+            "the supervisor did not start: %s" % complaint(attempt.path("supervisor.log")),
+            "look at %s" % attempt.path("supervisor.log"),
+        )
+    process.returncode = 0  # not ours to wait for any more: it outlives this process
+
+
+class _OverdueError(Exception):
+    """The time of a ``wait`` is over."""
+
+
+def verb_wait(spool: Spool, payload: Json) -> Json:
+    """Sleep in the kernel until the attempt is over or the time is."""
+    attempt = _known(spool, payload)
+    deadline = time.monotonic() + number(payload, "timeout_s", 3600)
+
+    def expire(*_: object) -> NoReturn:
+        raise _OverdueError
+
+    signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001))
+        while True:
+            with contextlib.suppress(OSError):  # no reader: the window has long been open
+                fifo = os.open(attempt.path("attached"), os.O_WRONLY | os.O_NONBLOCK)
+                os.write(fifo, b"1")
+                os.close(fifo)
+            _until_released(attempt)
+            with spool.guard():
+                if not attempt.is_running():
+                    break
+    except _OverdueError:
+        return {"over": False}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    with spool.guard():
+        report = settle(attempt)
+    return {"over": report is not None, "report": report, "path": attempt.folder}
+
+
+def _until_released(attempt: Attempt) -> None:
+    """Sleep until no supervisor holds the attempt; at once where nothing can be locked."""
+    with contextlib.suppress(OSError):
+        file = open_lock(attempt.path("supervisor.lock"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        finally:
+            os.close(file)
+
+
+def _known(spool: Spool, payload: Json) -> Attempt:
+    attempt = Attempt(spool, str(payload.get("id", "")))
+    if not attempt.exists():
+        raise AgentError("unknown", "%s is not in %s" % (attempt.id, spool.root), "start it")
+    return attempt
+
+
+def verb_finish(spool: Spool, payload: Json) -> Json:
+    """Let an attempt that only holds end well; answers as ``wait``."""
+    attempt = _known(spool, payload)
+    deadline = time.monotonic() + number(payload, "timeout_s", limits.FINISH_S)
+    while attempt.is_running() and time.monotonic() < deadline:
+        try:
+            os.close(os.open(attempt.path("finish"), os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nothing waits yet: the meter is still starting
+            time.sleep(0.05)
+        else:
+            break
+    left_s = max(deadline - time.monotonic(), 0.0)
+    return verb_wait(spool, {"id": attempt.id, "timeout_s": left_s})
+
+
+def verb_list(spool: Spool, payload: Json) -> Json:
+    """A run's attempts (without ``run``: all)."""
+    listed = []
+    for attempt in spool.attempts(folder_name(payload, "run")):
+        with spool.guard():
+            report = settle(attempt)
+        listed.append(
+            {
+                "id": attempt.id, "path": attempt.folder, "state": "over" if report else "running",
+                "outcome": report["state"] if report else None,
+                "files": report["files"] if report else {},
+            }
+        )  # fmt: skip
+    return {"attempts": listed}
+
+
+def verb_forget(spool: Spool, payload: Json) -> Json:
+    """Remove attempts that are over."""
+    run = folder_name(payload, "run")
+    if not run and not payload.get("id"):
+        raise AgentError("bad-request", "forget: neither id nor run")
+    attempts = spool.attempts(run) if run else [Attempt(spool, str(payload["id"]))]
+    forgotten = []
+    with spool.guard():
+        for attempt in attempts:
+            if not attempt.exists():
+                continue
+            if settle(attempt) is None:
+                raise AgentError("busy", "%s is being measured" % attempt.id, "wait for it")
+            trial = os.path.dirname(attempt.folder)
+            bin_ = tempfile.mkdtemp(prefix=".forgotten-", dir=trial)
+            os.rename(attempt.folder, os.path.join(bin_, "attempt"))
+            shutil.rmtree(bin_, ignore_errors=True)
+            for folder in (trial, os.path.dirname(trial)):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+            forgotten.append(attempt.id)
+    return {"forgotten": forgotten}

@@ -1,0 +1,182 @@
+"""The docker client: an attempt's container from its command line to its removal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+
+from wattbench.worker.agent import limits, meters
+from wattbench.worker.agent.base import parse_json, write_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wattbench.worker.agent.base import Json
+
+
+class DockerError(Exception):
+    """The docker client is absent, or its daemon does not answer."""
+
+
+def docker(*arguments: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    """Run the docker client; the daemon's own refusals are in the result.
+
+    Raises:
+        DockerError: no client, no daemon, or no answer in time.
+    """
+    try:
+        done = subprocess.run(
+            ["docker", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise DockerError("no docker command in %s" % os.environ.get("PATH")) from None
+    except subprocess.TimeoutExpired:
+        raise DockerError("docker %s: no answer in %g s" % (arguments[0], timeout_s)) from None
+    if done.returncode and re.search(
+        r"cannot connect to the docker daemon|permission denied.*docker|error during connect"
+        r"|unexpected EOF",
+        done.stderr,
+        re.IGNORECASE | re.DOTALL,
+    ):
+        raise DockerError(" ".join(done.stderr.split()))
+    return done
+
+
+def patiently(work: Callable[[], Any], patience_s: float) -> Any:
+    """Do something with Docker, again for a while if the daemon is away."""
+    deadline, pause = time.monotonic() + patience_s, 1.0
+    while True:
+        try:
+            return work()
+        except DockerError:
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
+
+
+def container_name(spec: Json) -> str:
+    """The container's name: the attempt's."""
+    words = ("wattbench", spec["run"], spec["host"], spec["trial"], spec["attempt"])
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", "-".join(str(w) for w in words))
+
+
+def inspect(name: str) -> Json | None:
+    """A container's state; None if there is none of that name.
+
+    Raises:
+        DockerError: the daemon's answer makes no sense.
+    """
+    done = docker("container", "inspect", name)
+    if done.returncode:
+        return None
+    try:
+        found = parse_json(done.stdout)
+        return dict(found[0]) if found else None
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise DockerError("docker container inspect: %s" % error) from None
+
+
+def end_container(name: str) -> tuple[Json | None, bool]:
+    """Stop a container if it still runs, keep what its daemon knows of it, remove it.
+
+    Returns:
+        The report's ``container`` (None: there was none) and whether it still ran.
+    """
+    state = inspect(name)
+    if state is None:
+        return None, False
+    running = bool((state.get("State") or {}).get("Running"))
+    if running:
+        docker("kill", name)
+        if state["State"].get("Paused"):
+            docker("unpause", name)  # the signal may be waiting for that
+        docker("wait", name)
+        state = inspect(name) or state
+    remove_container(name)
+    return _container_record(state), running
+
+
+def remove_container(name: str) -> None:
+    """Remove a container, running or not.
+
+    Raises:
+        DockerError: it is still there.
+    """
+    done = docker("rm", "-f", "-v", name)
+    if done.returncode and "No such container" not in done.stderr:
+        raise DockerError(" ".join(done.stderr.split()))
+
+
+def _container_record(info: Json) -> Json:
+    state = info.get("State") or {}
+    return {
+        "name": str(info.get("Name")).lstrip("/"),
+        "id": info.get("Id"),
+        "image_id": info.get("Image"),
+        "exit_code": state.get("ExitCode"),
+        "oom_killed": state.get("OOMKilled"),
+        "started_at": state.get("StartedAt"),
+        "finished_at": state.get("FinishedAt"),
+        "error": state.get("Error") or None,
+        "device_requests": (info.get("HostConfig") or {}).get("DeviceRequests"),
+        "env": (info.get("Config") or {}).get("Env"),
+    }
+
+
+def labelled(**labels: str) -> list[str]:
+    """Names of containers, in any state, that carry all of these ``wattbench.*`` labels."""
+    filters = [
+        word for k, v in labels.items() for word in ("--filter", "label=wattbench.%s=%s" % (k, v))
+    ]
+    done = docker("ps", "-a", "--format", "{{.Names}}", *filters)
+    return done.stdout.split()
+
+
+def write_environment(path: str, env: Json) -> None:
+    """Write variables for ``docker run --env-file``: never on a command line that others can see."""
+    lines = ["%s=%s\n" % (key, value) for key, value in sorted(env.items())]
+    write_bytes(path, "".join(lines).encode())
+
+
+def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
+    """The ``docker run`` of an attempt: no pull, no network, no rights, no --rm (its state is read first).
+
+    Args:
+        spec: the attempt's.
+        spool: by whose path the container is labelled.
+        environment: file with its variables.
+    """
+    argv = ["docker", "run", "--pull", "never", "--name", container_name(spec)]
+    labels = {k: spec[k] for k in ("run", "host", "owner")}
+    for key, value in (labels | {"attempt": spec["id"], "spool": spool}).items():
+        argv += ["--label", "wattbench.%s=%s" % (key, value)]
+    argv += ["--network", "none", *_confinement(spec)]
+    if spec.get("user"):
+        argv += ["--user", spec["user"]]
+    for meter in meters.present(spec.get("gpus") or []):
+        argv += meter.container_options()
+    if spec.get("env"):
+        argv += ["--env-file", environment]
+    if spec.get("entrypoint"):
+        argv += ["--entrypoint", spec["entrypoint"]]
+    return [*argv, spec["image"]["ref"], *spec["command"]]
+
+
+def _confinement(spec: Json) -> list[str]:
+    """What an image may do to its host: compute, and little else."""
+    options = [
+        "--pids-limit", str(limits.CONTAINER_PIDS),
+        "--security-opt", "no-new-privileges",
+        "--cap-drop", "ALL",
+        "--log-driver", "json-file",
+        "--log-opt", "max-size=" + limits.CONTAINER_LOG_SIZE, "--log-opt", "max-file=1",
+    ]  # fmt: skip
+    if spec.get("memory_bytes"):
+        options += ["--memory", str(spec["memory_bytes"])]
+    return options

@@ -1,0 +1,56 @@
+"""The platform's state before and after a window, cheap to read."""
+
+from __future__ import annotations
+
+import os
+
+from wattbench.worker.agent.base import stamp
+from wattbench.worker.agent.sysfs import (
+    frequency_khz,
+    host_cpu_ns,
+    is_container,
+    memory,
+    own_cpu_ns,
+    quota_throttles,
+    swap,
+    temperature_c,
+    throttle_counts,
+)  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.meters import Meter
+    from wattbench.worker.agent.sysfs import ContainerCpu
+
+
+def edges(spec: Json, readers: Sequence[Meter], containers: ContainerCpu, over: bool) -> Json:
+    """One edge.
+
+    Args:
+        spec: the attempt's.
+        readers: all meters.
+        containers: CPU time of the host's containers.
+        over: whether the window is over.
+    """
+    host_ns = host_cpu_ns()
+    # before the first container of a host there is no cgroup of theirs to read
+    trial_ns = containers.read() if spec["runtime"] == "docker" else 0
+    trial_ns = 0 if trial_ns is None and not over else trial_ns
+    known = host_ns is not None and trial_ns is not None
+    state: Json = {
+        **stamp(),
+        "throttle": throttle_counts() | quota_throttles(),
+        "swap": swap(),
+        "memory_available_bytes": memory()["available_bytes"],
+        "load": None if is_container() else list(os.getloadavg()),
+        "cgroup_cpu_ns": host_ns,
+        "cpu_busy_ns": (host_ns or 0) - (trial_ns or 0) - own_cpu_ns() if known else None,
+        "frequency_khz": frequency_khz(),
+        "temperature_c": temperature_c(),
+    }
+    for meter in readers:
+        state.update(meter.edge())
+    return state

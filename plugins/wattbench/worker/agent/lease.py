@@ -1,0 +1,116 @@
+"""The lease: one run at a time holds this host."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from wattbench.worker.agent.base import AgentError, number, stamp, write_json
+from wattbench.worker.agent.processes import boot_mark
+from wattbench.worker.agent.settle import settle
+from wattbench.worker.agent.spool import Attempt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.spool import Spool
+
+_YEAR_9999 = 253_402_300_799
+
+
+def extend(lease: Json, seconds: float) -> None:
+    """Let a lease last at least this long from now, on both clocks."""
+    now, boot = stamp(), boot_mark()
+    if lease.get("boot") != boot:
+        lease |= {"boot": boot, "expires_mono_s": 0.0}
+    for clock in ("unix_s", "mono_s"):
+        lease["expires_" + clock] = max(lease.get("expires_" + clock, 0.0), now[clock] + seconds)
+
+
+def is_expired(lease: Json) -> bool:
+    """By the monotonic clock, which can't be set; across a restart by the wall clock."""
+    clock = "mono_s" if lease.get("boot") == boot_mark() else "unix_s"
+    return bool(stamp()[clock] >= lease["expires_" + clock])
+
+
+def active_attempt(spool: Spool, lease: Json | None) -> str | None:
+    """The lease's attempt if it still runs; one without supervisor is settled. Needs the guard."""
+    if not lease or not lease.get("active"):
+        return None
+    attempt = Attempt(spool, lease["active"])
+    return attempt.id if attempt.exists() and settle(attempt) is None else None
+
+
+def holding(spool: Spool, owner: str) -> Json:
+    """The owner's lease.
+
+    Raises:
+        AgentError: ``leased`` by another owner, or ``no-lease``.
+    """
+    lease = spool.lease()
+    if lease is None or (lease["owner"] == owner and is_expired(lease)):
+        raise AgentError("no-lease", "%s does not hold this host" % owner, "take the lease first")
+    if lease["owner"] != owner:
+        raise leased(lease)
+    return lease
+
+
+def leased(lease: Json) -> AgentError:
+    """The refusal of a host that another owner holds."""
+    until = time.strftime(
+        "%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(lease["expires_unix_s"], _YEAR_9999))
+    )
+    return AgentError(
+        "leased", "the host is held by %s until %s" % (lease["owner"], until),
+        "wait for it, or release it if that run is over",
+        owner=lease["owner"], expires_unix_s=lease["expires_unix_s"], active=lease.get("active"),
+    )  # fmt: skip
+
+
+def verb_lease(spool: Spool, payload: Json) -> Json:
+    """Take, release or show the lease."""
+    action, owner = payload.get("action", "show"), payload.get("owner")
+    if action not in ("take", "release", "show") or (action != "show" and not owner):
+        raise AgentError("bad-request", "lease: action take or release with an owner, or show")
+    with spool.guard():
+        lease = spool.lease()
+        active = active_attempt(spool, lease)
+        if action == "take":
+            return _take(spool, lease, active, str(owner), number(payload, "ttl_s", 3600))
+        if action == "release" and lease and lease["owner"] == owner:
+            if active:
+                raise AgentError(
+                    "busy", "%s is being measured" % active, "cleanup first", active=active
+                )
+            os.unlink(spool.path("lease.json"))
+            lease = None
+        return _lease_answer(lease, active)
+
+
+def _lease_answer(lease: Json | None, active: str | None, reclaimed: Json | None = None) -> Json:
+    known = lease or {}
+    return {
+        "held": bool(lease) and not is_expired(known), "owner": known.get("owner"),
+        "expires_unix_s": known.get("expires_unix_s"), "active": active, "reclaimed": reclaimed,
+    }  # fmt: skip
+
+
+def _take(spool: Spool, lease: Json | None, active: str | None, owner: str, ttl_s: float) -> Json:
+    reclaimed = None
+    if lease and lease["owner"] != owner:
+        if not is_expired(lease) or (active and not _is_overdue(spool, active)):
+            raise leased(lease)
+        from wattbench.worker.agent.cleanup import end_all
+
+        reclaimed = {"owner": lease["owner"], **end_all(spool, lease["owner"], None)}
+        lease, active = None, None
+    if lease is None:
+        lease = {"owner": owner, "taken": stamp() | {"boot": boot_mark()}}
+    lease["active"] = active
+    extend(lease, ttl_s)
+    write_json(spool.path("lease.json"), lease)
+    return _lease_answer(lease, active, reclaimed)
+
+
+def _is_overdue(spool: Spool, attempt_id: str) -> bool:
+    return time.time() > Attempt(spool, attempt_id).deadline_unix_s

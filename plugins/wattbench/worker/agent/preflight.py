@@ -1,0 +1,155 @@
+"""The preflight: a table of probes that look at a host's facts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from wattbench.worker.agent import limits, meters, preparation
+from wattbench.worker.agent.base import rooted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wattbench.worker.agent.base import Json
+
+#: What a probe says: severity (``hard``, ``soft``, or ``unknown``: it is not known), message, action.
+Said = Iterator[tuple[str, str, str]]
+
+
+class Probe(NamedTuple):
+    """A row of the preflight: what it asks of a host; yielding nothing means that all is well.
+
+    Hard problems refuse the host, soft ones become findings.
+    """
+
+    code: str
+    asks: str
+    look: Callable[[Json, Json], Said]
+
+
+def preflight(facts: Json, wanted: Json) -> list[Json]:
+    """Every probe's rows: {code, asks, severity: fine, unknown, soft or hard, message, action}."""
+    rows = []
+    for probe in PROBES:
+        for severity, message, action in list(probe.look(facts, wanted)) or [("fine", "", "")]:
+            rows.append(
+                {
+                    "code": probe.code, "asks": probe.asks, "severity": severity,
+                    "message": message, "action": action,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _docker_answers(facts: Json, wanted: Json) -> Said:
+    if wanted["docker"] and not facts["docker"]["ok"]:
+        action = "start Docker on the host; for the SSH user: " + preparation.sudo("docker")
+        yield "hard", facts["docker"]["message"], action
+
+
+def _meter_yields(facts: Json, wanted: Json) -> Said:
+    meter = facts["meter"]
+    if meter and not meter["ok"]:
+        fixes = meters.find(wanted["meter"].get("kind")).fixes(wanted["meter"])
+        fix = "; ".join(fixes) or "run it by hand on the host"
+        yield "hard", meter["message"], fix
+
+
+def _spool_has_room(facts: Json, wanted: Json) -> Said:
+    if facts["disk_free_bytes"] < wanted["min_free_bytes"]:
+        words = (wanted["spool"], facts["disk_free_bytes"] / 1e6, wanted["min_free_bytes"] / 1e6)
+        yield "hard", "%s has %.0f MB free of %.0f MB needed" % words, "free space on the host"
+
+
+def _gpus_are_there(facts: Json, wanted: Json) -> Said:
+    known = {str(name) for gpu in facts["gpu"] for name in (gpu["uuid"], gpu["index"])}
+    there = ", ".join(str(g["uuid"]) for g in facts["gpu"]) or "none"
+    for name in wanted["gpus"]:
+        if name not in known:
+            text = "GPU %s is not there; there are: %s" % (name, there)
+            yield "hard", text, "correct the host's gpus, or check the driver with nvidia-smi -L"
+
+
+def _gpus_are_idle(facts: Json, wanted: Json) -> Said:
+    for gpu in facts["gpu"]:
+        given = gpu["uuid"] in wanted["gpus"] or str(gpu["index"]) in wanted["gpus"]
+        if gpu["processes"] is None:
+            yield "unknown", "GPU %s does not report its processes" % gpu["uuid"], ""
+        elif gpu["processes"]:
+            text = "%d processes compute on GPU %s" % (gpu["processes"], gpu["uuid"])
+            yield "hard" if given else "soft", text, "stop them: nvidia-smi shows which"
+
+
+def _cpu_is_idle(facts: Json, _wanted: Json) -> Said:
+    busy = facts["idle"]["cpu_pct"]
+    if busy is None:
+        yield "unknown", "the host does not report its CPU time", ""
+    elif busy > limits.BUSY_PCT:
+        yield "soft", "the idle host's CPU load is %.0f %%" % busy, "stop other work on the host"
+
+
+def _no_foreign_containers(facts: Json, _wanted: Json) -> Said:
+    foreign = [
+        c for c in facts["docker"]["running"] if "wattbench.attempt=" not in (c["labels"] or "")
+    ]
+    if foreign:
+        text = "containers are running: %s" % ", ".join(str(c["name"]) for c in foreign)
+        yield "soft", text, "stop them for the time of the run"
+
+
+def _governor_is_steady(facts: Json, _wanted: Json) -> Said:
+    governor = facts["cpu"]["governor"]
+    if governor is None:
+        yield "unknown", "the platform reports no CPU governor", ""
+    elif governor != "performance":
+        text = "the CPU governor is %s" % governor
+        yield "soft", text, preparation.sudo("governor")
+
+
+def _turbo_is_off(facts: Json, _wanted: Json) -> Said:
+    if facts["cpu"]["turbo"] is None:
+        yield "unknown", "the platform does not report whether turbo is on", ""
+    elif facts["cpu"]["turbo"]:
+        intel = os.path.exists(rooted("/sys/devices/system/cpu/intel_pstate/no_turbo"))
+        switch = "1 > /sys/devices/system/cpu/intel_pstate/no_turbo"
+        action = switch if intel else "0 > /sys/devices/system/cpu/cpufreq/boost"
+        text = "turbo is on: clocks follow the temperature"
+        yield "soft", text, "sudo sh -c 'echo %s'" % action
+
+
+def _clock_is_disciplined(facts: Json, _wanted: Json) -> Said:
+    synchronised = facts["clock"]["synchronised"]
+    if synchronised is None or (not synchronised and facts["host"]["virtual"]):
+        yield "unknown", "the kernel does not report whether its clock is disciplined", ""
+    elif not synchronised:
+        yield "soft", "the clock is not synchronised", "sudo timedatectl set-ntp true"
+
+
+def _sensors_are_open(facts: Json, _wanted: Json) -> Said:
+    if not facts["sensors"]["powercap"]:
+        yield "unknown", "the host has no RAPL counters below /sys/class/powercap", ""
+    for fix in facts["sensors"]["fix"]:
+        yield "soft", "RAPL counters can't be read by this user", fix
+
+
+def _throttling_is_counted(facts: Json, _wanted: Json) -> Said:
+    if not facts["sensors"]["throttle"]:
+        yield "unknown", "the CPU does not count thermal throttling", ""
+
+
+#: The preflight. Problems that refuse a host come first.
+PROBES = (
+    Probe("docker-unreachable", "Docker answers", _docker_answers),
+    Probe("meter-failed", "the meter yields energy", _meter_yields),
+    Probe("disk-full", "the spool has room", _spool_has_room),
+    Probe("gpu-missing", "the given GPUs are there", _gpus_are_there),
+    Probe("gpu-busy", "GPUs are idle", _gpus_are_idle),
+    Probe("host-busy", "the CPU is idle", _cpu_is_idle),
+    Probe("foreign-containers", "no other containers run", _no_foreign_containers),
+    Probe("governor", "the CPU's clocks don't follow the load", _governor_is_steady),
+    Probe("turbo", "the CPU's clocks don't follow the temperature", _turbo_is_off),
+    Probe("clock", "the clock is disciplined", _clock_is_disciplined),
+    Probe("sensors", "energy counters can be read without root", _sensors_are_open),
+    Probe("throttling", "throttling is counted", _throttling_is_counted),
+)

@@ -1,0 +1,242 @@
+"""The spool: the agent's folder on this host, with the lease and one folder per attempt.
+
+Whatever lies in it, reading never fails: a document that is not what it should be is told apart from
+an absent one (:class:`CorruptError`), and an attempt that has one is over, in the state ``corrupt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+
+from wattbench.worker.agent import limits
+from wattbench.worker.agent.base import (
+    NUMBER,
+    AgentError,
+    CorruptError,
+    locked,
+    open_lock,
+    read_document,
+    sha256_of,
+    stamp,
+)  # fmt: skip
+from wattbench.worker.agent.processes import boot_mark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wattbench.worker.agent.base import Json, Shape
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID = re.compile(r"{0}(/{0}){{3}}".format(_SAFE.pattern))
+
+LEASE: Shape = {"owner": str, "boot": str, "expires_unix_s": NUMBER, "expires_mono_s": NUMBER}
+LEASE_MORE: Shape = {"active": str, "taken": dict}
+SPEC: Shape = {
+    "id": str, "run": str, "host": str, "trial": str, "attempt": (int, str), "owner": str,
+    "runtime": str, "meter": dict, "timeout_s": NUMBER,
+}  # fmt: skip
+SPEC_MORE: Shape = {
+    "kind": str, "image": dict, "command": list, "entrypoint": str, "env": dict, "gpus": list,
+    "user": str, "rest": dict, "min_free_bytes": NUMBER, "lead_s": NUMBER, "memory_bytes": int,
+    "deadline_unix_s": NUMBER,
+}  # fmt: skip
+REPORT: Shape = {"id": str, "state": str, "message": str, "files": dict}
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an attempt's id."""
+    return bool(_ID.fullmatch(text))
+
+
+def folder_name(payload: Json, key: str) -> str | None:
+    """A value of a request that names a folder.
+
+    Raises:
+        AgentError: ``bad-request``: it can't.
+    """
+    value = payload.get(key)
+    if value is not None and not _SAFE.fullmatch(str(value)):
+        raise AgentError("bad-request", "%s %r can't name a folder" % (key, value))
+    return None if value is None else str(value)
+
+
+class Spool:
+    """The agent's folder on this host."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        try:
+            os.makedirs(os.path.join(self.root, "trials"), exist_ok=True)
+        except OSError as error:
+            from wattbench.worker.agent import preparation
+
+            raise AgentError(
+                "spool",
+                "%s can't be used: %s" % (self.root, error.strerror),
+                preparation.sudo("spool", spool=self.root),
+            ) from error
+
+    def path(self, *names: str) -> str:
+        """A path below the spool."""
+        return os.path.join(self.root, *names)
+
+    def guard(self) -> contextlib.AbstractContextManager[None]:
+        """Held while the lease or an attempt changes hands."""
+        return locked(self.path("lease.lock"))
+
+    def lease(self) -> Json | None:
+        """The lease as written; instead of a corrupt one, one for the attempt that runs."""
+        try:
+            lease = read_document(self.path("lease.json"), LEASE, LEASE_MORE)
+            if lease is None or is_id(lease.get("active") or "a/b/c/d"):
+                return lease
+        except CorruptError:
+            pass
+        running = next((a for a in self.attempts() if a.is_running()), None)
+        if running is None:
+            return None
+        left_s = running.deadline_unix_s + limits.LEASE_MARGIN_S - time.time()
+        return {
+            "owner": running.owner, "active": running.id, "boot": boot_mark(),
+            **{"expires_" + clock: now + left_s for clock, now in stamp().items()},
+        }  # fmt: skip
+
+    def attempts(self, run: str | None = None) -> list[Attempt]:
+        """All attempts in the spool, in order of their folders."""
+        folders = [self.path("trials")]
+        for names in ([run] if run else None, None, None):
+            folders = [
+                entry
+                for folder in folders
+                for name in sorted(names or _names_in(folder))
+                if _SAFE.fullmatch(name) and os.path.isdir(entry := os.path.join(folder, name))
+            ]
+        return [Attempt.at(self, folder) for folder in folders]
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+class Attempt:
+    """One attempt's folder.
+
+    Args:
+        spool: the spool.
+        attempt_id: ``run/host/nnn-image/attempt``.
+    """
+
+    def __init__(self, spool: Spool, attempt_id: str) -> None:
+        if not is_id(attempt_id):
+            raise AgentError(
+                "bad-request", "attempt id %r is not run/host/nnn-image/attempt" % attempt_id
+            )
+        parts = attempt_id.split("/")
+        self.id, self.spool = attempt_id, spool
+        self.folder = spool.path("trials", parts[0], parts[2], parts[3])
+
+    @classmethod
+    def at(cls, spool: Spool, folder: str) -> Attempt:
+        """The attempt in a folder; which host it belongs to, its spec knows, or nothing does."""
+        run, trial, number = folder.split(os.sep)[-3:]
+        attempt = cls(spool, "/".join((run, "unknown", trial, number)))
+        known = (attempt.spec or {}).get("id", "")
+        return cls(spool, known) if is_id(known) and cls(spool, known).folder == folder else attempt
+
+    def path(self, name: str) -> str:
+        """A file of the attempt."""
+        return os.path.join(self.folder, name)
+
+    def exists(self) -> bool:
+        """Whether it was ever started, and not forgotten."""
+        return os.path.isdir(self.folder)
+
+    def read_spec(self) -> Json | None:
+        """What ``start`` was given; None: there is no such attempt.
+
+        Raises:
+            CorruptError: it can't be used.
+        """
+        return read_document(self.path("spec.json"), SPEC, SPEC_MORE)
+
+    @property
+    def spec(self) -> Json | None:
+        """What ``start`` was given; None: there is no such attempt, or its spec is corrupt."""
+        try:
+            return self.read_spec()
+        except CorruptError:
+            return None
+
+    @property
+    def owner(self) -> str:
+        """Whose it is; where its spec is lost, the run's."""
+        return str((self.spec or {}).get("owner") or self.id.split("/")[0])
+
+    @property
+    def deadline_unix_s(self) -> float:
+        """When it must be over."""
+        return float((self.spec or {}).get("deadline_unix_s") or 0.0)
+
+    @property
+    def report(self) -> Json | None:
+        """The report; None while the attempt runs, or where a supervisor died."""
+        try:
+            return read_document(self.path("report.json"), REPORT)
+        except CorruptError as error:
+            return self.corrupt(str(error))
+
+    def corrupt(self, why: str) -> Json:
+        """The report of an attempt whose documents can't be used."""
+        return {
+            "schema": limits.SCHEMA, "id": self.id, "spec": self.spec or {}, "state": "corrupt",
+            "message": why, "rc": None, "command": None, "container": None, "leftovers": [],
+            "meter": {"argv": None, "rc": None, "version": None, "stderr_tail": "", "outlived": False},
+            "edges": {"before": {}, "after": {}},
+            "clock": {"unix_minus_mono_before": None, "unix_minus_mono_after": None},
+            "boot": {"before": None, "after": boot_mark()}, "rest": None, "output": None,
+            "connections": [], "files": self.files(),
+        }  # fmt: skip
+
+    def is_running(self) -> bool:
+        """Whether a supervisor holds the attempt."""
+        if not self.exists():
+            return False
+        try:
+            file = open_lock(self.path("supervisor.lock"))
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    def note(self, verb: str) -> None:
+        """Record that a call touched the attempt while it ran."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        with contextlib.suppress(OSError):
+            file = os.open(self.path("connections.jsonl"), flags, 0o600)
+            os.write(file, json.dumps({"verb": verb, "unix_s": time.time()}).encode() + b"\n")
+            os.close(file)
+
+    def files(self) -> Json:
+        """Raw files with size and SHA-256: regular files only, links lead elsewhere."""
+        from wattbench.worker.agent import meters
+
+        found: Json = {}
+        for name in (*meters.raw_files(), *limits.OUTPUT_FILES, *limits.STATE_FILES):
+            with contextlib.suppress(OSError):
+                facts = os.lstat(self.path(name))
+                if stat.S_ISREG(facts.st_mode):
+                    found[name] = {"bytes": facts.st_size, "sha256": sha256_of(self.path(name))}
+        return found

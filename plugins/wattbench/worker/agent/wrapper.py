@@ -1,0 +1,106 @@
+"""Inside the meter: runs the workload and marks both edges of the window."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+
+from wattbench.worker.agent import meters
+from wattbench.worker.agent.base import read_json, stamp, write_json
+from wattbench.worker.agent.processes import process_mark
+from wattbench.worker.agent.streams import Stream, account
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from wattbench.worker.agent.base import Json
+
+#: The fifo by which the supervisor learns of both edges: one of these bytes each.
+PROGRESS = "progress"
+STARTED, ENDED = b"s", b"e"
+
+
+def run(folder: str, argv: list[str]) -> int:
+    """Run the workload and write ``command.json``: both edges with the energy counters there.
+
+    Returns:
+        The workload's exit code; 128 + n if signal n ended it (meters panic over a killed child).
+    """
+    path = os.path.join(folder, "command.json")
+    spec = read_json(os.path.join(folder, "spec.json")) or {}
+    readers = meters.present(spec.get("gpus") or [])
+    record: Json = {"ended": None, "rc": None, "argv": argv, "process": process_mark(os.getpid())}
+    child: list[subprocess.Popen[bytes]] = []
+    awake = _forward_signals(child)
+    out, err = Stream(1), Stream(2)
+    # stamped last before the start and first after the end: the window holds the workload only
+    before = meters.counters(readers)
+    record["started"] = started = stamp()
+    started.update(before)
+    try:
+        child.append(subprocess.Popen(argv, stdout=out.pipe, stderr=err.pipe))
+    except OSError as error:
+        print("wattbench: %s: %s" % (argv[0], error.strerror), file=sys.stderr)
+        record["error"] = "%s: %s" % (argv[0], error.strerror)
+        returncode = 127
+    else:
+        write_json(path, record, sync=False)
+        _signal_edge(folder, STARTED)
+        returncode = _until_over(child[0], out, err, awake)
+    record["ended"] = ended = stamp()
+    ended.update(meters.counters(readers))
+    record["rc"] = returncode if returncode >= 0 else 128 - returncode
+    for stream in (out, err):
+        stream.drain()
+    record["output"] = account(out, err)
+    write_json(path, record)
+    _signal_edge(folder, ENDED)
+    return int(record["rc"])
+
+
+def _forward_signals(child: list[subprocess.Popen[bytes]]) -> int:
+    """Pass signals on to the child; the descriptor that any of them, or the child's end, wakes."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        for process in child:
+            process.send_signal(number)
+        if not child:
+            sys.exit(128 + number)
+
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_r, False)
+    os.set_blocking(wake_w, False)
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+    return wake_r
+
+
+def _until_over(child: subprocess.Popen[bytes], out: Stream, err: Stream, awake: int) -> int:
+    """Copy the child's output until it has ended, asleep in the kernel meanwhile."""
+    streams = {stream.source: stream for stream in (out, err)}
+    for stream in streams.values():
+        os.close(stream.pipe)  # the child has its own
+    while child.poll() is None:
+        ready = select.select([awake, *streams], [], [])[0]
+        if awake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(awake, 512)
+        for source in ready:
+            if source != awake and streams[source].copy() == 0:
+                del streams[source]  # closed by all who had it
+    return int(child.returncode)
+
+
+def _signal_edge(folder: str, edge: bytes) -> None:
+    """Tell the supervisor, if there is one."""
+    with contextlib.suppress(OSError):
+        file = os.open(os.path.join(folder, PROGRESS), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(file, edge)
+        os.close(file)
