@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from images.build import BuiltImage, build
-from images.context import Context, names
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.dockerfile_ladder import ladder
 from wattbench.config.experiment import Experiment
 from wattbench.config.loader import read_experiment
 from wattbench.container.image_ref import ImageRef
+
+from .build import BuiltImage, build
+from .context import Context, names
 
 
 @dataclass(frozen=True)

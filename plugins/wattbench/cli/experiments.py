@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.cli.output import columns, say
-from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
 from wattbench.errors import ConfigError
 
 
@@ -48,6 +47,8 @@ def add_parsers(commands: Any) -> None:
 
 
 def _check(_: argparse.Namespace) -> int:
+    from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
+
     folder = config_dir()
     hosts = load_hosts(folder)
     say(f"{folder / 'hosts.yaml'}: {len(hosts.hosts)} hosts: {', '.join(hosts.hosts)}")
@@ -101,6 +102,8 @@ analysis: {{equivalence_pct: 1.0}}  # a difference within ± this counts as none
 
 
 def _new(options: argparse.Namespace) -> int:
+    from wattbench.config.loader import config_dir, load_hosts
+
     folder = config_dir()
     hosts = load_hosts(folder)
     images = [_image(text) for text in options.images]
@@ -121,6 +124,8 @@ def _new(options: argparse.Namespace) -> int:
 
 def _write_checked(path: Path, text: str, hosts: Any) -> None:
     """Write a new file and read it as Airflow will; one that is refused is removed again."""
+    from wattbench.config.loader import load_experiment
+
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -309,7 +309,7 @@ class Experiment(_Study):
 
 def _dockerfile(folder: str) -> str:
     """The text of an image's Dockerfile."""
-    path = Path(__file__).resolve().parents[3] / "images" / folder / "Dockerfile"
+    path = Path(__file__).parents[1] / "images" / folder / "Dockerfile"
     if not path.is_file():
         raise ValueError("is not there; layers: true takes images that are built from images/")
     return path.read_text(encoding="utf-8")

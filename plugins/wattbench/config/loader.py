@@ -25,9 +25,16 @@ MAX_MAP_LENGTH = 1024
 
 
 def config_dir() -> Path:
-    """The folder with ``hosts.yaml`` and ``experiments/``: WATTBENCH_CONFIG, else the repository's."""
+    """The folder with ``hosts.yaml`` and ``experiments/``.
+
+    WATTBENCH_CONFIG, else ``config/`` of the checkout, else (an installed package) of the current
+    directory.
+    """
     given = os.environ.get("WATTBENCH_CONFIG")
-    return Path(given) if given else Path(__file__).resolve().parents[3] / "config"
+    if given:
+        return Path(given)
+    plugins = Path(__file__).resolve().parents[2]
+    return (plugins.parent if plugins.name == "plugins" else Path.cwd()) / "config"
 
 
 def load_hosts(folder: Path) -> HostsConfig:
