@@ -145,6 +145,12 @@ CODES: dict[str, Code] = {
         "Unblocked comparisons take it for an effect of the image.",
         "Trust the blocked comparison; look for the cause at the position named.",
     ),
+    "carry-over": Code(
+        _W,
+        "The trial executed before leaves an effect on the next one's energy.",
+        "Images that often follow a costly one look costlier than they are.",
+        "Lengthen protocol.rest, or set protocol.order: williams, which balances the preceding image.",
+    ),
     "regression": Code(
         _E,
         "An image needs more energy than in earlier runs of the same host.",

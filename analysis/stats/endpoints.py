@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from wattbench.analysis.stats.carry_over import preceding
+
 #: Columns of the domains that can be summed again when trials differ in scope.
 DOMAIN_COLUMNS = {"package": "package_j", "dram": "dram_j", "gpu": "gpu_j"}
 
@@ -35,7 +37,7 @@ class HostTrials:
         planned: all workload rows.
         rows: the valid ones with usable joules, in the order of execution; ``joules`` holds the
             endpoint over the common scope, ``block_key`` the block (unique over runs; missing
-            without blocks).
+            without blocks), ``after`` what was executed directly before.
         design: blocked where at least two images share a block.
         scope: the common domains, or None.
         energy_source: measured, modelled or mixed.
@@ -128,6 +130,7 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
     of_host = frame[frame["host"].fillna("") == host]
     planned = of_host[of_host["kind"] == "workload"]
     rows = in_order(planned[planned["status"] == "valid"]).copy()
+    rows["after"] = preceding(of_host).reindex(rows.index)
     notes: list[str] = []
     if len(rows) == 0:
         return _empty(host, images, planned, "no valid trial", notes)
@@ -179,7 +182,11 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
 def _empty(
     host: str, images: Sequence[str], planned: pd.DataFrame, reason: str, notes: list[str]
 ) -> HostTrials:
-    rows = planned.iloc[:0].assign(joules=pd.Series(dtype=float), block_key=pd.Series(dtype=object))
+    rows = planned.iloc[:0].assign(
+        joules=pd.Series(dtype=float),
+        block_key=pd.Series(dtype=object),
+        after=pd.Series(dtype=object),
+    )
     return HostTrials(
         host, tuple(images), planned, rows, "blocked", None, None, reason, tuple(notes)
     )

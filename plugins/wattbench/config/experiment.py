@@ -171,6 +171,8 @@ class Protocol(Model):
 
     Attributes:
         blocks: Measurements of each image on each host, or a rule for early stopping.
+        order: ``random``: each block in a random order of its own; ``williams``: Williams squares, in which
+            each image follows each other one equally often; idle and control trials begin the block.
         attempts: Maximum attempts per trial, for failures that may pass.
         warm_up: Load before the first trial.
         rest: Cool-down before each trial.
@@ -180,6 +182,7 @@ class Protocol(Model):
     """
 
     blocks: PositiveInt | BlocksRule = 30
+    order: Literal["random", "williams"] = "random"
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
     warm_up: WarmUp = WarmUp()
     rest: Rest = Rest()
