@@ -35,10 +35,11 @@ lock:            ## requirements.txt and deploy/requirements.txt from pyproject.
 	  mv $$lock.all $$lock && rm $$lock.new || exit 1; \
 	done
 
-lint: setup      ## format, lint and types
+lint: setup      ## format, lint, types and which package may import which
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@PYTHONPATH=plugins .venv/bin/lint-imports --no-logo --no-cache
 
 format: setup
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -149,7 +149,7 @@ def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
 
 def test_the_command_lines_of_the_readme_are_found() -> None:
     found = {program for program, _ in commands(REPO / "README.md")}
-    assert {"make", "python -m analysis"} <= found
+    assert {"make", "wattbench"} <= found
     assert faults_of("python -m analysis", ["report", "RUN", "--into", "out"]) is not None
     assert faults_of("make", ["coffee"]) is not None
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from wattbench.errors import StoreError
-from wattbench.run import store_keys
+from wattbench.storage.keys import MANIFEST, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -179,7 +179,7 @@ class Store:
         Raises:
             StoreError: it is not there for sure; says why and what to do.
         """
-        store_keys.checked_key(key)
+        checked_key(key)
         try:
             size, sha256, md5 = _hashes(_chunks(data))
         except OSError as error:
@@ -248,7 +248,7 @@ class Store:
         Raises:
             StoreError: an expected object is absent or differs.
         """
-        own = f"{key}/{store_keys.MANIFEST}"
+        own = f"{key}/{MANIFEST}"
         objects = []
         for listed in self.list(key + "/"):
             name = listed.key.removeprefix(key + "/")
@@ -279,7 +279,7 @@ class Store:
         Raises:
             StoreError: there is no manifest, or the store does not answer.
         """
-        own = f"{key}/{store_keys.MANIFEST}"
+        own = f"{key}/{MANIFEST}"
         document = self.get_json(own)
         gone = [o for o in document["objects"] if o["key"] in names]
         if gone:
@@ -328,7 +328,7 @@ class Store:
     def verify_manifest(self, key: str) -> tuple[str, ...]:
         """What is wrong below ``key`` by its manifest, one line each; empty: all is as listed."""
         problems = []
-        for entry in self.get_json(f"{key}/{store_keys.MANIFEST}")["objects"]:
+        for entry in self.get_json(f"{key}/{MANIFEST}")["objects"]:
             name = f"{key}/{entry['key']}"
             try:
                 size, sha256 = self.digest(name)
