@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
+from wattbench.analysis.storage.s3 import make_client
 from wattbench.errors import StoreError
 from wattbench.storage.keys import MANIFEST, checked_key
 
@@ -143,25 +144,14 @@ class Store:
 
     @cached_property
     def _client(self) -> S3Client:
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"total_max_attempts": 1},  # tries are counted in _try
-            s3={"addressing_style": self.target.addressing_style},
-            request_checksum_calculation="when_required",  # else an extension is used
-            response_checksum_validation="when_required",
-        )
         try:
-            return boto3.session.Session().client(
-                "s3",
+            return make_client(
                 endpoint_url=self.target.endpoint_url,
-                aws_access_key_id=self.target.access_key,
-                aws_secret_access_key=self.target.secret_key,
-                region_name=self.target.region,
-                config=config,
+                access_key=self.target.access_key,
+                secret_key=self.target.secret_key,
+                region=self.target.region,
+                addressing_style=self.target.addressing_style,
+                attempts=1,  # tries are counted in _try
             )
         except ValueError as error:
             raise StoreError(
