@@ -3,8 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# Shared machines stall processes for seconds: a test that failed is run once more, and named as rerun.
-PYTEST := .venv/bin/pytest -q -rfER --reruns 1
+PYTEST := .venv/bin/pytest -q -rfE
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Hundreds of Python processes start here: without kept bytecode each one compiles its libraries anew.
@@ -35,10 +34,11 @@ lock:            ## requirements.txt and deploy/requirements.txt from pyproject.
 	  mv $$lock.all $$lock && rm $$lock.new || exit 1; \
 	done
 
-lint: setup      ## format, lint and types
+lint: setup      ## format, lint, types and which package may import which
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@PYTHONPATH=plugins .venv/bin/lint-imports --no-logo --no-cache
 
 format: setup
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

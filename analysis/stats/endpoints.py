@@ -192,22 +192,49 @@ def _empty(
     )
 
 
+@dataclass(frozen=True)
+class CommonScope:
+    """Joules over the energy domains that all rows share.
+
+    Attributes:
+        scope: the domains, joined by ``+``; None where no row states any or none is common.
+        joules: per row; None where no domain is common.
+        seen: the scopes of the rows.
+        dropped: domains that only some rows have.
+    """
+
+    scope: str | None
+    joules: pd.Series | None
+    seen: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+
+def common_scope(rows: pd.DataFrame) -> CommonScope:
+    """Reduce rows of different energy scopes to the domains that all of them have."""
+    seen = tuple(sorted(str(s) for s in rows["energy_scope"].dropna().unique()))
+    if len(seen) <= 1:
+        return CommonScope(seen[0] if seen else None, rows["energy_j"], seen)
+    scopes = [set(s.split("+")) for s in seen]
+    common = [d for d in DOMAIN_COLUMNS if all(d in s for s in scopes)]
+    dropped = tuple(sorted(set().union(*scopes) - set(common)))
+    if not common:
+        return CommonScope(None, None, seen, dropped)
+    joules = rows[[DOMAIN_COLUMNS[d] for d in common]].sum(axis=1, min_count=len(common))
+    return CommonScope("+".join(common), joules, seen, dropped)
+
+
 def _common_scope(
     rows: pd.DataFrame, notes: list[str]
 ) -> tuple[str | None, pd.Series | None, str | None]:
     """The domains all rows share, the joules over them, or why there are none."""
-    told = rows["energy_scope"].dropna()
-    seen = sorted({str(s) for s in told})
-    if len(seen) <= 1:
-        if 0 < len(told) < len(rows):
-            notes.append(f"{len(rows) - len(told)} trials don't tell which domains they cover")
-        return (seen[0] if seen else None), rows["energy_j"], None
-    scopes = [set(s.split("+")) for s in seen]
-    common = [d for d in DOMAIN_COLUMNS if all(d in s for s in scopes)]
-    if not common:
-        return None, None, f"the trials have no energy domain in common ({', '.join(seen)})"
-    scope = "+".join(common)
-    joules = rows[[DOMAIN_COLUMNS[d] for d in common]].sum(axis=1, min_count=len(common))
-    dropped = sorted(set().union(*scopes) - set(common))
-    notes.append(f"compared over {scope} only: not every trial has {', '.join(dropped)}")
-    return scope, joules, None
+    found = common_scope(rows)
+    if found.joules is None:
+        seen = ", ".join(found.seen)
+        return None, None, f"the trials have no energy domain in common ({seen})"
+    silent = int(rows["energy_scope"].isna().sum())
+    if len(found.seen) == 1 and silent:
+        notes.append(f"{silent} trials don't tell which domains they cover")
+    if found.dropped:
+        missing = ", ".join(found.dropped)
+        notes.append(f"compared over {found.scope} only: not every trial has {missing}")
+    return found.scope, found.joules, None

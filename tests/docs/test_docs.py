@@ -149,9 +149,20 @@ def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
 
 def test_the_command_lines_of_the_readme_are_found() -> None:
     found = {program for program, _ in commands(REPO / "README.md")}
-    assert {"make", "python -m analysis"} <= found
+    assert {"make", "wattbench"} <= found
     assert faults_of("python -m analysis", ["report", "RUN", "--into", "out"]) is not None
     assert faults_of("make", ["coffee"]) is not None
+
+
+# The tests' own index ----------------------------------------------------------------------------
+
+
+def test_the_index_of_the_tests_names_every_shared_module() -> None:
+    named = re.findall(
+        r"^\| `(\w+)` \|", (REPO / "tests/README.md").read_text("utf-8"), re.MULTILINE
+    )
+    there = {path.stem for path in (REPO / "tests/support").glob("[!_]*.py")}
+    assert there <= set(named)
 
 
 # Findings ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tests.reruns import Measured
+from tests.support.side_by_side import side_by_side
 from wattbench.analysis import checks
 from wattbench.analysis.meters import attempt
 from wattbench.analysis.model.findings import Finding
@@ -327,10 +327,10 @@ class Chain:
         def run(name: str, again: int) -> Live:
             return self.run(f"{name} {again}" if again else name, cases[name])
 
-        return Measured(run, cases, at_once)
+        return side_by_side(run, cases, at_once)
 
 
-Lives = Measured[Live]
+Lives = dict[str, Live]
 
 
 def judged(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.dag_runs import _GOING_ON, Run, Task
+from wattbench.dag_runs import RUN_GOING_ON, TAG, Run, Task
 from wattbench.run.run_id import parse_run_id
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _PAGE = 100  # Airflow's upper limit
 #: Pauses between tries while a server restarts, s.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-TAG = "wattbench"
 
 
 class NotFoundError(UserError):
@@ -111,7 +110,7 @@ class Client:
 
     def running(self, dag_id: str) -> Run | None:
         """The newest run that is still going, or None."""
-        found = self.runs(dag_id, 1, state=_GOING_ON)
+        found = self.runs(dag_id, 1, state=RUN_GOING_ON)
         return found[0] if found else None
 
     def find(self, name: str) -> Run:

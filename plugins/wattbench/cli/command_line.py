@@ -32,11 +32,11 @@ from wattbench.worker.agent import limits
 
 if TYPE_CHECKING:
     from wattbench.cli.airflow_api import Client
+    from wattbench.cli.enrol import Address, Health, HostKey
     from wattbench.config.experiment import Protocol
     from wattbench.config.hosts import HostConfig, HostsConfig
     from wattbench.dag_runs import Run, Task
     from wattbench.progress import HostProgress
-    from wattbench.worker.enrol import Address, Health, HostKey
     from wattbench.worker.target import HostTarget
 
 _POLL_S = 5.0
@@ -105,9 +105,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _host_add(options: argparse.Namespace) -> int:
+    from wattbench.cli import enrol
     from wattbench.config.hosts import HostConfig
     from wattbench.config.loader import config_dir
-    from wattbench.worker import enrol
 
     folder, name = config_dir(), options.name
     address = enrol.Address.parse(options.ssh)
@@ -141,8 +141,8 @@ def _host_add(options: argparse.Namespace) -> int:
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
     from pydantic import ValidationError
 
+    from wattbench.cli.enrol import connection_id
     from wattbench.config.hosts import HostConfig
-    from wattbench.worker.enrol import connection_id
 
     entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
     meter: dict[str, Any] = {"kind": options.meter}
@@ -265,9 +265,9 @@ def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any])
 
 
 def _host_check(options: argparse.Namespace) -> int:
+    from wattbench.cli import enrol
     from wattbench.config.loader import config_dir, load_hosts
     from wattbench.steps import check_host
-    from wattbench.worker import enrol
 
     hosts = load_hosts(config_dir())
     names = options.names or list(hosts.hosts)
@@ -291,8 +291,8 @@ def _host_check(options: argparse.Namespace) -> int:
 def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
     """Quarantine beside what was found, where the store can be reached from here."""
     from wattbench.airflow.connections import open_store
+    from wattbench.cli import enrol
     from wattbench.history import quarantine as health
-    from wattbench.worker import enrol
 
     try:
         store = open_store(hosts)
@@ -313,7 +313,7 @@ def _known_target(
     import json
 
     from wattbench.airflow.connections import host_target
-    from wattbench.worker.enrol import Address
+    from wattbench.cli.enrol import Address
 
     try:
         found = host_target(name, hosts)
