@@ -10,7 +10,7 @@ import pandas as pd
 
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.mapping import key_of
-from wattbench.analysis.checks.campaign import grouped
+from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.stats.paper_tables import COLUMNS, describe

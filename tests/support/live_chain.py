@@ -347,13 +347,7 @@ def judged(
         raw=attempt_id("run-1", host, trial.name, 1) + "/energibridge.csv.gz",
     )  # fmt: skip
     record = attempt.evaluate(
-        attempt.RawAttempt(
-            report=report,
-            energibridge_csv=raw.get("energibridge.csv"),
-            powercap_csv=raw.get("powercap.csv"),
-            nvml_csv=raw.get("nvml.csv"),
-            workload_jsonl=raw.get("workload.jsonl"),
-        ),
+        attempt.RawAttempt(report, raw),
         expected=expected,
         plan_row=row,
     )
