@@ -9,8 +9,6 @@ Sources: Williams 1949; Jones & Kenward, *Design and Analysis of Cross-Over Tria
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -65,15 +63,11 @@ def judge(rows: pd.DataFrame, reference: str) -> CarryOver:
     """
     used = rows[rows["after"].notna() & rows["block_key"].notna()]
     log_j = np.log(used["joules"].to_numpy(float))
-    after = used["after"].astype(str).to_numpy()
-    if len(set(after)) < 2:
+    if used["after"].nunique() < 2:
         return CarryOver(reason="each trial follows the same one, or no order is known")
-    plain = (
-        _columns(used["block_key"].astype(str).to_numpy()),
-        _columns(used["image"].astype(str).to_numpy()),
-    )
-    base = np.hstack([np.ones((len(used), 1)), *plain])
-    full = np.hstack([base, _columns(after)])
+    constant = np.ones((len(used), 1))
+    base = np.hstack([constant, _columns(used["block_key"]), _columns(used["image"])])
+    full = np.hstack([base, _columns(used["after"])])
     rank_base, rank_full = np.linalg.matrix_rank(base), np.linalg.matrix_rank(full)
     added, residual = int(rank_full - rank_base), len(used) - int(rank_full)
     if added < 1 or residual < FEWEST_RESIDUAL:
@@ -93,8 +87,8 @@ def _changes(used: pd.DataFrame, log_j: Array, reference: str) -> tuple[CarryOve
     """Each image against the reference, unadjusted and adjusted for the preceding trial."""
     images = [i for i in sorted(set(used["image"].astype(str))) if i != reference]
     image = np.array([[float(i == name) for name in images] for i in used["image"].astype(str)])
-    blocks = _columns(used["block_key"].astype(str).to_numpy())
-    after = _columns(used["after"].astype(str).to_numpy())
+    blocks = _columns(used["block_key"])
+    after = _columns(used["after"])
     constant = np.ones((len(used), 1))
     plain = np.linalg.lstsq(np.hstack([image, constant, blocks]), log_j, rcond=None)[0]
     adjusted = np.linalg.lstsq(np.hstack([image, constant, blocks, after]), log_j, rcond=None)[0]
@@ -104,12 +98,9 @@ def _changes(used: pd.DataFrame, log_j: Array, reference: str) -> tuple[CarryOve
     )
 
 
-def _columns(levels: Sequence[str] | npt.NDArray[np.str_]) -> Array:
+def _columns(levels: pd.Series) -> Array:
     """Indicator columns of all levels but the first."""
-    names = sorted(set(levels))[1:]
-    return np.array([[float(level == name) for name in names] for level in levels]).reshape(
-        len(levels), len(names)
-    )
+    return pd.get_dummies(levels.astype(str), drop_first=True).to_numpy(float)
 
 
 def _residual_ss(design: Array, values: Array) -> float:
