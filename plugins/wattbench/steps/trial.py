@@ -61,12 +61,11 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
     if holder := take_lease(run, host):
         log.info("waiting for %s: %s", host_name, holder)
         return Readiness(False, {}, look_again_s=15)
-    document = run.host_document(host_name) or {}
     answer = host.call(
         "quiet",
         {
             "owner": run.run_id,
-            "idle": document.get("facts", {}).get("idle") or {},
+            "idle": run.facts(host_name).get("idle") or {},
             "tolerance": rest.tolerance.model_dump(),
             "min_s": rest.min_s,
             "max_s": rest.max_s,
