@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
@@ -183,8 +182,3 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     if plain in ("int", "float", "timestamp") and len(node.value) > _SCALAR_CHARACTERS:
         raise ValueError(f"line {node.start_mark.line + 1}: a {plain} of {len(node.value)} digits")
     return []
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
