@@ -172,9 +172,3 @@ def load(path: Path | None) -> Mapping:
 def key_of(image: str) -> str:
     """The name under which load, idle and derived data of an image are joined."""
     return image.removesuffix("_output.csv").removesuffix("_idle").removesuffix("-base")
-
-
-def look_up(table: dict[str, _T], image: str) -> _T | None:
-    """The entry of an image, written with or without suffixes."""
-    key = key_of(image)
-    return next((value for name, value in table.items() if key_of(name) == key), None)

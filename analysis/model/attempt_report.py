@@ -183,7 +183,8 @@ class _Fields:
         printed, kept = self.number("stdout_bytes"), self.number("kept_bytes")
         if printed is None or kept is None:
             return None
-        return Output(int(printed), int(kept), bool(self.values.get("cut")))
+        errors = self.number("stderr_bytes") or 0.0
+        return Output(int(printed + errors), int(kept), bool(self.values.get("cut")))
 
 
 def _whole(value: float | None) -> int | None:

@@ -120,9 +120,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Output:
-    """How much the workload printed, and how much of it was kept."""
+    """How much the workload printed on both streams, and how much of it was kept."""
 
-    stdout_bytes: int
+    printed_bytes: int
     kept_bytes: int
     cut: bool
 

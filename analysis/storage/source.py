@@ -257,13 +257,12 @@ class S3Source(Source):
         return SourceError(f"{self.place}: {s3.refusal(error)}")
 
 
-def open_source(place: str | Path, *, verify: bool = True) -> Source:
+def open_source(place: str | Path) -> Source:
     """A run by its place.
 
     Args:
         place: a folder, or ``s3://bucket/prefix/runs/RUN`` reached with the standard ``AWS_*``
             variables (``AWS_ENDPOINT_URL`` for stores that are not Amazon's).
-        verify: hold what is read against the run's manifest.
 
     Raises:
         SourceError: it is neither.
@@ -273,11 +272,11 @@ def open_source(place: str | Path, *, verify: bool = True) -> Source:
         parts = urlsplit(text)
         if not parts.netloc:
             raise SourceError(f"{text}: names no bucket; write s3://BUCKET/PREFIX/runs/RUN")
-        return from_client(s3_client(), parts.netloc, parts.path, verify=verify)
+        return from_client(s3_client(), parts.netloc, parts.path)
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"{text}: no such folder; name a run's folder or s3://BUCKET/…/runs/RUN")
-    return FolderSource(folder, verify=verify)
+    return FolderSource(folder)
 
 
 def s3_client() -> S3Client:
@@ -301,10 +300,10 @@ def from_client(client: S3Client, bucket: str, prefix: str, *, verify: bool = Tr
     return S3Source(client, bucket, prefix, verify=verify)
 
 
-def from_store(store: KeyedStore, key: str, *, verify: bool = False) -> StoreSource:
+def from_store(store: KeyedStore, key: str) -> StoreSource:
     """A run in the controller's store.
 
-    Not held against a manifest by default: while a run goes on, the manifest is of an earlier
+    Not held against a manifest: while a run goes on, the manifest is of an earlier
     generation, and the store has read back everything that it wrote.
     """
-    return StoreSource(store, key, verify=verify)
+    return StoreSource(store, key, verify=False)

@@ -11,7 +11,6 @@ record is in the store, so repeating a step finds the same attempt until ``colle
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -196,9 +195,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
 
 def _fetch(host: Host, path: str, expected: str) -> bytes:
     """A file of the host, verified against the SHA-256 that the host took when the attempt ended."""
-    buffer = io.BytesIO()
-    host.fetch(path, buffer)
-    data = buffer.getvalue()
+    data = host.fetch_bytes(path)
     got = hashlib.sha256(data).hexdigest()
     if got != expected:
         raise StoreError(
