@@ -1,4 +1,4 @@
-"""What the models of hosts and experiments are made of: names, references, commands, times, images."""
+"""Field types of the config models: names, references, commands, times, images."""
 
 from __future__ import annotations
 
