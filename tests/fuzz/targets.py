@@ -208,19 +208,25 @@ def _parquet() -> bytes:
     return buffer.getvalue()
 
 
-def _trial_document(data: bytes, folder: Path) -> Any:
-    """A changed record in a run that is sound otherwise."""
+def _run(folder: Path, run: bytes, trial: bytes) -> Any:
+    """A run of one trial, from its documents to its rows and findings."""
     from wattbench.analysis.runs import assemble, load
     from wattbench.analysis.storage.source import open_source
 
     key = "hosts/lab/trials/001-pytorch/1/trial.json"
     (folder / key).parent.mkdir(parents=True)
-    (folder / key).write_bytes(data)
-    plan = {"lab": [{"planned_position": 1, "block": 1, "kind": "workload", "image": "pytorch"}]}
-    (folder / "run.json").write_text(
-        json.dumps({"run_id": "r", "plan": plan, "hosts": {"lab": {}}})
-    )
-    return assemble.assemble(load.load(open_source(folder)))
+    (folder / key).write_bytes(trial)
+    (folder / "run.json").write_bytes(run)
+    data = assemble.assemble(load.load(open_source(folder)))
+    return data, data.settings, [data.facts(host) for host in data.hosts]
+
+
+def _trial_document(data: bytes, folder: Path) -> Any:
+    return _run(folder, (SEEDS / "run.json").read_bytes(), data)
+
+
+def _run_document(data: bytes, folder: Path) -> Any:
+    return _run(folder, data, (SEEDS / "trial.json").read_bytes())
 
 
 TARGETS: dict[str, Target] = {
@@ -236,4 +242,5 @@ TARGETS: dict[str, Target] = {
     "trials-csv": Target(("trials.csv",), damaged, _trials("trials.csv")),
     "trials-parquet": Target((_parquet,), damaged, _trials("trials.parquet")),
     "trial-document": Target(("trial.json",), damaged_json, _trial_document),
+    "run-document": Target(("run.json",), damaged_json, _run_document),
 }
