@@ -198,13 +198,20 @@ class _Powers:
             for part, rows in sides.items()
         }
 
+    def is_assumed(self, part: int) -> bool:
+        """Whether a part outside has no whole interval of its own."""
+        return part in (0, self.last_part) and not (self.part == part).any()
+
     def near(self, part: int, index: int) -> tuple[float, float] | None:
         """Mean power (W) and σ (W·√s) of a part, next to an interval; None: no whole interval."""
         if part in self.waiting:
             return self.waiting[part]
         members = (self.part == part).nonzero()[0]
-        if not members.size:
+        if not members.size and part not in (0, self.last_part):
             return None
+        if not members.size:  # the host waits there: it draws the least that any interval shows
+            lowest = np.array([self.slope.argmin()])
+            members = lowest
         nearest = members[np.argsort(np.abs(members - index), kind="stable")]
         power = float(np.mean(self.slope[nearest[:NEAREST]]))
         some = nearest[:SPREAD]
@@ -241,7 +248,14 @@ def _place(
     rest = float(high - low) - float(guess.sum())
     if not free.any():
         # The host waits outside the window: what the powers do not explain lies inside it.
-        free = np.array([0.0 if int(p) in powers.waiting else d for p, d in zip(parts, lengths, strict=True)])
+        free = np.array(
+            [0.0 if p in (0, powers.last_part) else d for p, d in zip(parts, lengths, strict=True)]
+        )
+    elif len(known) > 2 or not all(known):
+        # A part inside is open too: what the host draws outside is too little to tell its share.
+        known = [
+            None if powers.is_assumed(int(p)) else k for p, k in zip(parts, known, strict=True)
+        ]
     share = free if free.any() else lengths
     energy = guess + rest * share / share.sum()
     if energy.min() < 0.0:
@@ -252,14 +266,14 @@ def _place(
     moment = _moment(curve, max(slopes))
     widths = np.empty(places.size)
     for order, cut in enumerate(cuts):
-        width = _width(
-            at[order] - low, float(cut), high - low, seconds, order, known, rest, powers
-        )
+        width = _width(at[order] - low, float(cut), high - low, seconds, order, known, rest, powers)
         beside = {int(parts[order]): float(cut), int(parts[order + 1]): seconds - float(cut)}
         for part, length in beside.items():
             if part in powers.waiting:
                 sigma = powers.waiting[part][1]
-                width = min(width, WIDTH * sigma * math.sqrt(length * (1 + length / (WAITING * seconds))))
+                width = min(
+                    width, WIDTH * sigma * math.sqrt(length * (1 + length / (WAITING * seconds)))
+                )
         widths[order] = math.hypot(moment, width)
     return at, widths
 
