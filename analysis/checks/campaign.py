@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from wattbench.analysis.checks.columns import STATES, Trials
 from wattbench.analysis.checks.outcome import Found, Unknown
-from wattbench.analysis.checks.trial import device_of, place
+from wattbench.analysis.checks.trial import device_of, place, unequal_work
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Record
 
@@ -317,22 +317,27 @@ def outlier(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
 
 
 def equal_work(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
-    """Weights, inputs and outputs of every trial against those of most."""
+    """Weights, inputs, outputs and amount of work of every trial against those of most."""
     records = trials.records or ()
-    told = [r for r in records if r.row.kind == "workload" and r.work.results]
+    working = [r for r in records if r.row.kind == "workload"]
+    told = [r for r in working if r.work.results or r.work.same_work is not None]
     if not told:
         if "workload" not in trials.rows["kind"]:
             return []
+        if any(r.expected.get("reports_itself") is False for r in working):
+            return Unknown(
+                "nothing shows that the images did the same work; set workload.same_work"
+            )
         return Unknown(
             "the workload prints no iterations, weights, inputs or outputs to compare"
             + _wordings(records)
         )
     found: list[Found] = []
-    unsaid = [r for r in told if not r.work.weights_sha256 or not r.work.inputs_sha256]
-    by_precision: defaultdict[str, list[Record]] = defaultdict(list)
+    unsaid = [r for r in told if not _shows_work(r)]
+    groups: defaultdict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in told:
-        by_precision[record.work.precision or "fp32"].append(record)
-    for precision, group in by_precision.items():
+        groups[_asked_work(record)].append(record)
+    for (precision, *_), group in groups.items():
         found += _odd_ones(group, "weights", lambda r: r.work.weights_sha256)
         found += _odd_ones(
             group, "inputs", lambda r: tuple(sorted(r.work.inputs_sha256.items())) or None
@@ -340,9 +345,60 @@ def equal_work(trials: Trials, facts: Facts) -> Outcomes:  # noqa: ARG001
         found += _odd_outputs(
             group, FINGERPRINT_RTOL.get(precision, max(FINGERPRINT_RTOL.values()))
         )
+        found += _odd_values(group)
+    found += _odd_amounts([r for r in told if unequal_work(r) is None])
     if not found and unsaid:
         return Unknown(f"{len(unsaid)} of {len(told)} trials do not tell weights or inputs")
     return found
+
+
+def _shows_work(record: Record) -> bool:
+    """Whether a trial reports something that equal work yields equally."""
+    work = record.work
+    if record.expected.get("reports_itself") is False:
+        return work.same_work is not None or any(r.fingerprint for r in work.results)
+    return bool(work.weights_sha256 and work.inputs_sha256)
+
+
+def _asked_work(record: Record) -> tuple[str, ...]:
+    """What an experiment may ask of one image other than of another; precision first."""
+    asked, work = record.expected, record.work
+    sizes = sorted(str(p.get("resolution")) for p in asked.get("passes") or ())
+    return (
+        str(work.precision or "fp32"),
+        str(asked.get("program")),
+        str(asked.get("batch")),
+        *sizes,
+    )
+
+
+def _odd_values(records: Sequence[Record]) -> list[Found]:
+    """Values of ``same_work`` that differ from the usual one by more than their tolerance."""
+    tolerances = {(r.expected.get("same_work") or {}).get("tolerance") for r in records}
+    tolerance = next(iter(tolerances)) if len(tolerances) == 1 else None
+    if tolerance is None:
+        return _odd_ones(records, "values of same_work", lambda r: r.work.same_work)
+    told = [
+        (r, float(r.work.same_work)) for r in records if r.work.same_work and not r.work.problems
+    ]
+    if not told:
+        return []
+    usual = float(np.median([value for _, value in told]))
+    return [
+        Found(
+            f"the value of same_work is {value:g}, of the other trials {usual:g}; a difference of "
+            f"{tolerance:g} is allowed",
+            place(record, own=value, usual=usual, tolerance=tolerance),
+            subject=record.subject,
+        )
+        for record, value in told
+        if abs(value - usual) > tolerance * abs(usual)
+    ]
+
+
+def _odd_amounts(records: Sequence[Record]) -> list[Found]:
+    """Trials that did another number of units than most: their windows can't be compared."""
+    return _odd_ones(records, "units done", lambda r: r.work.units)
 
 
 def _wordings(records: Sequence[Record]) -> str:

@@ -247,6 +247,8 @@ def device_mismatch(record: Record) -> Outcome:
         refused = next((e for e in record.work.errors if NO_DEVICE.search(e)), None)
         if refused:
             return Found(f"the workload refused: {refused}", place(record, requested=wanted))
+        if record.expected.get("reports_itself") is False:
+            return _device_by_use(record, str(wanted))
         if record.row.status == "failed":
             return Unknown("the attempt ended before the workload told its device")
         return Found(
@@ -260,6 +262,28 @@ def device_mismatch(record: Record) -> Outcome:
             f"{wanted} was asked for, the workload ran on {actual}",
             evidence | {"requested": wanted, "actual": actual},
         )
+    return None
+
+
+def _device_by_use(record: Record, wanted: str) -> Outcome:
+    """Of a program that reports no device: what its container was given, and what the GPUs did."""
+    requests = (record.container or {}).get("device_requests")
+    if record.container is None:
+        if _is_gpu(wanted) and gpu_usage(record) is not None:
+            return None  # whether it was used, gpu-idle says
+        return Unknown("neither the program nor a container shows which device was used")
+    if _is_gpu(wanted) and not requests:
+        return Found(
+            f"{wanted} was asked for, the container was given no GPU",
+            place(record, requested=wanted),
+        )
+    if not _is_gpu(wanted) and requests:
+        return Found(
+            f"{wanted} was asked for, the container was given a GPU",
+            place(record, requested=wanted, device_requests=requests),
+        )
+    if _is_gpu(wanted) and gpu_usage(record) is None:
+        return Unknown("the program reports no device and GPU utilisation was not sampled")
     return None
 
 
@@ -299,9 +323,20 @@ def gpu_idle(record: Record) -> Outcome:
 
 
 def unequal_work(record: Record) -> Outcome:
-    """Iterations done against iterations asked for."""
+    """Work done against work asked for."""
+    if record.row.status == "failed":
+        return None
+    if record.work.problems:
+        return Found(record.work.problems[0], place(record, problems=list(record.work.problems)))
+    for key in ("program", "precision"):
+        asked, told = record.expected.get(key), getattr(record.work, key)
+        if asked is not None and told is not None and asked != told:
+            return Found(
+                f"{key} {asked} was asked for, {told} is reported",
+                place(record, asked=asked, reported=told),
+            )
     passes = record.expected.get("passes")
-    if not passes or record.row.status == "failed":
+    if not passes:
         return None
     done = {r.phase.removeprefix("steady:"): r.iterations for r in record.work.results}
     wanted = {str(p["resolution"]): int(p["iterations"]) for p in passes}
@@ -611,7 +646,7 @@ _WORK = ("workload",)
 TRIAL_CHECKS: tuple[TrialCheck, ...] = (
     TrialCheck("device-mismatch", device_mismatch, _WORK, "the device is the one asked for"),
     TrialCheck("gpu-idle", gpu_idle, _WORK, "no GPU stayed idle that should have worked"),
-    TrialCheck("unequal-work", unequal_work, _WORK, "iterations are those asked for"),
+    TrialCheck("unequal-work", unequal_work, _WORK, "the work done is the work asked for"),
     TrialCheck("pull-in-window", pull_in_window, fine="no pull inside a window"),
     TrialCheck("trial-failed", trial_failed, fine="the attempt ended well"),
     TrialCheck("trial-missing", trial_missing, fine="every trial was executed"),

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from wattbench.analysis.meters import workload_log
+from wattbench.analysis.meters import output_lines, workload_log
 from wattbench.analysis.meters.curves import Curve
 from wattbench.analysis.meters.nvml import nvml_reading
 from wattbench.analysis.meters.rapl import powercap_reading
 from wattbench.analysis.meters.reading import Edge, Reading, energibridge_reading
 from wattbench.analysis.meters.window import Split, domain_of, split
-from wattbench.analysis.meters.workload_log import Span
+from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Domain, Note, Phase, Record, Work
 from wattbench.analysis.model.trials import TrialRow
@@ -43,6 +43,7 @@ class RawAttempt:
     powercap_csv: bytes | None = None
     nvml_csv: bytes | None = None
     workload_jsonl: bytes | None = None
+    output_log: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     report = raw.report
     command = _mapping(report.get("command"))
     window = _window(command)
-    log = workload_log.parse(raw.workload_jsonl or b"")
+    log = _work_of(raw, expected)
     kind = str(expected.get("meter") or _mapping(_mapping(report.get("spec")).get("meter")).get("kind")
                or "energibridge")  # fmt: skip
     readings, notes = _readings(raw, kind)
@@ -111,6 +112,15 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         expected=dict(expected),
         meter=_mapping(report.get("meter")),
     )
+
+
+def _work_of(raw: RawAttempt, expected: Mapping[str, Any]) -> WorkloadLog:
+    """What the workload reports; of a program of the user's, what its output shows."""
+    if raw.output_log is not None or expected.get("reports_itself") is False:
+        return output_lines.read(raw.output_log or b"", expected)
+    log = workload_log.parse(raw.workload_jsonl or b"")
+    unit = _mapping(expected.get("unit")).get("name")
+    return log if unit is None else replace(log, work=replace(log.work, unit=str(unit)))
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -345,7 +355,11 @@ def _phases(
             joules = float(sum(p.energy_j[place] for p in energy.parts))
             # An edge is off in the same way for all domains: half-widths add up.
             uncertainty = float(sum(p.uncertainty_j[place] for p in energy.parts))
-        images = sum(r.images for r in work.results if r.phase == span.name) or None
+        mine = [r for r in work.results if r.phase == span.name]
+        images = sum(r.images for r in mine) or None
+        units = sum(r.done for r in mine) or None
+        if units is None and span.name == output_lines.STEADY:
+            units = work.units
         phases.append(
             Phase(
                 name=span.name,
@@ -356,6 +370,8 @@ def _phases(
                 mean_w=joules / seconds if joules is not None and seconds > 0 else None,
                 images_inferred=images,
                 j_per_image=joules / images if joules is not None and images else None,
+                units=units,
+                j_per_unit=joules / units if joules is not None and units else None,
             )
         )
     return tuple(phases)
@@ -375,6 +391,8 @@ def _row(
         plan_row,
         energy_source="modelled" if kind == "modelled" else "measured",
         images_inferred=images,
+        unit=work.unit if work.units else None,
+        units=work.units,
         rest_s=_number(_mapping(report.get("rest")).get("rested_s")),
         device=work.device_actual,
     )
@@ -404,6 +422,7 @@ def _row(
         dram_j=_of(energy, "dram"),
         gpu_j=_of(energy, "gpu"),
         j_per_image=total / images if images else None,
+        j_per_unit=total / work.units if work.units else None,
         steady_j_per_image=row.steady_j / images if images and row.steady_j is not None else None,
     )
 

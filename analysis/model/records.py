@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from wattbench.analysis.model.findings import Finding
-from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.model.trials import TrialRow, with_units
 
 SCHEMA_VERSION = 1
 
@@ -53,11 +53,24 @@ class Phase:
     mean_w: float | None = None
     images_inferred: int | None = None
     j_per_image: float | None = None
+    units: float | None = None
+    j_per_unit: float | None = None
 
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass of the workload computed; ``fingerprint`` are fixed projections of its logits."""
+    """What one phase of the workload computed.
+
+    Attributes:
+        phase: its name.
+        iterations: number of inferences, or 0 where the program has none.
+        batch: inputs per inference.
+        images: iterations × batch.
+        duration_s: by the program's own clock.
+        fingerprint: numbers that equal work yields equally: of the built-in program, fixed projections of
+            its logits.
+        units: of work done; None: the images.
+    """
 
     phase: str
     iterations: int
@@ -65,11 +78,22 @@ class PassResult:
     images: int
     duration_s: float
     fingerprint: tuple[float, ...] = ()
+    units: float | None = None
+
+    @property
+    def done(self) -> float:
+        """Units of work done."""
+        return self.images if self.units is None else self.units
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the workload says it did. None or empty: it did not say."""
+    """What the workload reports of its work. None or empty: it does not.
+
+    ``unit`` and ``units`` are the name and the number of what the energy is divided by; ``same_work`` is
+    the value that all images must report alike; ``problems`` says which of them was not found as the
+    experiment asks for.
+    """
 
     program: str | None = None
     framework: str | None = None
@@ -84,6 +108,10 @@ class Work:
     versions: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     finished: bool | None = None
+    unit: str | None = None
+    units: float | None = None
+    same_work: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +160,8 @@ class Record:
             ``boot_changed``.
         rest: how the host rested before, of the agent's report.
         expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
-            ``interval_ms``, ``meter``.
+            ``interval_ms``, ``meter``; ``unit``, ``same_work``, ``ready`` and
+            ``reports_itself`` of the workload.
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
         log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
         findings: checks' outcomes for this attempt.
@@ -196,6 +225,7 @@ class Record:
             PassResult(**r | {"fingerprint": tuple(r["fingerprint"])}) for r in work["results"]
         )
         work["errors"] = tuple(work["errors"])
+        work["problems"] = tuple(work.get("problems") or ())
         plain = {
             k: data[k]
             for k in (
@@ -203,7 +233,7 @@ class Record:
             )
         }  # fmt: skip
         return cls(
-            row=TrialRow(**data["row"]),
+            row=TrialRow(**with_units(data["row"])),
             domains=tuple(Domain(**d | {"sources": tuple(d["sources"])}) for d in data["domains"]),
             phases=tuple(Phase(**p) for p in data["phases"]),
             work=Work(**work),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from wattbench.config.container_settings import ContainerSettings
 from wattbench.config.factors import Design, Factors, Layer, expand
 from wattbench.config.types import (
     Clock,
-    Framework,
     Image,
     Model,
     Name,
@@ -18,48 +18,19 @@ from wattbench.config.types import (
     Seconds,
     TimeZone,
 )
+from wattbench.workloads import any_settings, workload_of
+from wattbench.workloads.protocol import Place
+from wattbench.workloads.settings import Settings
 
 RESERVED_IMAGES = ("idle", "control")
 
+if TYPE_CHECKING:
+    AnyWorkload = Settings
+else:
+    AnyWorkload = any_settings()
+
 
 # ── experiments/*.yaml ──────────────────────────────────────────────────────────────────────────
-
-
-class Pass(Model):
-    """One steady phase: so many inferences at one resolution (pixels a side).
-
-    Attributes:
-        resolution: pixels a side of the input.
-        iterations: so many inferences.
-    """
-
-    resolution: Annotated[int, Field(ge=32, le=8192)]
-    iterations: PositiveInt
-
-
-class Workload(Model):
-    """What every image computes.
-
-    Attributes:
-        program: the model that is run: ``resnet50`` or ``vit-tiny``.
-        framework: with what it is run; an image may have its own.
-        precision: of the arithmetic.
-        batch: inputs an inference.
-        passes: the steady phases, one a resolution, in this order.
-    """
-
-    program: Name = "resnet50"
-    framework: Framework = "torch"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    batch: PositiveInt = 1
-    passes: Annotated[list[Pass], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _one_pass_a_resolution(self) -> Workload:
-        seen = [p.resolution for p in self.passes]
-        if len(set(seen)) < len(seen):
-            raise ValueError(f"passes name a resolution twice: {seen}; join them")
-        return self
 
 
 class BlocksRule(Model):
@@ -219,7 +190,8 @@ class _Study(Model):
             and it is recorded.
         hosts: names from hosts.yaml.
         device: where the work must run; a trial on anything else is invalid.
-        workload: what every image computes.
+        workload: what every image computes; its keys depend on its kind.
+        container: settings of all containers; an image may have its own.
         images: the treatments, by name; ``idle`` and ``control`` are reserved.
         reference: the image that the others are compared with.
         protocol: how trials are repeated and kept apart.
@@ -234,7 +206,8 @@ class _Study(Model):
     seed: int | str | None = None
     hosts: Annotated[list[Name], Field(min_length=1)]
     device: Literal["cpu", "cuda"] = "cpu"
-    workload: Workload
+    workload: AnyWorkload
+    container: ContainerSettings = ContainerSettings()
     images: Annotated[dict[Name, Image], Field(min_length=1)]
     reference: Name
     protocol: Protocol = Protocol()
@@ -253,6 +226,45 @@ class _Study(Model):
         if len(set(self.hosts)) < len(self.hosts):
             raise ValueError(f"hosts: a name stands twice in {self.hosts}; remove one")
         return self
+
+    @model_validator(mode="after")
+    def _workloads_fit(self) -> _Study:
+        for name, image in self.images.items():
+            try:
+                settings = self.workload_of(name)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                key = ".".join(str(part) for part in first["loc"])
+                short = key == "framework" and image.framework is not None
+                path = f"images.{name}." + (key if short else f"workload.{key}")
+                if first["type"] == "extra_forbidden":
+                    allowed = ", ".join(type(self.workload).model_fields)
+                    raise ValueError(f"{path}: unknown key; allowed: {allowed}") from None
+                message = first["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{path}: {first['input']!r}: {message}") from None
+            argv = workload_of(settings).argv(settings, self.place_of(name))
+            if image.runtime == "process" and not argv:
+                raise ValueError(
+                    f"images.{name}: runtime: process has no entry point; name a command"
+                )
+        return self
+
+    def workload_of(self, image: str) -> Settings:
+        """What an image computes; of no image (idle, control) the experiment's own workload."""
+        known = self.images.get(image)
+        if known is None or not known.changes:
+            return self.workload
+        return self.workload.changed(known.changes)
+
+    def place_of(self, image: str) -> Place:
+        """Where and how an image's workload starts."""
+        found = self.images[image]
+        command = None if found.command is None else tuple(found.command)
+        return Place(found.runtime, self.device, command, found.python)
+
+    def container_of(self, image: str) -> ContainerSettings:
+        """The settings of an image's container."""
+        return self.container.changed(self.images[image].container)
 
 
 class ExperimentFile(_Study):

@@ -18,6 +18,7 @@ from wattbench.config.types import (
     NAME_PATTERN,
 )
 from wattbench.errors import ConfigError
+from wattbench.workloads import kinds
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -99,6 +100,8 @@ def read_experiment(path: Path) -> Experiment:
     """
     try:
         return _validated(ExperimentFile, path).expanded()
+    except ValidationError as error:
+        raise ConfigError(f"{_short(path)}: {_one_line(error, ExperimentFile)}") from None
     except ValueError as error:
         raise ConfigError(f"{_short(path)}: {error}") from None
 
@@ -122,7 +125,7 @@ def _validated(model: type[M], path: Path) -> M:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{_short(path)}: is empty or no mapping; see config/ for examples")
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
         raise ConfigError(f"{_short(path)}: {_one_line(error, model)}") from None
 
@@ -134,7 +137,9 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     first = max(mistakes, key=lambda m: len(m["loc"])) if _same_root(mistakes) else mistakes[0]
     # pydantic names a union's branches in the path; they mean nothing to a user.
     parts = [str(p) for p in first["loc"]]
-    path = ".".join(p for p in parts if not re.search(r"[^\w-]|^BlocksRule$|^constrained-", p))
+    if len(parts) > 1 and parts[0] == "workload" and parts[1] in kinds():
+        del parts[1]
+    path = ".".join(p for p in parts if not re.search(r"[^\w/.-]|^BlocksRule$|^constrained-", p))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         parent = _model_at(model, first["loc"][:-1])

@@ -21,6 +21,7 @@ from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 from wattbench.steps.check_host import take_lease
+from wattbench.steps.workload_files import ship_files
 from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ GRACE_S = 120
 #: What the store keeps of an attempt; CSVs are compressed.
 RAW_FILES = (
     "energibridge.csv", "powercap.csv", "nvml.csv", "workload.jsonl", "stdout.log", "stderr.log", "meter.log",
+    "output.log",
 )  # fmt: skip
 
 
@@ -121,9 +123,16 @@ def measure(
         trial=trial,
         attempt=attempt,
         ref=run.image_ref(trial.image),
+        files=run.files(trial.image),
         rest=rest,
     )
-    started = host.call("start", spec)
+    try:
+        started = host.call("start", spec)
+    except HostError as error:
+        if error.code != "file-missing":
+            raise
+        ship_files(run, host, trial.image)
+        started = host.call("start", spec)
     log.info(
         "%s %s, attempt %d of %s; nothing touches the host until it is over",
         started["state"], trial.label, attempt, run.experiment.protocol.attempts,
@@ -188,7 +197,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
         expected = report["files"].get(name)
         if expected is None:
             continue
-        raw[name] = data = _fetch(host, f"{folder}/{name}", expected)
+        raw[name] = data = fetch_file(host, f"{folder}/{name}", expected)
         if name.endswith(".csv"):
             run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
@@ -197,7 +206,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     return raw
 
 
-def _fetch(host: Host, path: str, expected: dict[str, Any]) -> bytes:
+def fetch_file(host: Host, path: str, expected: dict[str, Any]) -> bytes:
     """A file of the host, verified against the SHA-256 that the host took when the attempt ended."""
     buffer = io.BytesIO()
     host.fetch(path, buffer)
@@ -243,6 +252,7 @@ def _evaluate(
             powercap_csv=raw.get("powercap.csv"),
             nvml_csv=raw.get("nvml.csv"),
             workload_jsonl=raw.get("workload.jsonl"),
+            output_log=raw.get("output.log"),
         ),
         expected=expectation(run.experiment, run.host_config(host_name), trial),
         plan_row=row,
@@ -260,5 +270,5 @@ def describe(record: Record) -> str:
         return f"{row.status}: {reason} [{codes}]; kept, but out of the statistics"
     energy = f"{row.energy_j:.2f} J" if row.energy_j is not None else "no energy"
     duration = f"{row.duration_s:.2f} s" if row.duration_s is not None else "no window"
-    per_image = f", {row.j_per_image:.4g} J/image" if row.j_per_image is not None else ""
-    return f"valid: {energy} ({row.energy_scope}, {row.energy_source}) in {duration}{per_image} [{codes}]"
+    per_unit = f", {row.j_per_unit:.4g} J/{row.unit}" if row.j_per_unit is not None else ""
+    return f"valid: {energy} ({row.energy_scope}, {row.energy_source}) in {duration}{per_unit} [{codes}]"
