@@ -21,11 +21,12 @@ from demo.checkout import Checkout, write_atomically
 from demo.keys import KeyPair, key_pair
 from demo.network import Network
 from wattbench.analysis.model.errors import UserError
+from wattbench.worker.agent import limits
 
 COUNT = 2
 USER = "bench"
 MEMORY_BYTES = 6 * 2**30
-SPOOL = "/var/spool/wattbench"
+SPOOL = limits.DEFAULT_SPOOL
 _SETTINGS_LABEL = "wattbench.settings"
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 from tests.support.live_chain import Case, Chain, Live  # noqa: E402
-from wattbench import agent  # noqa: E402
+from wattbench.worker.agent.meters.nvml import open_library  # noqa: E402
 
 #: Of the trial that finds out how many iterations fill the time.
 TRY = 50
@@ -196,7 +196,7 @@ def main() -> int:
     parser.add_argument("--settings", type=int, default=len(SETTINGS), help="the first so many")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     options = parser.parse_args()
-    nvml = agent.open_nvml()
+    nvml = open_library()
     wanted = [options.gpu] if options.gpu else [str(i) for i in nvml.devices] if nvml else []
     indices = nvml.chosen(wanted) if nvml else []
     if nvml is None or not indices:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.reruns import Measured
-from wattbench import agent
 from wattbench.analysis import checks
 from wattbench.analysis.meters import attempt
 from wattbench.analysis.model.findings import Finding
@@ -32,10 +31,12 @@ from wattbench.config.hosts import HostConfig
 from wattbench.errors import HostError
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.store_keys import attempt_id
+from wattbench.worker.agent import cli
+from wattbench.worker.agent.processes import processes_of
+from wattbench.worker.agent_bundle import bundle
 from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 ROOT = Path(__file__).parents[2]
-AGENT = ROOT / "plugins/wattbench/agent.py"
 STAND_IN = ROOT / "images/worker-host/energibridge"
 
 #: Field 22 is the start time by which boots are told apart.
@@ -201,13 +202,15 @@ class Here:
 
     def __init__(self, spool: Path) -> None:
         self.spool = spool
+        spool.mkdir(parents=True, exist_ok=True)
+        self.agent = bundle().write_to(spool)
 
     def fetch(self, remote_path: str, into: IO[bytes]) -> int:
         return into.write(Path(remote_path).read_bytes())
 
     def call(self, verb: str, payload: dict[str, Any], timeout_s: float = 60) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, str(AGENT), verb],
+            [sys.executable, "-IS", str(self.agent), verb],
             input=json.dumps({"spool": str(self.spool), **payload}),
             capture_output=True, text=True, check=True, timeout=timeout_s,
         )  # fmt: skip
@@ -223,6 +226,7 @@ class Chain:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
+        self.agent = bundle().write_to(folder)
         self.spoken = folder / "spoken.py"
         self.spoken.write_text(SPOKEN)
         self._token, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
@@ -250,7 +254,7 @@ class Chain:
             rest={"rested_s": 1.0},
         )  # fmt: skip
         spec |= {"lead_s": 0, "min_free_bytes": 0, **case.spec}
-        agent.answer_verb(
+        cli.answer_verb(
             "lease",
             json.dumps({"spool": str(spool), "action": "take", "owner": "run-1", "ttl_s": 600}),
         )
@@ -263,7 +267,7 @@ class Chain:
             **case.env,
         }
         started = subprocess.run(
-            [sys.executable, str(AGENT), "start"], input=json.dumps(spec), env=environ, text=True,
+            [sys.executable, "-IS", str(self.agent), "start"], input=json.dumps(spec), env=environ, text=True,
             capture_output=True, check=True, timeout=60,
         )  # fmt: skip
         answer = json.loads(started.stdout)
@@ -274,7 +278,7 @@ class Chain:
         with (folder / "supervisor.lock").open() as lock:  # as the verb `wait` does
             fcntl.flock(lock, fcntl.LOCK_SH)
         report = json.loads((folder / "report.json").read_text())
-        left = agent.processes_of(None, str(folder))
+        left = processes_of(None, str(folder))
         raw = {
             path.name: path.read_bytes()
             for path in folder.iterdir()

@@ -31,6 +31,7 @@ from wattbench.history.durations import least_pace
 from wattbench.progress import HostProgress, describe, hosts_of, spoken, whole
 from wattbench.run.plan import make_plan, seed_of
 from wattbench.run.run_id import make_run_id
+from wattbench.worker.agent import limits
 
 if TYPE_CHECKING:
     from wattbench.cli.airflow_api import Client
@@ -671,7 +672,7 @@ def _host_parsers(hosts: Any, airflow: argparse.ArgumentParser) -> None:
         "--meter", default="energibridge", choices=["energibridge", "nvml", "powercap", "modelled"]
     )
     command.add_argument("--meter-command", metavar="PATH", help="the meter's program there")
-    command.add_argument("--spool", metavar="PATH", help="raw logs there (/var/spool/wattbench)")
+    command.add_argument("--spool", metavar="PATH", help=f"raw logs there ({limits.DEFAULT_SPOOL})")
     command.add_argument("--python", metavar="PATH", help="Python 3.9 or newer there (python3)")
     command.set_defaults(do=_host_add)
     command = hosts.add_parser(

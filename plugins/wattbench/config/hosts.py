@@ -11,6 +11,7 @@ from wattbench.config.types import (
     Model,
     Name,
 )
+from wattbench.worker.agent import limits
 
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
 
@@ -78,7 +79,7 @@ class MeterConfig(Model):
 
     kind: Literal["energibridge", "nvml", "powercap", "modelled"] = "energibridge"
     command: Command | None = None
-    interval_ms: Annotated[int, Field(ge=1, le=600_000)] = 200
+    interval_ms: Annotated[int, Field(ge=1, le=600_000)] = limits.INTERVAL_MS
 
     @model_validator(mode="after")
     def _needs_a_command(self) -> MeterConfig:
@@ -112,9 +113,7 @@ class HostConfig(Model):
     ssh_conn_id: Annotated[str, Field(min_length=1)]
     gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
     meter: MeterConfig = MeterConfig()
-    spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = (
-        "/var/spool/wattbench"
-    )
+    spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = limits.DEFAULT_SPOOL
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
 

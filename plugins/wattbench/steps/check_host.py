@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wattbench.errors import HostError
 from wattbench.history import quarantine
 from wattbench.run.stored_run import Run
-from wattbench.worker.attempt_spec import MIN_FREE_BYTES
+from wattbench.worker.agent.limits import CLOCK_LIMIT_S, MIN_FREE_BYTES
 
 if TYPE_CHECKING:
     from wattbench.config.hosts import HostConfig
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 #: A lease outlives any pull; every later call extends it.
 CHECK_LEASE_S = 4 * 3600
-CLOCK_LIMIT_S = 0.05
 #: How long the idle level is observed.
 IDLE_SAMPLE_S = 2.0
 FACTS_TIMEOUT_S = 120

@@ -22,6 +22,8 @@ from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 from wattbench.steps.check_host import take_lease
 from wattbench.steps.workload_files import ship_files
+from wattbench.worker import agent_bundle
+from wattbench.worker.agent import limits
 from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 if TYPE_CHECKING:
@@ -29,14 +31,6 @@ if TYPE_CHECKING:
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
-
-#: Beyond the trial's own deadline: the supervisor's clean-up.
-GRACE_S = 120
-#: What the store keeps of an attempt; CSVs are compressed.
-RAW_FILES = (
-    "energibridge.csv", "powercap.csv", "nvml.csv", "workload.jsonl", "stdout.log", "stderr.log", "meter.log",
-    "output.log",
-)  # fmt: skip
 
 
 def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
@@ -137,11 +131,11 @@ def measure(
         "%s %s, attempt %d of %s; nothing touches the host until it is over",
         started["state"], trial.label, attempt, run.experiment.protocol.attempts,
     )  # fmt: skip
-    deadline_s = run.experiment.protocol.timeout_s + GRACE_S
+    deadline_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
     answer = host.wait(spec["id"], deadline_s)
     if not answer["over"]:
         raise HostError(
-            f"{host_name}: attempt {spec['id']} is still not over {GRACE_S} s after its timeout; "
+            f"{host_name}: attempt {spec['id']} is still not over {limits.SETTLE_S:g} s after its timeout; "
             "look at the supervisor on the host (agent verb status)",
             code="timeout",
         )
@@ -172,9 +166,8 @@ def collect(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> Record
             f"{host_name}: {identity} is still running; collect it when it is over", code="busy"
         )
     report = answer["report"]
-    folder = f"{host.spool}/trials/{run.run_id}/{trial.name}/{attempt}"
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
-    raw = bring(run, host, report, folder, key)
+    raw = bring(run, host, report, answer["path"], key)
     record = _evaluate(run, host_name, trial, attempt, report, raw)
     run.store.put_json(f"{key}/trial.json", record.to_dict())
     host.call("forget", {"id": identity})
@@ -193,7 +186,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
         The raw files by name.
     """
     raw: dict[str, bytes] = {}
-    for name in RAW_FILES:
+    for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES):  # CSVs are compressed
         expected = report["files"].get(name)
         if expected is None:
             continue

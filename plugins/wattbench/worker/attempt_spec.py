@@ -10,6 +10,7 @@ from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
+from wattbench.worker.agent.limits import MIN_FREE_BYTES
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation
 
@@ -21,9 +22,6 @@ IDLE_PROGRAM = "sleep"
 NO_METER = "powercap"
 #: The longest pull that is metered, s: what a killed controller leaves running ends then.
 PULL_LIMIT_S = 4 * 3600
-
-#: Free in the spool before a trial starts: raw logs of one attempt and room to work.
-MIN_FREE_BYTES = 2**30
 
 
 def attempt_spec(

@@ -1,7 +1,8 @@
 """The SSH side of the agent's protocol: one strict connection to one worker host.
 
 Nothing here knows Airflow. What is sent to the host's shell is always
-``PYTHON SPOOL/agent/HASH.py VERB``, quoted; everything else travels as JSON on stdin.
+``PYTHON -IS SPOOL/agent/HASH.pyz VERB``, or ``sha256sum`` of that file, quoted; everything else
+travels as JSON on stdin.
 
 paramiko never notices a dead link by itself, so every operation has a deadline of its own (a timer
 that closes the connection, which wakes whatever hangs), and the kernel gives the socket up when the
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import json
 import logging
@@ -28,6 +28,8 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from wattbench.errors import HostError
+from wattbench.worker.agent import preparation
+from wattbench.worker.agent_bundle import bundle
 from wattbench.worker.socket_forward import SocketForward
 from wattbench.worker.target import HostTarget, fingerprint
 
@@ -48,11 +50,6 @@ SLOWEST_BYTES_PER_S = 50_000
 PASSING = ("lost", "unreachable", "timeout")
 
 
-def agent_file() -> Path:
-    """The agent's source, which is what is shipped."""
-    return Path(__file__).parents[1] / "agent.py"
-
-
 class _UnknownHostKeyError(Exception):
     """The host's key is not among the known ones."""
 
@@ -67,8 +64,7 @@ class Host:
     def __init__(self, target: HostTarget) -> None:
         self.target = target
         self.spool = target.spool
-        source = agent_file().read_bytes()
-        self.agent_path = f"{target.spool}/agent/{hashlib.sha256(source).hexdigest()[:12]}.py"
+        self.agent_path = f"{target.spool}/agent/{bundle().name}"
         self._client: paramiko.SSHClient | None = None
 
     def __enter__(self) -> Self:
@@ -249,7 +245,7 @@ class Host:
     # -- the agent -------------------------------------------------------------------------------
 
     def _command_line(self, *words: str) -> str:
-        return shlex.join([self.target.python, self.agent_path, *words])
+        return shlex.join([self.target.python, "-IS", self.agent_path, *words])
 
     def ship(self) -> str:
         """Put the agent onto the host unless this very version is there.
@@ -260,20 +256,24 @@ class Host:
         Raises:
             HostError: the spool can't be written.
         """
-        source = agent_file().read_bytes()
-        limit_s = CALL_TIMEOUT_S + len(source) / SLOWEST_BYTES_PER_S
+        with self._within(CALL_TIMEOUT_S, "looking for the agent") as transport:
+            _, out, _ = self._exec(transport, shlex.join(["sha256sum", self.agent_path]), b"")
+        if out.decode("ascii", "replace").split()[:1] == [bundle().sha256]:
+            return self.agent_path
+        content = bundle().content
+        limit_s = CALL_TIMEOUT_S + len(content) / SLOWEST_BYTES_PER_S
         with (
             self._within(limit_s, "shipping the agent") as transport,
             contextlib.closing(self._sftp(transport)) as sftp,
         ):
             try:
-                self._put_agent(sftp, source)
+                self._put_agent(sftp, content)
             except OSError as error:
                 if not transport.is_active():
                     raise
                 raise HostError(
                     f"{self.target.label}: {self.spool} can't be written ({error}); on the host: "
-                    f"sudo install -d -o {self.target.username} {shlex.quote(self.spool)}",
+                    + preparation.sudo("spool", user=self.target.username, spool=self.spool),
                     code="spool",
                 ) from None
         return self.agent_path
@@ -284,17 +284,14 @@ class Host:
             raise HostError(f"{self.target.label}: its sshd has no SFTP; enable it", code="sftp")
         return sftp
 
-    def _put_agent(self, sftp: paramiko.SFTPClient, source: bytes) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if sftp.stat(self.agent_path).st_size == len(source):
-                return
+    def _put_agent(self, sftp: paramiko.SFTPClient, content: bytes) -> None:
         for folder in (self.spool, f"{self.spool}/agent"):
             try:
                 sftp.stat(folder)
             except FileNotFoundError:
                 sftp.mkdir(folder, 0o755)
         temporary = f"{self.agent_path}.{os.getpid()}.{threading.get_ident()}.tmp"
-        sftp.putfo(io.BytesIO(source), temporary, confirm=True)
+        sftp.putfo(io.BytesIO(content), temporary, confirm=True)
         sftp.posix_rename(temporary, self.agent_path)
 
     def call(
@@ -315,7 +312,7 @@ class Host:
         """
         request = json.dumps({"spool": self.spool, **payload}).encode()
         with self._within(timeout_s, f"{verb!r}") as transport:
-            code, out, err = self._exec(transport, verb, request)
+            code, out, err = self._exec(transport, self._command_line(verb), request)
         if code == -1 and not out.strip():
             raise HostError(
                 f"{self.target.label}: the connection was lost during {verb!r}; "
@@ -325,11 +322,11 @@ class Host:
         return self._read_answer(verb, code, out, err)
 
     def _exec(
-        self, transport: paramiko.Transport, verb: str, request: bytes
+        self, transport: paramiko.Transport, command: str, request: bytes
     ) -> tuple[int, bytes, bytes]:
         errors = bytearray()
         with contextlib.closing(transport.open_session()) as channel:
-            channel.exec_command(self._command_line(verb))
+            channel.exec_command(command)
             channel.sendall(request)
             channel.shutdown_write()
             answer = bytearray()

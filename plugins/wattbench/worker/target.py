@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 
-DEFAULT_SPOOL = "/var/spool/wattbench"
+from wattbench.worker.agent.limits import DEFAULT_SPOOL
 
 
 @dataclass(frozen=True)

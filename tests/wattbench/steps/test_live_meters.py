@@ -20,9 +20,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.live_chain import AGENT, INIT, Case, Chain, Live, Lives
-from wattbench import agent
+from tests.support.live_chain import INIT, Case, Chain, Live, Lives
 from wattbench.analysis import checks
+from wattbench.worker.agent.meters.nvml import open_library
+from wattbench.worker.agent_bundle import bundle
 
 pytestmark = pytest.mark.slow  # attempts in real time
 
@@ -202,7 +203,7 @@ def test_unreadable_counters_are_a_problem_with_the_command_that_opens_them(
 ) -> None:
     def facts(meter: dict[str, Any]) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, str(AGENT), "facts"],
+            [sys.executable, str(bundle().write_to(tmp_path)), "facts"],
             input=json.dumps({"spool": str(tmp_path), "meter": meter, "sample_s": 0, "docker": False}),
             env=os.environ | {"WATTBENCH_SYSROOT": str(machines["closed"].root)},
             capture_output=True, text=True, check=True,
@@ -442,6 +443,6 @@ def test_energibridge_and_nvml_agree_on_a_gpu(gpus: Lives) -> None:
 
 def test_driver_is_the_one_that_the_agent_opens(driver: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("WATTBENCH_NVML", driver)
-    nvml = agent.open_nvml()
+    nvml = open_library()
     assert nvml is not None
     assert nvml.identity(0) == {"index": 0, "uuid": "GPU-0f0f", "name": "Sine 100"}

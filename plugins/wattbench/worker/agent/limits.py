@@ -15,7 +15,7 @@ SETTLE_S = 120.0
 LEASE_MARGIN_S = 300.0
 #: How long a meter may take to end by itself after its workload, s (plus a sampling interval).
 GRACE_S = 10.0
-#: How long a meter may take to start its workload, s (plus a sampling interval).
+#: How long a meter may take to start its workload, s.
 METER_START_S = 30.0
 #: How long an unreachable Docker daemon is waited for; a restarting one answers after some 12 s.
 DOCKER_PATIENCE_S = 40.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import math
 import os
 import select
 import shutil
@@ -235,31 +234,22 @@ class Supervisor:
     def _sleep(self, progress: int) -> str | None:
         """Sleep until the meter has ended; else why it is stopped.
 
-        Besides the attempt's own deadline a meter has one until its workload starts, and one after the
-        workload's end: a meter that hangs does not hold the host for the workload's time.
+        The time of ``timeout_s`` is the workload's. A meter has its own until the workload starts, and
+        after the workload's end: one that hangs does not hold the host for the workload's time.
         """
-        now = time.monotonic()
-        deadline, hung = now + float(self.spec["timeout_s"]), HUNG_BEFORE
-        patience = now + limits.METER_START_S + self.spec["meter"]["interval_ms"] / 1000
+        deadline, late = time.monotonic() + limits.METER_START_S, HUNG_BEFORE
         while self.meter is not None and self.meter.poll() is None:
-            now = time.monotonic()
-            if self.stopped:
-                return self.stopped
-            if now >= patience:
-                return hung
-            if now >= deadline:
-                return hung if patience < math.inf else TIMEOUT
-            ready = select.select([self._wake_r, progress], [], [], min(deadline, patience) - now)[
-                0
-            ]
+            left_s = deadline - time.monotonic()
+            if self.stopped or left_s <= 0:
+                return self.stopped or late
+            ready = select.select([self._wake_r, progress], [], [], left_s)[0]
             if self._wake_r in ready:
                 os.read(self._wake_r, 512)
             edge = os.read(progress, 512) if progress in ready else b""
             if STARTED in edge:
-                patience = math.inf
+                deadline, late = time.monotonic() + float(self.spec["timeout_s"]), TIMEOUT
             if ENDED in edge:
-                deadline, hung = math.inf, HUNG_AFTER
-                patience = time.monotonic() + self._meter_grace_s
+                deadline, late = time.monotonic() + self._meter_grace_s, HUNG_AFTER
         return None
 
     # -- its end ---------------------------------------------------------------------------------------

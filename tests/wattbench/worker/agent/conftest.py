@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[4]
-AGENT = ROOT / "plugins" / "wattbench" / "agent.py"
+from wattbench.worker.agent_bundle import bundle
+
 #: The interpreter that runs the agent; set it to a Python 3.9 to see that it does.
 PYTHON = os.environ.get("WATTBENCH_AGENT_PYTHON", sys.executable)
 
@@ -43,8 +43,8 @@ exit $rc
 class Agent:
     """One worker host's spool."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, program: Path) -> None:
+        self.folder, self.program = folder, program
         self.spool = folder / "spool"
         self.environment = dict(os.environ) | {"WATTBENCH_SPOOL": str(self.spool)}
         self.meter = self.make_meter("meter")
@@ -57,7 +57,7 @@ class Agent:
 
     def popen(self, verb: str, payload: dict[str, Any] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [PYTHON, str(AGENT), verb],
+            [PYTHON, str(self.program), verb],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=self.environment, text=True,
         )  # fmt: skip
@@ -131,10 +131,16 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent as it is shipped."""
+    return bundle().write_to(tmp_path_factory.mktemp("agent"))
+
+
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
+def agent(tmp_path: Path, program: Path) -> Iterator[Agent]:
     """A fresh spool; whatever the test leaves running in it is ended by pid."""
-    agent = Agent(tmp_path)
+    agent = Agent(tmp_path, program)
     yield agent
     if agent.spool.exists():
         attempts = agent.spool.glob("trials/*/*/*")
@@ -146,7 +152,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
             )
         for known in agent.spool.glob("trials/*/*/*/supervisor.json"):
             pid = json.loads(known.read_text())["supervisor"]["pid"]
-            if is_running(pid) and str(AGENT) in Path(f"/proc/{pid}/cmdline").read_text():
+            if is_running(pid) and str(program) in Path(f"/proc/{pid}/cmdline").read_text():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

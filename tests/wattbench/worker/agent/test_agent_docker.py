@@ -82,14 +82,14 @@ def test_container_is_named_offline_recorded_and_removed(
 
 
 def test_gpus_are_asked_for_one_by_one(image: str) -> None:
-    from wattbench import agent as module
+    from wattbench.worker.agent.docker import docker_argv
 
     spec = {
         "id": "r/h/001-x/1", "run": "r", "host": "h", "trial": "001-x", "attempt": 1, "owner": "r",
         "image": {"name": "x", "ref": image}, "gpus": ["GPU-a", "GPU-b"], "command": ["x"],
         "env": {}, "user": None, "entrypoint": None,
     }  # fmt: skip
-    argv = module.docker_argv(spec, "/spool")
+    argv = docker_argv(spec, "/spool", "/environment")
     name = docker(*["create" if word == "run" else word for word in argv[1:]])
     try:
         requests = json.loads(docker("inspect", "-f", "{{json .HostConfig.DeviceRequests}}", name))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -14,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from wattbench import agent as module
+from wattbench.worker.agent import preflight, processes
+from wattbench.worker.agent.meters import rapl
+from wattbench.worker.agent.meters.command import energy_columns
+from wattbench.worker.agent.sampler import Sampler
 
 pytestmark = pytest.mark.slow  # warm-up, rest and meters in real time
 
@@ -124,7 +128,7 @@ def test_powercap_is_sampled_often_enough_to_see_every_wrap(tmp_path: Path) -> N
     """A counter of 100 J at 500 W wraps every 0.2 s: a quarter of that is the period."""
     values = iter(range(1000))
     path = tmp_path / "powercap.csv"
-    sampler = module.Sampler(str(path), ["zone"], lambda: [next(values)], 100 / (4 * 500))
+    sampler = Sampler(str(path), ["zone"], lambda: [next(values)], 100 / (4 * 500))
     sampler.start()
     deadline = time.monotonic() + 20
     while path.read_text().count("\n") < 5:
@@ -145,8 +149,8 @@ def test_mean_power_survives_a_wrap_and_leaves_subzones_out() -> None:
     before = {"intel-rapl:0": zone(900_000), "intel-rapl:0:0": zone(0), "intel-rapl:1": zone(None)}
     after = {"intel-rapl:0": zone(400_000), "intel-rapl:0:0": zone(9), "intel-rapl:1": zone(None)}
     # 100 000 µJ to the end of the range, 400 000 beyond: 0.5 J in 2 s
-    assert module.powercap_power_w(before, after, 2.0) == pytest.approx(0.25)
-    assert module.powercap_power_w({}, {}, 1.0) is None
+    assert rapl.power_w(before, after, 2.0) == pytest.approx(0.25)
+    assert rapl.power_w({}, {}, 1.0) is None
 
 
 def test_facts_name_the_machine_and_what_speaks_against_it(agent: Any, platform: Path) -> None:
@@ -157,7 +161,7 @@ def test_facts_name_the_machine_and_what_speaks_against_it(agent: Any, platform:
             "min_free_bytes": 10**18, "gpus": ["GPU-1"],
         },
     )  # fmt: skip
-    assert facts["agent_sha256"] == module.sha256_of(module.__file__)
+    assert facts["agent_sha256"] == hashlib.sha256(agent.program.read_bytes()).hexdigest()
     host = facts["host"]
     assert (host["cpu_model"], host["sockets"], host["virtual"]) == ("Xeon E5", 2, False)
     assert host["memory_bytes"] == 32768 * 1024
@@ -172,7 +176,7 @@ def test_facts_name_the_machine_and_what_speaks_against_it(agent: Any, platform:
     assert problems["governor"]["severity"] == "soft"
     assert problems["turbo"]["action"].endswith("intel_pstate/no_turbo'")
     rows = {row["code"]: row for row in facts["probes"]}
-    assert list(rows) == [probe.code for probe in module.PROBES]
+    assert list(rows) == [probe.code for probe in preflight.PROBES]
     assert rows["host-busy"]["severity"] == "fine"
     assert all(p["message"] and p["action"] for p in facts["problems"])
     assert problems["meter-failed"]["action"] == "sudo modprobe intel_rapl_msr"
@@ -220,14 +224,14 @@ def test_meter_is_proved_by_a_run_that_yields_energy(agent: Any) -> None:
     ],
 )
 def test_meter_without_usable_energy_is_refused(text: str, gpus: bool, words: str) -> None:
-    verdict = module.energy_columns(text, gpus)
+    verdict = energy_columns(text, gpus)
     assert verdict["ok"] is False
     assert words in verdict["message"]
 
 
 def test_wrapping_counter_counts_as_alive() -> None:
     text = "Delta,Time,PACKAGE_ENERGY (J)\n0,1,262143\n1,2,1\n"
-    assert module.energy_columns(text, False)["ok"] is True
+    assert energy_columns(text, False)["ok"] is True
 
 
 def test_refused_meter_is_quoted_with_the_command_that_opens_it(agent: Any, platform: Path) -> None:
@@ -243,7 +247,7 @@ def test_refused_meter_is_quoted_with_the_command_that_opens_it(agent: Any, plat
     assert problem["message"] == (
         f"{meter} ended with 101: thread 'main' panicked at src/msr.rs:3:5: Permission denied"
     )
-    assert problem["action"].startswith("sudo modprobe msr; ")
+    assert problem["action"].startswith("sudo sh -c 'modprobe msr && ")
     assert problem["action"].endswith(f"sudo setcap cap_sys_rawio=ep {meter}")
     msr.parent.mkdir(parents=True)
     msr.write_text("")
@@ -317,7 +321,7 @@ def test_warm_up_starts_once_and_stopped_leaves_no_process_and_rest_starts_then(
     state = agent.call("warm", {"owner": "run-1", "action": "stop", "sample_s": 0})
     assert state["running"] is False
     assert 0 < state["elapsed_s"] < 60
-    assert module.processes_of(mark, None) == []
+    assert processes.processes_of(mark, None) == []
     assert {"temperature_c", "power_w", "cpu_pct"} <= set(state)
     again = agent.call("warm", asked)
     assert again["running"] is False, "what was stopped is done: a repeated look begins nothing"
@@ -328,16 +332,16 @@ def test_warm_up_starts_once_and_stopped_leaves_no_process_and_rest_starts_then(
 def test_process_that_only_shares_a_pid_is_not_touched() -> None:
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        mark = module.process_mark(child.pid)
-        assert module.processes_of(mark, None) == [child.pid]
-        assert module.is_alive(mark)
+        mark = processes.process_mark(child.pid)
+        assert processes.processes_of(mark, None) == [child.pid]
+        assert processes.is_alive(mark)
         later = mark | {"start_ticks": mark["start_ticks"] - 1}
-        assert module.processes_of(later, None) == []
-        assert not module.is_alive(later)
-        assert module.processes_of(mark | {"boot": "another"}, None) == []
-        assert module.end_processes(later, None) == []
+        assert processes.processes_of(later, None) == []
+        assert not processes.is_alive(later)
+        assert processes.processes_of(mark | {"boot": "another"}, None) == []
+        assert processes.end_processes(lambda: processes.processes_of(later, None)) == []
         assert child.poll() is None
-        assert module.end_processes(mark, None) == [child.pid]
+        assert processes.end_processes(lambda: processes.processes_of(mark, None)) == [child.pid]
         assert child.wait(5) == -signal.SIGTERM
     finally:
         child.kill()
@@ -352,10 +356,10 @@ def test_processes_are_found_by_the_attempt_s_variable_in_any_session() -> None:
     )
     try:
         deadline = time.monotonic() + 10
-        while module.processes_of(None, "/spool/trials/r/001-x/1") != [child.pid]:
+        while processes.processes_of(None, "/spool/trials/r/001-x/1") != [child.pid]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert module.processes_of(None, "/spool/trials/r/001-x/11") == []
+        assert processes.processes_of(None, "/spool/trials/r/001-x/11") == []
     finally:
         child.kill()
         child.wait()
@@ -434,7 +438,7 @@ def test_gpu_in_use_or_absent_is_a_hard_problem_only_if_it_is_ours(agent: Any, n
     assert facts["idle"]["gpu_power_w"] == 61.5
 
 
-def test_pipe_joins_its_streams_with_a_unix_socket(tmp_path: Path) -> None:
+def test_pipe_joins_its_streams_with_a_unix_socket(tmp_path: Path, program: Path) -> None:
     import socket
 
     path = str(tmp_path / "echo")
@@ -442,7 +446,7 @@ def test_pipe_joins_its_streams_with_a_unix_socket(tmp_path: Path) -> None:
         server.bind(path)
         server.listen()
         pipe = subprocess.Popen(
-            [sys.executable, module.__file__, "pipe", path],
+            [sys.executable, str(program), "pipe", path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         peer, _ = server.accept()
