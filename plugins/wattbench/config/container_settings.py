@@ -6,7 +6,14 @@ import posixpath
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from wattbench.workloads.settings import Model
 
@@ -56,11 +63,16 @@ def _inner_path(path: str) -> str:
 def _capability(name: str) -> str:
     name = name.upper().removeprefix("CAP_")
     if name in _PRIVILEGED:
-        raise ValueError(f"{name} would make the container privileged; it is never given")
+        raise ValueError(f"the capability {name} would make the container privileged; remove it")
     return name
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1 << 12)]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=1 << 12),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1 << 12}]}),
+]
 Path = Annotated[str, AfterValidator(_inner_path)]
 CpuSet = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")]
 User = Annotated[
@@ -143,7 +155,7 @@ class ContainerSettings(Model):
     ipc: Literal["private", "host", "none"] | None = None
     cpus: Annotated[float, Field(gt=0)] | None = None
     cpuset: CpuSet | None = None
-    memory: Annotated[Bytes, Field(ge=6 << 20)] | None = None
+    memory: Bytes | None = None
     ulimits: dict[UlimitName, Ulimit] = Field(default={})
     user: (
         Annotated[

@@ -163,6 +163,8 @@ def _same_root(mistakes: Iterable[Mapping[str, Any]]) -> bool:
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The model whose keys a path's end belongs to, as far as it can be told."""
     current: type[BaseModel] | None = model
+    if len(loc) > 1 and loc[0] == "workload" and (kind := kinds().get(str(loc[1]))):
+        current, loc = kind.Settings, loc[2:]
     for part in loc:
         if current is None:
             return None

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -119,7 +120,10 @@ class CommandSettings(Settings):
 
     kind: Literal["command"] = "command"
     command: Command | None = None
-    files: dict[str, SourceFile] = Field(default={})
+    files: Annotated[
+        dict[str, SourceFile],
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+    ] = Field(default={})
     unit: UnitSettings | None = None
     same_work: SameWork | None = None
     ready: Ready | None = None

@@ -204,9 +204,7 @@ def test_values_of_equal_work_agree_as_text_or_within_the_tolerance(
     others = [replace(first, row=replace(first.row, planned_position=n)) for n in (2, 3)]
     wrong = replace(others[0], work=replace(first.work, same_work=odd),
                     row=replace(first.row, planned_position=4))  # fmt: skip
-    found = [
-        "unequal-work" in str(r.row.findings) for r in checks.apply([first, *others, wrong])
-    ]
+    found = ["unequal-work" in str(r.row.findings) for r in checks.apply([first, *others, wrong])]
     assert found == [False] * 3 + [is_found]
 
 
