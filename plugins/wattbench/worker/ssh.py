@@ -282,7 +282,7 @@ class Host:
         return out.decode("ascii", "replace").split()[:1] == [sha256]
 
     def _put(self, path: str, content: bytes) -> None:
-        """Write a file by a temporary one, readable by everybody: containers have users of their own."""
+        """Write a file by a temporary one: it is whole or absent."""
         limit_s = CALL_TIMEOUT_S + len(content) / SLOWEST_BYTES_PER_S
         with (
             self._within(limit_s, f"shipping {path}") as transport,
@@ -313,7 +313,6 @@ class Host:
                 sftp.mkdir(folder, 0o755)
         temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
         sftp.putfo(io.BytesIO(content), temporary, confirm=True)
-        sftp.chmod(temporary, 0o644)
         sftp.posix_rename(temporary, path)
 
     def call(

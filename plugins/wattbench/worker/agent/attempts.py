@@ -44,7 +44,7 @@ def verb_start(spool: Spool, payload: Json) -> Json:
     with spool.guard():
         if attempt.exists():
             return _attach(attempt, spec)
-        _refuse_missing_files(spool, spec)
+        _prepare_files(spool, spec)
         lease = holding(spool, spec["owner"])
         active = active_attempt(spool, lease)
         if active:
@@ -80,15 +80,14 @@ def _refuse_full_disk(spool: Spool, needed: int) -> None:
         )
 
 
-def _refuse_missing_files(spool: Spool, spec: Json) -> None:
+def _prepare_files(spool: Spool, spec: Json) -> None:
+    """Refuse an attempt whose files are not there, whole; let a container's own user read them."""
     for target, sha256 in (spec.get("files") or {}).items():
-        path = spool.path(limits.FILES, str(sha256))
+        path = spool.path(limits.FILES, sha256)
         if not os.path.isfile(path) or sha256_of(path) != sha256:
-            raise AgentError(
-                "file-missing",
-                "%s of %s is not in the spool" % (sha256[:12], target),
-                "ship it again",
-            )
+            text = "%s of %s is not in the spool" % (sha256[:12], target)
+            raise AgentError("file-missing", text, "ship it again")
+        os.chmod(path, 0o644)
 
 
 def _until_held(attempt: Attempt) -> None:
