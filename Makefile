@@ -3,8 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# Shared machines stall processes for seconds: a test that failed is run once more, and named as rerun.
-PYTEST := .venv/bin/pytest -q -rfER --reruns 1
+PYTEST := .venv/bin/pytest -q -rfE
 STARTED := $(shell date +%s)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Hundreds of Python processes start here: without kept bytecode each one compiles its libraries anew.
@@ -23,20 +22,23 @@ setup: .venv/.ready  ## .venv with all that the analysis, lint and the fast test
 	@demo/venv.sh
 	@touch $@
 
-lock:            ## requirements.txt and deploy/requirements.txt from pyproject.toml
-	@$(UV) pip compile -q pyproject.toml --extra dev --python-version 3.11 --no-header --no-annotate \
-	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.new
-	@{ head -2 requirements.txt; cat requirements.new; } > requirements.txt.new
-	@mv requirements.txt.new requirements.txt && rm requirements.new
-	@{ echo "# The controller's part of requirements.txt, for deploy/Dockerfile (\`make lock\`)."; \
-	  $(UV) pip compile -q pyproject.toml --extra deploy --python-version 3.11 --no-header --no-annotate \
-	    -c requirements.txt --override <(echo "torch; python_version < '3'"); } > deploy/requirements.new
-	@mv deploy/requirements.new deploy/requirements.txt
+# Pins stay as they are but for what pyproject.toml asks for; UPGRADE=--upgrade renews them all,
+# UPGRADE='-P NAME' one. The CUDA libraries are torch's own business: the lock is the same on all machines.
+LOCK := $(UV) pip compile -q pyproject.toml --python-version 3.11 --no-header --no-annotate $(UPGRADE)
 
-lint: setup      ## format, lint and types
+lock:            ## requirements.txt and deploy/requirements.txt from pyproject.toml; keeps pins
+	@for lock in requirements.txt deploy/requirements.txt; do \
+	  extra=$$([ $$lock = requirements.txt ] && echo dev || echo "deploy -c requirements.txt"); \
+	  cp $$lock $$lock.new && $(LOCK) --extra $$extra -o $$lock.new >/dev/null && \
+	  { grep '^#' $$lock; sed -E '/^(cuda|nvidia)-|^triton==/d; s/\+cpu$$//' $$lock.new; } > $$lock.all && \
+	  mv $$lock.all $$lock && rm $$lock.new || exit 1; \
+	done
+
+lint: setup      ## format, lint, types and which package may import which
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@PYTHONPATH=plugins .venv/bin/lint-imports --no-logo --no-cache
 
 format: setup
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -19,7 +19,7 @@ if not __package__ or __package__ == "analysis":  # `python -m analysis` in a ch
     sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "plugins"))
 
 from wattbench.analysis.commands import COMMANDS
-from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.errors import UserError, missing_package
 
 
 def installed() -> dict[str, ModuleType]:
@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(commands[args.command].run(args))
     except UserError as mistake:
         print(f"{args.command}: {' '.join(str(mistake).split())}", file=sys.stderr)  # noqa: T201
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"{args.command}: {missing_package(error)}", file=sys.stderr)  # noqa: T201
         return 2
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing more can be said to it.

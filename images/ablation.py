@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from images.build import BuiltImage, build
-from images.context import Context, names
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.dockerfile_ladder import ladder
 from wattbench.config.experiment import Experiment
 from wattbench.config.loader import read_experiment
 from wattbench.container.image_ref import ImageRef
 from wattbench.workloads import workload_of
+
+from .build import BuiltImage, build
+from .context import Context, names
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from images import packages
-from images.context import FOLDER, Context, names
 from wattbench.analysis.model.errors import UserError
+
+from . import packages
+from .context import FOLDER, Context, names
 
 _ROOT = FOLDER.parent
 _LOGS = _ROOT / "var" / "images" / "log"

@@ -14,8 +14,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from images.context import FOLDER
 from wattbench.analysis.model.errors import UserError
+
+from .context import FOLDER
 
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _VAR = FOLDER.parent / "var" / "images"

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import settings
-
-from tests import reruns
 
 # The same examples on every run, so that a change alone decides whether its tests pass; fresh ones,
 # and more, with `make explore`. Neither has a deadline: shared machines stall.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile("steady")
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    reruns.now = getattr(item, "execution_count", 1) > 1
-    reruns.begun += reruns.now

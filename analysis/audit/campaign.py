@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wattbench.analysis.checks.columns import Trials
-from wattbench.analysis.checks.tally import Tally
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
 
@@ -32,7 +30,6 @@ class Campaign:
         name: the ``run_id`` of its rows.
         layout: ``study``, ``derived``, ``wattbench`` or ``experiment-runner``.
         records: one a raw file or start.
-        columns: in their place where no more is kept of trials, with what their probes came to.
         derived: rows of published tables.
         summaries: imported joules and seconds by subject: the meter's summary line, or the study's
             own measurement file.
@@ -46,7 +43,6 @@ class Campaign:
     name: str
     layout: str
     records: tuple[Record, ...] = ()
-    columns: tuple[Trials, Tally] | None = None
     derived: tuple[DerivedRow, ...] = ()
     summaries: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

@@ -9,38 +9,36 @@ from statistics import fmean, median
 
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.tables import Tables
-from wattbench.analysis.checks import Trials
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
+from wattbench.analysis.model.records import Record
 
 
-def check(campaign: Campaign, trials: Trials, tables: Tables) -> list[Finding]:
+def check(campaign: Campaign, trials: Sequence[Record], tables: Tables) -> list[Finding]:
     """Scope of the joules that were reported, and sampling against the differences that were found."""
     if campaign.layout == "wattbench":
         return []
-    valid = [i for i, status in enumerate(trials.rows["status"]) if status == "valid"]
-    return [*_scope(campaign, trials, valid), *_sampling(trials, valid, tables)]
+    valid = [r for r in trials if r.row.status == "valid"]
+    return [*_scope(campaign, valid), *_sampling(valid, tables)]
 
 
-def _scope(campaign: Campaign, trials: Trials, valid: Sequence[int]) -> list[Finding]:
+def _scope(campaign: Campaign, valid: Sequence[Record]) -> list[Finding]:
     """The meter's summary counts the CPU package only, and not its last interval."""
-    rows = trials.rows
     pairs = [
-        (i, joules)
-        for i in valid
-        if rows["package_j"][i]
-        and (joules := campaign.summaries.get(trials.subjects[i], (None,))[0])
+        (r.row, r.row.package_j, joules)
+        for r in valid
+        if r.row.package_j and (joules := campaign.summaries.get(r.subject, (None,))[0])
     ]
     if not pairs:
         return []
-    total = sum(rows["energy_j"][i] or 0.0 for i, _ in pairs)
-    package = sum(rows["package_j"][i] for i, _ in pairs)
+    total = sum(row.energy_j or 0.0 for row, _, _ in pairs)
+    package = sum(package_j for _, package_j, _ in pairs)
     omitted: defaultdict[str, list[float]] = defaultdict(list)
-    for i, joules in pairs:
-        if not rows["wraps"][i]:
-            omitted[rows["kind"][i]].append(100 * (1 - joules / rows["package_j"][i]))
+    for row, package_j, joules in pairs:
+        if not row.wraps:
+            omitted[row.kind].append(100 * (1 - joules / package_j))
     shares = {kind: median(v) for kind, v in sorted(omitted.items())}
-    scopes = sorted({rows["energy_scope"][i] or "" for i, _ in pairs})
+    scopes = sorted({row.energy_scope or "" for row, _, _ in pairs})
     omits = ", ".join(
         f"{share:.1f} % of {kind} trials' package joules" for kind, share in shares.items()
     )
@@ -52,7 +50,7 @@ def _scope(campaign: Campaign, trials: Trials, valid: Sequence[int]) -> list[Fin
             f"the reported joules cover the CPU package only, {100 * package / total:.0f} % of what the "
             f"same files meter ({', '.join(scopes)})"
             + (f"; the summary line leaves out the last interval: {omits}" if omits else ""),
-            file=rows["raw"][pairs[0][0]],
+            file=pairs[0][0].raw,
             line=1,
             trials=len(pairs),
             package_share=package / total,
@@ -62,21 +60,26 @@ def _scope(campaign: Campaign, trials: Trials, valid: Sequence[int]) -> list[Fin
     ]
 
 
-def _sampling(trials: Trials, valid: Sequence[int], tables: Tables) -> list[Finding]:
+def _sampling(valid: Sequence[Record], tables: Tables) -> list[Finding]:
     """The end of a window is known to one interval: what that is worth, against differences of medians."""
-    kind, package, seconds = (trials.rows[c] for c in ("kind", "package_j", "duration_s"))
-    work = [i for i in valid if kind[i] == "workload" and trials.interval_s[i]]
+    sampled = [
+        (r, r.sampling.interval_s)
+        for r in valid
+        if r.row.kind == "workload" and r.sampling and r.sampling.interval_s
+    ]
     energy = tables.tables["energy"]
-    if not work or energy.empty:
+    if not sampled or energy.empty:
         return []
-    interval = median(trials.interval_s[i] or 0.0 for i in work)
+    interval = median(interval_s for _, interval_s in sampled)
     idle = [
-        package[i] / seconds[i] for i in valid if kind[i] == "idle" and package[i] and seconds[i]
+        r.row.package_j / r.row.duration_s
+        for r in valid
+        if r.row.kind == "idle" and r.row.package_j and r.row.duration_s
     ]
     tails = [
-        package[i] - aligned
-        for i in work
-        if package[i] and (aligned := trials.aligned_j[i]) and not trials.rows["wraps"][i]
+        r.row.package_j - aligned
+        for r, _ in sampled
+        if r.row.package_j and (aligned := r.log.get("aligned_j")) and not r.row.wraps
     ]
     doubt = interval * fmean(idle) if idle else (median(tails) if tails else None)
     if doubt is None:
@@ -99,7 +102,7 @@ def _sampling(trials: Trials, valid: Sequence[int], tables: Tables) -> list[Find
             f"a run's end is known to one interval of {interval:.3g} s, worth up to {doubt:.0f} J of idle "
             f"power; {len(under)} of {len(medians) * (len(medians) - 1) // 2} differences of medians "
             f"({basis}) are smaller",
-            file=trials.rows["raw"][work[0]],
+            file=sampled[0][0].row.raw,
             line=1,
             interval_s=interval,
             doubt_j=doubt,

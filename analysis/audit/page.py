@@ -37,8 +37,7 @@ _TITLES = {
 def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     """Write ``index.html`` and ``figures/*.svg``."""
     drawn = figures.draw(result.tables.trials)
-    statuses = result.trials.rows["status"]
-    out_of_statistics = [i for i, status in enumerate(statuses) if status != "valid"]
+    out_of_statistics = [r.row for r in result.trials if r.row.status != "valid"]
     (out / "figures").mkdir(exist_ok=True)
     for name, svg in drawn.items():
         (out / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
@@ -70,7 +69,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
         answers=result.answers,
         doubted=result.has_errors,
         figures=drawn,
-        out_of_statistics=[result.trials.row(i) for i in out_of_statistics[:_LISTED]],
+        out_of_statistics=out_of_statistics[:_LISTED],
         not_valid=len(out_of_statistics),
         listed=_LISTED,
         modelled="modelled" in summary["energy_source"],

@@ -9,8 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from typing import Protocol, TypeVar
 
 #: Below this many bytes a second process costs more than it saves.
@@ -18,9 +16,6 @@ PARALLEL_FROM = 64 * 1024 * 1024
 
 #: Files that one process is given at once.
 CHUNK_FILES = 256
-
-#: So many files are usually more than :data:`PARALLEL_FROM`.
-MANY = 4000
 
 #: More than a few would outrun the disk and the process that collects.
 _MOST_PROCESSES = 8
@@ -57,20 +52,12 @@ def readers(root: str, paths: Sequence[str], limit: int) -> Iterator[Run]:
         yield map
         return
     processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
-    # Reducing makes no cycles: collecting in the readers would only cost.
-    with ProcessPoolExecutor(processes, mp_context=prepare(), initializer=gc.disable) as pool:
-        yield pool.map
-
-
-def prepare() -> BaseContext:
-    """Have a server of processes begin to import, once, what all of them need.
-
-    A plain fork would break where the caller has threads (pyarrow's).
-    """
+    # A plain fork would break where the caller has threads (pyarrow's).
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wattbench.analysis.audit.bulk"])
-    forkserver.ensure_running()
-    return context
+    context.set_forkserver_preload(["wattbench.analysis.audit.importers.reduce"])
+    # Reducing makes no cycles: collecting in the readers would only cost.
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.disable) as pool:
+        yield pool.map
 
 
 def below(root: str, path: str) -> str:

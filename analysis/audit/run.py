@@ -1,14 +1,11 @@
 """One audit from folder to folder: discover, import, check, tabulate, write.
 
-Statistics and figures are seconds of imports: they are made where they are needed, beside the reading of
-raw files by other processes.
+Statistics and figures are seconds of imports: they are made where they are needed.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,31 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis import checks
-from wattbench.analysis.audit import bulk, processes
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import Found, discover, run_folders, shown
 from wattbench.analysis.audit.importers import experiment_runner, raw_logs
 from wattbench.analysis.audit.mapping import Mapping
-from wattbench.analysis.checks import Trials
 from wattbench.analysis.meters import energibridge
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, dump, finding
 from wattbench.analysis.model.records import Record
-from wattbench.analysis.model.trials import write_columns
+from wattbench.analysis.model.trials import write_rows
 
 if TYPE_CHECKING:
     from wattbench.analysis.audit.tables import Tables
     from wattbench.analysis.audit.verdicts import Answer
-
-#: What tables and pages need.
-_HEAVY = (
-    "wattbench.analysis.audit.verdicts",
-    "wattbench.analysis.audit.tables",
-    "wattbench.analysis.audit.page",
-    "wattbench.analysis.stats.diagnostics",
-    "matplotlib.figure", "matplotlib.backends.backend_svg", "scikit_posthocs",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,8 +43,8 @@ class Audit:
     """
 
     campaign: Campaign
-    attempts: Trials
-    trials: Trials
+    attempts: tuple[Record, ...]
+    trials: tuple[Record, ...]
     findings: tuple[Finding, ...]
     tables: Tables
     answers: tuple[Answer, ...]
@@ -92,22 +78,16 @@ def audit(
         InputError: there is nothing to audit.
     """
     if root.is_dir() and (folders := run_folders(root)):
-        campaign, records, accepted, findings = _own(root, folders, mapping)
-        attempts, trials = Trials.of(records), Trials.of(accepted)
+        campaign, attempts, trials, findings = _own(root, folders, mapping)
     else:
         campaign = _import(root, mapping, progress, limit, exclude)
         progress("checks")
         facts = checks.Facts(
             imported=True, expected_trials=mapping.expected_trials, with_statistics=True
         )
-        if campaign.columns is not None:
-            trials, mine, whole = checks.judge_trials(*campaign.columns, facts)
-        else:
-            judged, about_all = checks.judge(campaign.records, facts)
-            trials, mine = Trials.of(judged), [f for r in judged for f in r.findings]
-            whole = list(about_all)
+        trials, whole = checks.judge(campaign.records, facts)
         attempts = trials
-        findings = [*campaign.findings, *whole, *mine]
+        findings = [*campaign.findings, *whole, *(f for r in trials for f in r.findings)]
     from wattbench.analysis.audit import claims, published_tables, verdicts
     from wattbench.analysis.audit import tables as bases
 
@@ -118,7 +98,7 @@ def audit(
     findings += claims.check(campaign, trials, tables)
     findings += published_tables.compare(mapping.printed, tables.tables)
     progress("verdicts")
-    modelled = "modelled" in trials.rows["energy_source"]
+    modelled = any(r.row.energy_source == "modelled" for r in trials)
     told = verdicts.answers(tables.trials, chosen, modelled=modelled)
     tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
     return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
@@ -154,13 +134,7 @@ def _import(
     limit: int,
     exclude: Path | None,
 ) -> Campaign:
-
-    def told(files: int) -> None:
-        progress(f"{files} files found")
-        if files >= processes.MANY:
-            processes.prepare()
-
-    found = discover(root, mapping, exclude, told)
+    found = discover(root, mapping, exclude, lambda files: progress(f"{files} files found"))
     if found.empty:
         first = next(iter(found.unread.items()), None)
         seen = (
@@ -173,18 +147,9 @@ def _import(
             "name a campaign's folder or tell its layout with --mapping"
         )
     name = mapping.name or shown(root.resolve().name)
-    if bulk.suits(found):
-        campaign = bulk.read(root, name, found, mapping, progress, limit, _load)
-    else:
-        importer = experiment_runner.read if found.run_tables else raw_logs.read
-        campaign = importer(root, name, found, mapping, progress, limit)
+    importer = experiment_runner.read if found.run_tables else raw_logs.read
+    campaign = importer(root, name, found, mapping, progress, limit)
     return replace(campaign, findings=(*_unread(found), *campaign.findings))
-
-
-def _load() -> None:
-    """Import what is needed later while other processes read."""
-    for name in _HEAVY:
-        importlib.import_module(name)
 
 
 def _unread(found: Found) -> list[Finding]:
@@ -232,11 +197,8 @@ def write(result: Audit, out: Path) -> None:
 
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
-        write_columns(result.trials.rows, out / "trials.csv")
-        if result.trials is result.attempts:
-            shutil.copyfile(out / "trials.csv", out / "attempts.csv")
-        else:
-            write_columns(result.attempts.rows, out / "attempts.csv")
+        for name, records in (("trials", result.trials), ("attempts", result.attempts)):
+            write_rows((r.row for r in records), out / f"{name}.csv")
         (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
         for name, table in result.tables.tables.items():
             table.to_csv(out / "tables" / f"{name}.csv", index=False, lineterminator="\n")
@@ -252,18 +214,18 @@ def write(result: Audit, out: Path) -> None:
 
 def summary(result: Audit) -> dict[str, Any]:
     """What ``summary.json`` holds."""
-    rows = result.trials.rows
+    rows = [r.row for r in result.trials]
     found = [f for f in result.findings if f.verdict is Verdict.FOUND]
     return {
         "schema": 1,
         "campaign": result.campaign.name,
         "layout": result.campaign.layout,
-        "trials": len(result.trials),
-        "status": dict(sorted(Counter(rows["status"]).items())),
-        "images": sorted(set(rows["image"]) or {d.image for d in result.campaign.derived}),
-        "energy_source": sorted(set(rows["energy_source"]) - {None}),
+        "trials": len(rows),
+        "status": dict(sorted(Counter(r.status for r in rows).items())),
+        "images": sorted({r.image for r in rows} or {d.image for d in result.campaign.derived}),
+        "energy_source": sorted({r.energy_source for r in rows if r.energy_source}),
         "derived_rows": len(result.campaign.derived),
-        "wraps": sum(n or 0 for n in rows["wraps"]),
+        "wraps": sum(r.wraps or 0 for r in rows),
         "findings": {
             "found": {str(s): sum(f.severity is s for f in found) for s in Severity},
             "undecidable": sum(f.verdict is Verdict.UNDECIDABLE for f in result.findings),

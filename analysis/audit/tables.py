@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.mapping import key_of
-from wattbench.analysis.checks import Trials
+from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.records import Record
 from wattbench.analysis.stats.paper_tables import COLUMNS, describe
 
 BASES = ("published", "imported", "repaired")
@@ -45,7 +44,7 @@ _TIDY = ["host", "image", "kind", "energy_j", "duration_s", "subject"]
 
 def build(
     campaign: Campaign,
-    trials: Trials,
+    trials: Sequence[Record],
     reference: str | None,
     sizes_gb: Mapping[str, float],
 ) -> Tables:
@@ -116,39 +115,30 @@ def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     )
 
 
-def _tidy(trials: Trials, joules: Sequence[float | None]) -> pd.DataFrame:
+def _tidy(told: Iterable[tuple[Record, float | None]]) -> pd.DataFrame:
     """Trials with the joules of a basis, None: not in it."""
-    rows = trials.rows
-    told = zip(
-        rows["host"], rows["image"], rows["kind"], joules, rows["duration_s"], trials.subjects,
-        strict=True,
-    )  # fmt: skip
-    return _frame(row for row in told if row[3] is not None)
-
-
-def _imported(campaign: Campaign, trials: Trials) -> pd.DataFrame:
-    if campaign.layout == "wattbench":
-        done = [status in ("valid", "invalid") for status in trials.rows["status"]]
-        joules = zip(done, trials.rows["energy_j"], strict=True)
-        return _tidy(trials, [j if counted else None for counted, j in joules])
     return _frame(
-        (host, image, kind, *campaign.summaries[subject], subject)
-        for host, image, kind, subject in zip(
-            *(trials.rows[c] for c in ("host", "image", "kind")), trials.subjects, strict=True
-        )
-        if subject in campaign.summaries
+        (r.row.host, r.row.image, r.row.kind, joules, r.row.duration_s, r.subject)
+        for r, joules in told
+        if joules is not None
     )
 
 
-def _repaired(campaign: Campaign, trials: Trials) -> pd.DataFrame:
-    valid = [status == "valid" for status in trials.rows["status"]]
-    package = trials.rows["package_j"]
-    use = "energy_j"
-    if campaign.layout != "wattbench" and None not in itertools.compress(package, valid):
-        use = "package_j"
-    return _tidy(
-        trials, [j if fine else None for fine, j in zip(valid, trials.rows[use], strict=True)]
+def _imported(campaign: Campaign, trials: Sequence[Record]) -> pd.DataFrame:
+    if campaign.layout == "wattbench":
+        return _tidy((r, r.row.energy_j) for r in trials if r.row.status in ("valid", "invalid"))
+    return _frame(
+        (r.row.host, r.row.image, r.row.kind, *campaign.summaries[r.subject], r.subject)
+        for r in trials
+        if r.subject in campaign.summaries
     )
+
+
+def _repaired(campaign: Campaign, trials: Sequence[Record]) -> pd.DataFrame:
+    valid = [r for r in trials if r.row.status == "valid"]
+    if campaign.layout != "wattbench" and all(r.row.package_j is not None for r in valid):
+        return _tidy((r, r.row.package_j) for r in valid)
+    return _tidy((r, r.row.energy_j) for r in valid)
 
 
 def _of_host(table: pd.DataFrame, host: str) -> pd.DataFrame:
@@ -204,26 +194,17 @@ def _rules(campaign: Campaign, trials: Mapping[str, pd.DataFrame]) -> pd.DataFra
     )
 
 
-def _domains(trials: Trials) -> pd.DataFrame:
+def _domains(trials: Sequence[Record]) -> pd.DataFrame:
     """Joules and watts of each domain of the valid trials."""
-    rows = trials.rows
-    seconds = np.array(rows["duration_s"], dtype=float)
-    valid = (np.array(rows["status"], dtype=object) == "valid") & (seconds > 0)
-    who = pd.DataFrame({"image": rows["image"], "kind": rows["kind"]})
-    parts = []
-    for (name, total, _), joules in trials.domains.items():
-        energy = np.array(joules, dtype=float)
-        told = valid & np.isfinite(energy)
-        parts.append(
-            who[told].assign(
-                domain=name,
-                counted=total,
-                energy_j=energy[told],
-                power_w=energy[told] / seconds[told],
-            )
-        )
-    columns = ["image", "kind", "domain", "counted", "energy_j", "power_w"]
-    frame = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    frame = pd.DataFrame(
+        [
+            (r.row.image, r.row.kind, d.name, d.counted, d.energy_j, d.energy_j / r.row.duration_s)
+            for r in trials
+            if r.row.status == "valid" and r.row.duration_s
+            for d in r.domains
+        ],
+        columns=["image", "kind", "domain", "counted", "energy_j", "power_w"],
+    )
     table = (
         frame.groupby(["image", "kind", "domain", "counted"], sort=True)
         .agg(n=("energy_j", "size"), mean_j=("energy_j", "mean"), mean_w=("power_w", "mean"))
@@ -233,25 +214,23 @@ def _domains(trials: Trials) -> pd.DataFrame:
     return table
 
 
-def _repairs(frames: Mapping[str, pd.DataFrame], trials: Trials) -> pd.DataFrame:
+def _repairs(frames: Mapping[str, pd.DataFrame], trials: Sequence[Record]) -> pd.DataFrame:
     """What the repairs did to each treatment's number of trials."""
     imported = set(frames["imported"]["subject"])
     repaired = set(frames["repaired"]["subject"])
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, treatment in enumerate(zip(trials.rows["image"], trials.rows["kind"], strict=True)):
-        groups.setdefault(treatment, []).append(i)
-    status, wraps = trials.rows["status"], trials.rows["wraps"]
     rows = []
+    groups = grouped(trials, lambda r: (r.row.image, r.row.kind))
     for (image, kind), mine in sorted(groups.items()):
-        names = {trials.subjects[i]: i for i in mine}
-        recovered = [i for s, i in names.items() if s in repaired and s not in imported]
+        names = {r.subject: r for r in mine}
+        recovered = [r for s, r in names.items() if s in repaired and s not in imported]
         rows.append(
             (
                 "repaired", image, kind, len(mine),
                 sum(s in imported for s in names), sum(s in repaired for s in names),
-                len(recovered), sum(bool(wraps[i]) for i in recovered),
+                len(recovered), sum(bool(r.row.wraps) for r in recovered),
                 sum(s in imported and s not in repaired for s in names),
-                sum(status[i] == "failed" for i in mine), sum(status[i] == "missing" for i in mine),
+                sum(r.row.status == "failed" for r in mine),
+                sum(r.row.status == "missing" for r in mine),
             )
         )  # fmt: skip
     columns = [

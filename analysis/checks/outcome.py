@@ -1,9 +1,9 @@
-"""How one probe ends: nothing found (None), :class:`Found`, or :class:`Unknown`."""
+"""How a check ends: it yields what it found and what it could not decide; nothing means not found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
@@ -18,7 +18,7 @@ class Found:
         message: one sentence with numbers and units.
         evidence: the numbers, files and lines behind it.
         severity: other than the code's usual one.
-        subject: other than the one the probe was asked about.
+        subject: other than the one the check was asked about.
         action: other than the code's own.
     """
 
@@ -31,21 +31,44 @@ class Found:
 
 @dataclass(frozen=True)
 class Unknown:
-    """The data can't tell."""
+    """The data does not show whether something is wrong."""
 
     why: str
 
 
-Outcome = Found | Unknown | None
+Outcome = Found | Unknown
+Outcomes = Iterator[Outcome]
+
+_WORST_FIRST = list(Severity)
 
 
-def to_finding(code: str, outcome: Outcome, subject: str, fine: str = "") -> Finding:
+def merged(code: str, outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The outcomes of one subject as one: the worst found leads and the others follow it.
+
+    A cause that is added never lowers the severity, and what could not be decided never hides what
+    was found. None: not found.
+    """
+    everything = tuple(outcomes)
+    usual = CODES[code].severity
+    found = sorted(
+        (o for o in everything if isinstance(o, Found)),
+        key=lambda o: _WORST_FIRST.index(o.severity or usual),
+    )
+    if found:
+        evidence = {k: v for o in reversed(found) for k, v in o.evidence.items()}
+        text = "; ".join(dict.fromkeys(o.message for o in found))
+        return replace(found[0], message=text, evidence=evidence) if len(found) > 1 else found[0]
+    whys = dict.fromkeys(o.why for o in everything if isinstance(o, Unknown))
+    return Unknown("; ".join(whys)) if whys else None
+
+
+def to_finding(code: str, outcome: Outcome | None, subject: str, fine: str = "") -> Finding:
     """An outcome as a finding.
 
     Args:
         code: of the check.
-        outcome: of its probe.
-        subject: what was probed.
+        outcome: of the check; None: not found.
+        subject: what was checked.
         fine: message of a not-found one.
     """
     usual = CODES[code].severity

@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from wattbench.analysis.meters import output_lines, workload_log
+from wattbench.analysis.meters import output_lines, registry, workload_log
 from wattbench.analysis.meters.curves import Curve
-from wattbench.analysis.meters.nvml import nvml_reading
-from wattbench.analysis.meters.rapl import powercap_reading
-from wattbench.analysis.meters.reading import Edge, Reading, energibridge_reading
+from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
-from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.records import Domain, Note, Phase, Record, Work
 from wattbench.analysis.model.trials import TrialRow
 
@@ -34,16 +32,18 @@ CLOCK_STEP_S = 0.1
 FOREIGN_CLOCK_S = 0.01
 
 
+#: The workload's own log, among the raw files.
+WORKLOAD_LOG = "workload.jsonl"
+#: Lines of a program of the user's with their times.
+OUTPUT_LINES = "output.log"
+
+
 @dataclass(frozen=True)
 class RawAttempt:
-    """The bytes of one attempt; None or empty: there is no such file."""
+    """What an attempt left: the agent's report, and the bytes of its raw files by name."""
 
     report: Mapping[str, Any]
-    energibridge_csv: bytes | None = None
-    powercap_csv: bytes | None = None
-    nvml_csv: bytes | None = None
-    workload_jsonl: bytes | None = None
-    output_log: bytes | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         plan_row: run, host, kind, block, planned position, image, digest, attempt and ``raw`` of
             the trial.
     """
-    report = raw.report
-    command = _mapping(report.get("command"))
-    window = _window(command)
-    log = _work_of(raw, expected)
-    kind = str(expected.get("meter") or _mapping(_mapping(report.get("spec")).get("meter")).get("kind")
-               or "energibridge")  # fmt: skip
-    readings, notes = _readings(raw, kind)
+    report = AttemptReport.of(raw.report)
+    window = _window(report)
+    log = _work_of(raw.files, expected)
+    kind = str(expected.get("meter") or report.meter_kind or "energibridge")
+    marks = (Edge.of(mark.readings) for mark in (report.started, report.ended))
+    edges = registry.Edges(tuple(m for m in marks if m is not None), report.before, report.after)
+    readings, notes = registry.read_all(raw.files, edges, kind)
     main = readings.get(kind, Reading(kind))
     spans = log.phases(window.start_s, window.end_s) if window else ()
     energy = _energy(readings, kind, window, spans, expected, report) if window else _Energy()
-    timing, clock_notes = _timing(report, command, window, energy.counted)
+    timing, clock_notes = _timing(report, window, energy.counted)
     clock_notes += _foreign_clock(main, energy.counted, report)
     notes = [*notes, *_weighed(readings, energy.counted), *energy.notes, *clock_notes, *log.notes]
     phases = _phases(spans, window, energy, log.work) if window else ()
@@ -95,7 +95,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     if window:
         sampling = main.sampling(window.start_s, window.end_s)
         row = replace(row, samples=sampling.in_window)
-    status, reason = _status(report, command, window, energy, notes)
+    status, reason = _status(report, window, energy, notes)
     return Record(
         row=replace(row, status=status, reason=reason, wraps=sum(c.wraps for c in main.curves)),
         domains=energy.domains,
@@ -103,96 +103,57 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         work=log.work,
         sampling=sampling,
         notes=tuple(notes),
-        state=str(report.get("state") or "lost"),
-        container=_mapping(report.get("container")) or None,
-        edges=_mapping(report.get("edges")),
+        state=report.state,
+        container=report.container,
+        edges={"before": report.before, "after": report.after},
         series=_series(readings, energy.counted, window),
         timing=timing,
-        rest=_mapping(report.get("rest")),
+        rest=report.rest,
         expected=dict(expected),
-        meter=_mapping(report.get("meter")),
+        meter=report.meter,
+        output=report.output,
     )
 
 
-def _work_of(raw: RawAttempt, expected: Mapping[str, Any]) -> WorkloadLog:
+def _work_of(files: Mapping[str, bytes], expected: Mapping[str, Any]) -> WorkloadLog:
     """What the workload reports; of a program of the user's, what its output shows."""
-    if raw.output_log is not None or expected.get("reports_itself") is False:
-        return output_lines.read(raw.output_log or b"", expected)
-    log = workload_log.parse(raw.workload_jsonl or b"")
-    unit = _mapping(expected.get("unit")).get("name")
-    return log if unit is None else replace(log, work=replace(log.work, unit=str(unit)))
+    if OUTPUT_LINES in files or expected.get("reports_itself") is False:
+        return output_lines.read(files.get(OUTPUT_LINES, b""), expected)
+    log = workload_log.parse(files.get(WORKLOAD_LOG, b""))
+    unit = expected.get("unit")
+    if not isinstance(unit, Mapping):
+        return log
+    return replace(log, work=replace(log.work, unit=str(unit["name"])))
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if np.isfinite(value) else None
-
-
-def _window(command: Mapping[str, Any]) -> _Window | None:
+def _window(report: AttemptReport) -> _Window | None:
     """The window, None unless both edges were marked in order."""
-    started, ended = _mapping(command.get("started")), _mapping(command.get("ended"))
-    start, end = _number(started.get("unix_s")), _number(ended.get("unix_s"))
+    start, end = report.started.unix_s, report.ended.unix_s
     if start is None or end is None or end <= start:
         return None
-    first, last = _number(started.get("mono_s")), _number(ended.get("mono_s"))
-    known = first is not None and last is not None and last > first
-    duration = last - first if known and last is not None and first is not None else end - start
-    return _Window(start, end, duration)
-
-
-def _readings(raw: RawAttempt, kind: str) -> tuple[dict[str, Reading], list[Note]]:
-    """Every meter's reading by its name, of the files that are there."""
-    edges = _mapping(raw.report.get("edges"))
-    command = _mapping(raw.report.get("command"))
-    marks = [
-        e
-        for e in (Edge.of(_mapping(command.get(k))) for k in ("started", "ended"))
-        if e is not None
-    ]
-    zones = _mapping(_mapping(edges.get("after")).get("powercap")) | _mapping(
-        _mapping(edges.get("before")).get("powercap")
-    )
-    name = kind if kind in ("energibridge", "modelled") else "energibridge"
-    readings: dict[str, Reading] = {}
-    notes: list[Note] = []
-    if raw.energibridge_csv or kind == name:
-        try:
-            readings[name] = energibridge_reading(raw.energibridge_csv or b"", name)
-        except InputError as error:
-            notes.append(Note("no-energy", str(error), fatal=kind == name))
-    if raw.powercap_csv or any(m.powercap_uj for m in marks):
-        readings["powercap"] = powercap_reading(raw.powercap_csv or b"", zones, marks)
-    if raw.nvml_csv or any(m.nvml_mj for m in marks):
-        readings["nvml"] = nvml_reading(raw.nvml_csv or b"", marks)
-    return readings, notes
+    first, last = report.started.mono_s, report.ended.mono_s
+    if first is not None and last is not None and last > first:
+        return _Window(start, end, last - first)
+    return _Window(start, end, end - start)
 
 
 def _given_gpus(
-    readings: Mapping[str, Reading], expected: Mapping[str, Any], report: Mapping[str, Any]
+    readings: Mapping[str, Reading], expected: Mapping[str, Any], report: AttemptReport
 ) -> tuple[set[str], list[Note]]:
     """Domains of the GPUs that the trial was given; the host's others don't count."""
     seen = {c.domain for r in readings.values() for c in r.curves if c.domain.startswith("gpu")}
     asked = expected.get("gpus")
     if asked is None:
-        asked = _mapping(report.get("spec")).get("gpus")
+        asked = report.gpus
     if asked is None:
         return seen, []
     if not asked:
         return set(), []
-    if "nvml" in readings and readings["nvml"].curves:
-        return {c.domain for c in readings["nvml"].curves}, []
-    listed = _mapping(_mapping(report.get("edges")).get("before")).get("nvml")
-    by_name = {
-        str(gpu.get(key)): f"gpu{gpu.get('index')}"
-        for gpu in (listed if isinstance(listed, list) else [])
-        if isinstance(gpu, Mapping)
-        for key in ("uuid", "index")
-    }
+    own = {k for k, m in registry.meters().items() if m.only_given and k in readings}
+    if given := {c.domain for k in own for c in readings[k].curves}:
+        return given, []
+    devices = registry.devices({"before": report.before, "after": report.after}, {})
+    by_name = {key: d.name for d in devices for key in (d.identity, d.name.removeprefix("gpu"))}
     found = {by_name.get(str(g), f"gpu{g}" if str(g).isdecimal() else "") for g in asked} - {""}
     if len(found) == len(asked):
         return found, []
@@ -216,14 +177,19 @@ def _choose(readings: Mapping[str, Reading], kind: str, gpus: Iterable[str]) -> 
         chosen = [main.curve("package"), main.curve("dram")]
         if chosen[0] is None:
             chosen.append(main.curve("system") or main.curve("cpu"))
-    order = [kind, "nvml", "energibridge"] if kind == "modelled" else ["nvml", kind, "energibridge"]
+    modelled = _is_modelled(kind)
     for gpu in sorted(gpus):
-        curves = [c for m in order if m in readings and (c := readings[m].curve(gpu)) is not None]
-        counters = [c for c in curves if c.power_w is None]
-        if kind == "modelled":
-            counters = []
+        of_gpu = (readings[m].curve(gpu) for m in registry.preferred(kind) if m in readings)
+        curves = [c for c in of_gpu if c is not None]
+        # A counter is better than sampled power; a model has none.
+        counters = [] if modelled else [c for c in curves if c.power_w is None]
         chosen += [*counters, *curves][:1]
     return tuple(c for c in chosen if c is not None)
+
+
+def _is_modelled(kind: str) -> bool:
+    known = registry.meters()
+    return kind in known and known[kind].modelled
 
 
 def _energy(
@@ -232,7 +198,7 @@ def _energy(
     window: _Window,
     spans: Sequence[Span],
     expected: Mapping[str, Any],
-    report: Mapping[str, Any],
+    report: AttemptReport,
 ) -> _Energy:
     """Every curve cut at the window's and the phases' edges."""
     gpus, gpu_notes = _given_gpus(readings, expected, report)
@@ -272,25 +238,11 @@ def _weighed(readings: Mapping[str, Reading], counted: Sequence[Curve]) -> list[
 
 
 def _timing(
-    report: Mapping[str, Any],
-    command: Mapping[str, Any],
-    window: _Window | None,
-    counted: Sequence[Curve],
+    report: AttemptReport, window: _Window | None, counted: Sequence[Curve]
 ) -> tuple[dict[str, Any], list[Note]]:
-    started, ended = _mapping(command.get("started")), _mapping(command.get("ended"))
-    clock, boot = _mapping(report.get("clock")), _mapping(report.get("boot"))
-    offsets = [_number(clock.get(f"unix_minus_mono_{k}")) for k in ("before", "after")]
-    if window:
-        offsets = [
-            *offsets[:1],
-            *(
-                unix - mono
-                for mark in (started, ended)
-                if (unix := _number(mark.get("unix_s"))) is not None
-                and (mono := _number(mark.get("mono_s"))) is not None
-            ),
-            *offsets[1:],
-        ]
+    marks = (report.started, report.ended) if window else ()
+    inner = [m.unix_s - m.mono_s for m in marks if m.unix_s is not None and m.mono_s is not None]
+    offsets = [report.offset_before_s, *inner, report.offset_after_s]
     known = [o for o in offsets if o is not None]
     step = max(known) - min(known) if len(known) > 1 else None
     notes = []
@@ -299,38 +251,29 @@ def _timing(
         integrated = [c.domain for c in counted if c.power_w is not None]
         text = f"the wall clock moved by {step:.3f} s against the monotonic clock"
         notes.append(Note("clock-step", text, fatal=bool(integrated)))
-    calls = report.get("connections")
-    times = [
-        _number(call.get("unix_s"))
-        for call in (calls if isinstance(calls, list) else [])
-        if isinstance(call, Mapping)
-    ]
     inside = None
-    if window and isinstance(calls, list):
-        inside = sum(1 for t in times if t is not None and window.start_s < t < window.end_s)
+    if window and report.calls_unix_s is not None:
+        inside = sum(1 for t in report.calls_unix_s if window.start_s < t < window.end_s)
+    before, after = report.boot_before, report.boot_after
     timing = {
-        "started_unix_s": window.start_s if window else _number(started.get("unix_s")),
-        "ended_unix_s": window.end_s if window else _number(ended.get("unix_s")),
+        "started_unix_s": window.start_s if window else report.started.unix_s,
+        "ended_unix_s": window.end_s if window else report.ended.unix_s,
         "clock_step_s": step,
         "connections_in_window": inside,
-        "boot_changed": boot["before"] != boot["after"]
-        if boot.get("before") is not None and boot.get("after") is not None
-        else None,
+        "boot": before,
+        "boot_changed": None if before is None or after is None else before != after,
     }
     return timing, notes
 
 
-def _foreign_clock(
-    main: Reading, counted: Sequence[Curve], report: Mapping[str, Any]
-) -> list[Note]:
+def _foreign_clock(main: Reading, counted: Sequence[Curve], report: AttemptReport) -> list[Note]:
     """Rows stamped before or after the meter ran: its ``Time`` can't be laid over the window."""
-    if main.meter not in ("energibridge", "modelled") or not main.time_s.size or not counted:
+    if not main.own_clock or not main.time_s.size or not counted:
         return []  # our own samplers read the agent's clock, and go on for a moment longer
-    edges = _mapping(report.get("edges"))
-    before, after = (_number(_mapping(edges.get(k)).get("unix_s")) for k in ("before", "after"))
+    before, after = (Edge.of(edge) for edge in (report.before, report.after))
     first, last = float(main.time_s[0]), float(main.time_s[-1])
-    early = before - first if before is not None else 0.0
-    late = last - after if after is not None else 0.0
+    early = before.unix_s - first if before is not None else 0.0
+    late = last - after.unix_s if after is not None else 0.0
     off, which = max(
         (early, "first row lies {} s before it began"), (late, "last row lies {} s after it ended")
     )
@@ -379,7 +322,7 @@ def _phases(
 
 def _row(
     plan_row: TrialRow,
-    report: Mapping[str, Any],
+    report: AttemptReport,
     kind: str,
     window: _Window | None,
     energy: _Energy,
@@ -389,11 +332,11 @@ def _row(
     images = sum(r.images for r in work.results if r.phase.partition(":")[0] != "warmup") or None
     row = replace(
         plan_row,
-        energy_source="modelled" if kind == "modelled" else "measured",
+        energy_source="modelled" if _is_modelled(kind) else "measured",
         images_inferred=images,
         unit=work.unit if work.units else None,
         units=work.units,
-        rest_s=_number(_mapping(report.get("rest")).get("rested_s")),
+        rest_s=report.rested_s,
         device=work.device_actual,
     )
     if window is None:
@@ -467,19 +410,16 @@ def _series(
 
 
 def _status(
-    report: Mapping[str, Any],
-    command: Mapping[str, Any],
-    window: _Window | None,
-    energy: _Energy,
-    notes: Sequence[Note],
+    report: AttemptReport, window: _Window | None, energy: _Energy, notes: Sequence[Note]
 ) -> tuple[str, str | None]:
     """Status and its reason, by the first of these that holds."""
-    state, code = report.get("state"), report.get("rc", command.get("rc"))
-    message = str(report.get("message") or "").strip()
-    if state != "done":
-        return "failed", f"{state or 'no report'}: {message or 'the agent gave no reason'}"
-    if code != 0:
-        return "failed", f"exit code {code}: {message or 'see stderr.log'}"
+    if report.faults:
+        more = f"; {len(report.faults) - 1} more" if len(report.faults) > 1 else ""
+        return "failed", f"malformed report: {report.faults[0]}{more}"
+    if report.state != "done":
+        return "failed", f"{report.state}: {report.message or 'the agent gave no reason'}"
+    if report.rc != 0:
+        return "failed", f"exit code {report.rc}: {report.message or 'see stderr.log'}"
     if window is None:
         return "failed", "the window's edges were not marked"
     fatal = next((n.message for n in notes if n.fatal), None)

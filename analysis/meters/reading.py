@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wattbench.analysis.meters import energibridge
-from wattbench.analysis.meters.curves import (
-    Curve,
-    curves,
-)
+from wattbench.analysis.meters.curves import Curve
 from wattbench.analysis.meters.energibridge import FloatArray, usual_interval
 from wattbench.analysis.model.records import Note, Sampling
 
@@ -32,6 +28,7 @@ class Reading:
         time_s: of the rows, wall clock, s.
         series: gauges by column, shape (rows,) each.
         notes: what was met.
+        own_clock: rows are stamped by a program of its own and only while it runs, not by the agent.
     """
 
     meter: str
@@ -39,6 +36,7 @@ class Reading:
     time_s: FloatArray = field(default_factory=lambda: np.empty(0))
     series: Mapping[str, FloatArray] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    own_clock: bool = False
 
     def curve(self, domain: str) -> Curve | None:
         """A domain's curve, None where the meter did not read it."""
@@ -84,13 +82,11 @@ class Edge:
 
     Attributes:
         unix_s: the edge.
-        powercap_uj: counter by zone, µJ.
-        nvml_mj: counter by GPU index, mJ.
+        counters: values by name (a zone, a GPU's index) under each meter's own key.
     """
 
     unix_s: float
-    powercap_uj: Mapping[str, float]
-    nvml_mj: Mapping[str, float]
+    counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mark: Mapping[str, Any] | None) -> Edge | None:
@@ -98,11 +94,12 @@ class Edge:
         unix_s = (mark or {}).get("unix_s")
         if not isinstance(unix_s, (int, float)):
             return None
-        return cls(
-            float(unix_s),
-            numbers_of((mark or {}).get("powercap_uj")),
-            numbers_of((mark or {}).get("nvml_mj"))
-        )  # fmt: skip
+        groups = {key: numbers_of(value) for key, value in (mark or {}).items()}
+        return cls(float(unix_s), {key: values for key, values in groups.items() if values})
+
+    def values(self, key: str) -> Mapping[str, float]:
+        """The counters of a meter."""
+        return self.counters.get(key, {})
 
 
 def numbers_of(found: Any) -> dict[str, float]:
@@ -114,23 +111,6 @@ def numbers_of(found: Any) -> dict[str, float]:
         for key, value in found.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-
-
-def energibridge_reading(data: bytes, meter: str = "energibridge") -> Reading:
-    """The main meter's log: ``meter`` is ``energibridge`` or ``modelled``.
-
-    Raises:
-        InputError: the log is too large.
-    """
-    samples = energibridge.read(data)
-    found = curves(samples, meter=meter)
-    series = {
-        column.name: column.values  # noqa: PD011 - not pandas
-        for column in samples.columns.values()
-        if column.kind is not energibridge.Kind.CUMULATIVE
-    }
-    notes = (*samples.notes, *(note for curve in found for note in curve.notes))
-    return Reading(meter, found, samples.time_s, series, notes)
 
 
 def read_table(data: bytes, name: str) -> tuple[pd.DataFrame, list[Note]]:

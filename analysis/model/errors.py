@@ -17,3 +17,25 @@ class UserError(Exception):
 
 class InputError(UserError):
     """A campaign, run or file that can't be used."""
+
+
+#: Package → the extra of wattbench that installs it.
+_EXTRAS = {
+    "boto3": "s3",
+    "botocore": "s3",
+    "airflow": "airflow",
+    "docker": "airflow",
+    "paramiko": "airflow",
+}
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """The extra to install for a package that is absent, as one line for the user.
+
+    Raises:
+        ModuleNotFoundError: the package belongs to no extra, so its absence is our defect.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        raise error
+    return f"{package} is not installed; pip install 'wattbench[{_EXTRAS[package]}]'"

@@ -62,10 +62,12 @@ class Finding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
         """The inverse of :meth:`to_dict`."""
+        severity = Severity(data["severity"])
+        CODES.adopt(data["code"], severity)
         return cls(
             code=data["code"],
             verdict=Verdict(data["verdict"]),
-            severity=Severity(data["severity"]),
+            severity=severity,
             subject=data["subject"],
             message=data["message"],
             evidence=data["evidence"],

@@ -141,6 +141,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Output:
+    """How much the workload printed, and how much of it was kept."""
+
+    stdout_bytes: int
+    kept_bytes: int
+    cut: bool
+
+
+@dataclass(frozen=True)
 class Record:
     """One attempt.
 
@@ -157,7 +166,7 @@ class Record:
         series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``;
             of a GPU's reasons to throttle also ``any``, the bits of all rows.
         timing: ``started_unix_s``, ``ended_unix_s``, ``clock_step_s``, ``connections_in_window``,
-            ``boot_changed``.
+            ``boot`` (names the host's boot at the start), ``boot_changed``.
         rest: how the host rested before, of the agent's report.
         expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
             ``interval_ms``, ``meter``; ``unit``, ``same_work``, ``ready`` and
@@ -165,6 +174,7 @@ class Record:
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
         log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
         findings: checks' outcomes for this attempt.
+        output: how much the workload printed; None: not reported.
     """
 
     row: TrialRow
@@ -183,6 +193,7 @@ class Record:
     meter: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    output: Output | None = None
 
     @property
     def subject(self) -> str:
@@ -195,10 +206,6 @@ class Record:
         if row.planned_position is None and row.run is not None:
             return f"trial {row.image}/{row.run}"
         return f"trial {row.host}/{row.planned_position or 0:03d}-{row.image}/{row.attempt}"
-
-    def with_findings(self, findings: tuple[Finding, ...]) -> Record:
-        """A copy that carries these findings (status and reason are the checks' business)."""
-        return replace(self, findings=findings)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict, the content of ``trial.json``."""
@@ -240,5 +247,6 @@ class Record:
             sampling=Sampling(**data["sampling"]) if data["sampling"] else None,
             notes=tuple(Note(**n) for n in data["notes"]),
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+            output=Output(**data["output"]) if data.get("output") else None,
             **plain,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,14 +174,14 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False, lineterminator="\n")
 
 
-def write_columns(rows: dict[str, list[Any]], path: Path) -> None:
-    """Write columns as :func:`write_csv` writes a frame, without making one."""
-    # NaN is the one value that differs from itself.
-    told = rows | {name: [v if v == v else None for v in rows[name]] for name in _FLOATS}
+def write_rows(rows: Iterable[TrialRow], path: Path) -> None:
+    """Write rows as :func:`write_csv` writes a frame, without making one."""
+    cells = operator.attrgetter(*COLUMNS)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(zip(*(told[name] for name in COLUMNS), strict=True))
+        # NaN, the one value that differs from itself, is an empty cell as in a frame.
+        writer.writerows([v if v == v else None for v in cells(row)] for row in rows)
 
 
 def read_csv(path: Path) -> pd.DataFrame:

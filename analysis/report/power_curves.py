@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wattbench.analysis.meters import registry
 from wattbench.analysis.meters.curves import Curve
-from wattbench.analysis.meters.nvml import nvml_reading
-from wattbench.analysis.meters.rapl import powercap_reading
-from wattbench.analysis.meters.reading import Reading, energibridge_reading
 from wattbench.analysis.model.records import Phase, Record
 from wattbench.analysis.storage.source import Source, SourceError
 
@@ -89,21 +87,17 @@ def _read(source: Source, record: Record) -> PowerCurve | None:
         return None
     folder = row.raw.rpartition("/")[0].partition(f"runs/{row.run_id}/")[2] or "."
     there = {e.key.rpartition("/")[2] for e in source.list(folder + "/")}
-    readings: list[Reading] = []
-    if "energibridge.csv.gz" in there:
-        kind = str(record.expected.get("meter") or "energibridge")
-        meter = kind if kind in ("energibridge", "modelled") else "energibridge"
-        data = source.open(f"{folder}/energibridge.csv.gz").read()
-        readings.append(energibridge_reading(data, meter))
-    if "powercap.csv.gz" in there:
-        zones = (record.edges.get("before") or {}).get("powercap") or {}
-        data = source.open(f"{folder}/powercap.csv.gz").read()
-        readings.append(powercap_reading(data, zones))
-    if "nvml.csv.gz" in there:
-        readings.append(nvml_reading(source.open(f"{folder}/nvml.csv.gz").read()))
+    files = {
+        name: source.open(f"{folder}/{name}.gz").read()
+        for name in registry.raw_files()
+        if f"{name}.gz" in there
+    }
+    before, after = (record.edges.get(edge) or {} for edge in ("before", "after"))
+    configured = str(record.expected.get("meter") or "energibridge")
+    readings, _ = registry.read_all(files, registry.Edges((), before, after), configured)
     curves = [
         c
-        for r in readings
+        for r in readings.values()
         for c in r.curves
         if (c.meter, c.domain) in counted and c.time_s.size > 1
     ]

@@ -81,7 +81,7 @@ class RunData:
 def assemble(run: Run) -> RunData:
     """Judge every attempt and lay the run out as tidy rows."""
     everything = [*_in_order(run.records), *_absent(run)]
-    judged, whole = checks.judge(everything, _facts(run.document))
+    judged, whole = checks.judge(everything, checks.Facts.of_run(run.document))
     chosen = _choose(run.document, judged)
     watts = _idle_watts(chosen)
     judged = tuple(_corrected(r, watts) for r in judged)
@@ -97,15 +97,6 @@ def assemble(run: Run) -> RunData:
         attempts=to_frame(r.row for r in tried),
         phases=_phases(tried),
         findings=(*whole, *about_trials, *run.notes),
-    )
-
-
-def _facts(document: Mapping[str, Any]) -> checks.Facts:
-    hosts = document.get("hosts") or {}
-    return checks.Facts(
-        plan=document["plan"],
-        hosts={h: (entry or {}).get("facts") or {} for h, entry in hosts.items()},
-        problems={h: (entry or {}).get("problems") or () for h, entry in hosts.items()},
     )
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
-from wattbench.analysis.stats import control_chart
+from wattbench.analysis.stats import carry_over, control_chart
 from wattbench.analysis.stats.endpoints import HostTrials
 from wattbench.analysis.stats.results import (
     Autocorrelation,
@@ -65,6 +65,7 @@ def judge(trials: HostTrials, settings: Settings) -> Fitness | None:
         outliers=outliers(rows),
         throttled=int(codes.map(lambda c: "throttled" in c).sum()),
         late=int(rows["late"].fillna(value=False).sum()),
+        carry_over=carry_over.judge(rows, trials.images[0]),
     )
 
 
@@ -213,7 +214,7 @@ def findings(host: str, fitness: Fitness) -> tuple[Finding, ...]:
         found.append(
             finding("outlier", Verdict.NOT_FOUND, subject, f"no modified z beyond {OUTLIER_Z}")
         )
-    return tuple(found)
+    return (*found, carry_over.to_finding(subject, fitness.carry_over))
 
 
 def _trend_finding(subject: str, trend: Trend) -> Finding:

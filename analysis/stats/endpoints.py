@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from wattbench.analysis.stats.carry_over import preceding
+
 #: Columns of the domains that can be summed again when trials differ in scope.
 DOMAIN_COLUMNS = {"package": "package_j", "dram": "dram_j", "gpu": "gpu_j"}
 
@@ -35,7 +37,7 @@ class HostTrials:
         planned: all workload rows.
         rows: the valid ones with usable joules, in the order of execution; ``joules`` holds the
             endpoint over the common scope, ``block_key`` the block (unique over runs; missing
-            without blocks).
+            without blocks), ``after`` what was executed directly before.
         design: blocked where at least two images share a block.
         scope: the common domains, or None.
         energy_source: measured, modelled or mixed.
@@ -128,6 +130,7 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
     of_host = frame[frame["host"].fillna("") == host]
     planned = of_host[of_host["kind"] == "workload"]
     rows = in_order(planned[planned["status"] == "valid"]).copy()
+    rows["after"] = preceding(of_host).reindex(rows.index)
     notes: list[str] = []
     if len(rows) == 0:
         return _empty(host, images, planned, "no valid trial", notes)
@@ -179,28 +182,59 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
 def _empty(
     host: str, images: Sequence[str], planned: pd.DataFrame, reason: str, notes: list[str]
 ) -> HostTrials:
-    rows = planned.iloc[:0].assign(joules=pd.Series(dtype=float), block_key=pd.Series(dtype=object))
+    rows = planned.iloc[:0].assign(
+        joules=pd.Series(dtype=float),
+        block_key=pd.Series(dtype=object),
+        after=pd.Series(dtype=object),
+    )
     return HostTrials(
         host, tuple(images), planned, rows, "blocked", None, None, reason, tuple(notes)
     )
+
+
+@dataclass(frozen=True)
+class CommonScope:
+    """Joules over the energy domains that all rows share.
+
+    Attributes:
+        scope: the domains, joined by ``+``; None where no row states any or none is common.
+        joules: per row; None where no domain is common.
+        seen: the scopes of the rows.
+        dropped: domains that only some rows have.
+    """
+
+    scope: str | None
+    joules: pd.Series | None
+    seen: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+
+def common_scope(rows: pd.DataFrame) -> CommonScope:
+    """Reduce rows of different energy scopes to the domains that all of them have."""
+    seen = tuple(sorted(str(s) for s in rows["energy_scope"].dropna().unique()))
+    if len(seen) <= 1:
+        return CommonScope(seen[0] if seen else None, rows["energy_j"], seen)
+    scopes = [set(s.split("+")) for s in seen]
+    common = [d for d in DOMAIN_COLUMNS if all(d in s for s in scopes)]
+    dropped = tuple(sorted(set().union(*scopes) - set(common)))
+    if not common:
+        return CommonScope(None, None, seen, dropped)
+    joules = rows[[DOMAIN_COLUMNS[d] for d in common]].sum(axis=1, min_count=len(common))
+    return CommonScope("+".join(common), joules, seen, dropped)
 
 
 def _common_scope(
     rows: pd.DataFrame, notes: list[str]
 ) -> tuple[str | None, pd.Series | None, str | None]:
     """The domains all rows share, the joules over them, or why there are none."""
-    told = rows["energy_scope"].dropna()
-    seen = sorted({str(s) for s in told})
-    if len(seen) <= 1:
-        if 0 < len(told) < len(rows):
-            notes.append(f"{len(rows) - len(told)} trials don't tell which domains they cover")
-        return (seen[0] if seen else None), rows["energy_j"], None
-    scopes = [set(s.split("+")) for s in seen]
-    common = [d for d in DOMAIN_COLUMNS if all(d in s for s in scopes)]
-    if not common:
-        return None, None, f"the trials have no energy domain in common ({', '.join(seen)})"
-    scope = "+".join(common)
-    joules = rows[[DOMAIN_COLUMNS[d] for d in common]].sum(axis=1, min_count=len(common))
-    dropped = sorted(set().union(*scopes) - set(common))
-    notes.append(f"compared over {scope} only: not every trial has {', '.join(dropped)}")
-    return scope, joules, None
+    found = common_scope(rows)
+    if found.joules is None:
+        seen = ", ".join(found.seen)
+        return None, None, f"the trials have no energy domain in common ({seen})"
+    silent = int(rows["energy_scope"].isna().sum())
+    if len(found.seen) == 1 and silent:
+        notes.append(f"{silent} trials don't tell which domains they cover")
+    if found.dropped:
+        missing = ", ".join(found.dropped)
+        notes.append(f"compared over {found.scope} only: not every trial has {missing}")
+    return found.scope, found.joules, None

@@ -337,6 +337,38 @@ class Outlier:
 
 
 @dataclass(frozen=True)
+class CarryOverChange:
+    """An image against the reference, % energy: unadjusted and adjusted for the preceding trial."""
+
+    image: str
+    plain_pct: float
+    adjusted_pct: float
+
+
+@dataclass(frozen=True)
+class CarryOver:
+    """F test for an effect of the preceding trial on log energy.
+
+    Attributes:
+        f: the statistic; None: no test, see ``reason``.
+        df: degrees of freedom of the preceding trial.
+        residual_df: residual degrees of freedom.
+        p: of the test.
+        found: whether ``p`` is at most 0.05.
+        changes: what an adjustment changes.
+        reason: why there is no test.
+    """
+
+    f: float | None = None
+    df: int | None = None
+    residual_df: int | None = None
+    p: float | None = None
+    found: bool = False
+    changes: tuple[CarryOverChange, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Fitness:
     """Whether one host's data were fit for the question.
 
@@ -350,6 +382,7 @@ class Fitness:
     throttled: int = 0
     late: int = 0
     notes: tuple[str, ...] = ()
+    carry_over: CarryOver = CarryOver(reason="not tested")
 
 
 @dataclass(frozen=True)

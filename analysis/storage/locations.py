@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage import s3
 from wattbench.analysis.storage.source import (
     FolderSource,
     Source,
@@ -134,19 +135,8 @@ def _list(client: S3Client, bucket: str, prefix: str) -> tuple[list[str], list[s
     """Keys and folders directly below a prefix."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    start = f"{prefix}/" if prefix else ""
-    keys: list[str] = []
-    folders: list[str] = []
     try:
-        pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=start, Delimiter="/"
-        )
-        for page in pages:
-            keys += [o["Key"] for o in page.get("Contents", ())]
-            folders += [p["Prefix"].rstrip("/") for p in page.get("CommonPrefixes", ())]
+        found = s3.listing(client, bucket, f"{prefix}/" if prefix else "", deep=False)
     except (BotoCoreError, ClientError) as error:
-        raise SourceError(
-            f"s3://{bucket}/{prefix}: {' '.join(str(error).split())[:200]}; check the bucket, "
-            "AWS_ENDPOINT_URL and the AWS_* credentials"
-        ) from error
-    return keys, sorted(folders)
+        raise SourceError(f"s3://{bucket}/{prefix}: {s3.refusal(error)}") from error
+    return list(found.sizes), list(found.folders)

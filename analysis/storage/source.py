@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage import s3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -226,7 +227,7 @@ class S3Source(Source):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             return answer["Body"].read()
         except ClientError as error:
-            if _code(error) in ("NoSuchKey", "404", "NotFound"):
+            if s3.code_of(error) in ("NoSuchKey", "404", "NotFound"):
                 raise MissingError(f"{self.place}/{key}: no such object") from error
             raise self._problem(error) from error
         except BotoCoreError as error:
@@ -235,34 +236,14 @@ class S3Source(Source):
     def _entries(self) -> Sequence[Entry]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix
-        )
         try:
-            return [
-                Entry(o["Key"].removeprefix(self._prefix), o["Size"])
-                for page in pages
-                for o in page.get("Contents", ())
-            ]
+            found = s3.listing(self._client, self._bucket, self._prefix, deep=True)
         except (BotoCoreError, ClientError) as error:
             raise self._problem(error) from error
+        return [Entry(k.removeprefix(self._prefix), size) for k, size in found.sizes.items()]
 
     def _problem(self, error: Exception) -> SourceError:
-        from botocore.exceptions import ClientError, NoCredentialsError
-
-        if isinstance(error, NoCredentialsError):
-            advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        elif isinstance(error, ClientError) and _code(error) == "NoSuchBucket":
-            advice = "mend the bucket's name"
-        elif isinstance(error, ClientError):
-            advice = "check key, secret and their rights to this bucket"
-        else:
-            advice = "check AWS_ENDPOINT_URL and that the store runs"
-        return SourceError(f"{self.place}: {' '.join(str(error).split())[:200]}; {advice}")
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+        return SourceError(f"{self.place}: {s3.refusal(error)}")
 
 
 def open_source(place: str | Path, *, verify: bool = True) -> Source:
@@ -294,22 +275,10 @@ def s3_client() -> S3Client:
     Raises:
         SourceError: the variables can't be used.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    # Path style reaches stores whose buckets have no host names; checksums on request only,
-    # since many stores do not know the newer ones.
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"total_max_attempts": 4, "mode": "standard"},
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        return s3.make_client()
     except (ValueError, BotoCoreError) as error:
         raise SourceError(f"the S3 client can't be made: {error}; check the AWS_* variables") from (
             error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wattbench.analysis.stats.endpoints import DOMAIN_COLUMNS
+from wattbench.analysis.stats.endpoints import common_scope
 
 CONTROL = "control"
 
@@ -71,17 +71,12 @@ def prepare(trials: pd.DataFrame, reference: str | None) -> tuple[pd.DataFrame, 
 
 
 def _joules(rows: pd.DataFrame) -> tuple[str | None, pd.Series | None, str | None]:
-    seen = sorted(str(s) for s in rows["energy_scope"].dropna().unique())
-    if len(seen) <= 1:
-        return (seen[0] if seen else None), rows["energy_j"], None
-    scopes = [set(s.split("+")) for s in seen]
-    common = [d for d in DOMAIN_COLUMNS if all(d in s for s in scopes)]
-    if not common:
-        return None, None, f"the runs have no energy domain in common ({', '.join(seen)})"
-    dropped = sorted(set().union(*scopes) - set(common))
-    joules = rows[[DOMAIN_COLUMNS[d] for d in common]].sum(axis=1, min_count=len(common))
-    note = f"compared over {'+'.join(common)} only: not every run has {', '.join(dropped)}"
-    return "+".join(common), joules, note
+    found = common_scope(rows)
+    if found.joules is None:
+        return None, None, f"the runs have no energy domain in common ({', '.join(found.seen)})"
+    missing = ", ".join(found.dropped)
+    note = f"compared over {found.scope} only: not every run has {missing}" if missing else None
+    return found.scope, found.joules, note
 
 
 def _baseline(

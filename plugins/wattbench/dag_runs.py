@@ -1,4 +1,4 @@
-"""DAG runs and task instances, as Airflow reports them."""
+"""DAG runs and task instances, as Airflow reports them, and what their states mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from datetime import datetime
 
 from wattbench.run.run_id import make_run_id
 
-_GOING_ON = ("queued", "running")
+#: The tag of every wattbench DAG.
+TAG = "wattbench"
+#: States of a DAG run that is not over.
+RUN_GOING_ON = ("queued", "running")
+#: States in which a task instance will not run again by itself.
+TASK_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+#: States in which a task instance runs or is about to; in all others it waits for something.
+TASK_ACTIVE = frozenset(
+    {"running", "queued", "scheduled", "restarting", "up_for_retry", "deferred"}
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state not in _GOING_ON
+        return self.state not in RUN_GOING_ON
 
     @property
     def run_id(self) -> str:

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean
 
-from wattbench.dag_runs import Task
+from wattbench.dag_runs import TASK_ACTIVE, TASK_OVER, Task
 
-_OVER = {"success", "failed", "skipped", "upstream_failed", "removed"}
-_ACTIVE = {"running", "deferred", "queued", "up_for_retry", "restarting"}
 _PERCENT = re.compile(r"(\d{1,3})(?:\.\d+)?\s*%")
 #: The tasks of a trial in their order, and what each does, for people.
 _STEPS = {"rest": "resting", "measure": "measuring", "collect": "collecting"}
@@ -59,7 +57,7 @@ class _Trial:
 
     @property
     def over(self) -> bool:
-        return "collect" in self.steps and self.steps["collect"].state in _OVER
+        return "collect" in self.steps and self.steps["collect"].state in TASK_OVER
 
     @property
     def failed(self) -> bool:
@@ -68,7 +66,7 @@ class _Trial:
     @property
     def step(self) -> Task:
         """The task that is at work, or else the one that is next."""
-        return next(task for task in self.steps.values() if task.state not in _OVER)
+        return next(task for task in self.steps.values() if task.state not in TASK_OVER)
 
     @property
     def label(self) -> str:
@@ -77,7 +75,7 @@ class _Trial:
 
     @property
     def begun(self) -> bool:
-        return any(task.state in _ACTIVE | {"success"} for task in self.steps.values())
+        return any(task.state in TASK_ACTIVE | {"success"} for task in self.steps.values())
 
     @property
     def seconds(self) -> float | None:
@@ -148,7 +146,7 @@ def _before_trials(host: str, own: Own, pulls: Mapping[str, int]) -> HostProgres
     if _active(own, "warm_up"):
         return HostProgress(host, "warming up")
     images = own.get("pull", {})
-    loading = [task for task in images.values() if task.state in _ACTIVE]
+    loading = [task for task in images.values() if task.state in TASK_ACTIVE]
     if loading:
         names = [pull_name(task) for task in loading]
         seen = [f"{name} {pulls[name]} %" for name in names if name in pulls]
@@ -251,12 +249,12 @@ def _image(name: str) -> str:
 
 
 def _active(own: Own, name: str) -> bool:
-    return any(task.state in _ACTIVE for task in own.get(name, {}).values())
+    return any(task.state in TASK_ACTIVE for task in own.get(name, {}).values())
 
 
 def _over(own: Own, name: str) -> bool:
     mapped = own.get(name, {})
-    return bool(mapped) and all(task.state in _OVER for task in mapped.values())
+    return bool(mapped) and all(task.state in TASK_OVER for task in mapped.values())
 
 
 def hosts_of(tasks: Sequence[Task]) -> list[str]:
@@ -271,7 +269,9 @@ def whole(tasks: Sequence[Task]) -> str:
         "analyze": "analysing, writing the report",
         "verdict": "counting trials",
     }
-    return next((words[t.task_id] for t in tasks if t.task_id in words and t.state in _ACTIVE), "")
+    return next(
+        (words[t.task_id] for t in tasks if t.task_id in words and t.state in TASK_ACTIVE), ""
+    )
 
 
 def spoken(seconds: float) -> str:

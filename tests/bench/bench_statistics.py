@@ -54,14 +54,13 @@ def simulate(
     return rates(run(logs), truth)
 
 
-def study() -> dict[str, np.ndarray] | None:
-    """The published study's joules by image, or None where its data are not at hand."""
-    folder = ROOT.parent / "shared" / "seed" / "preprocessed_results"
-    found = {
+def study() -> dict[str, np.ndarray]:
+    """The published study's joules by image."""
+    folder = ROOT / "tests" / "reference" / "study" / "preprocessed_results"
+    return {
         path.name.split("-")[0]: np.genfromtxt(path, delimiter=",", skip_header=1)[:, 1]
         for path in sorted(folder.glob("*-base_output.csv"))
     }
-    return found or None
 
 
 def say(text: str = "") -> None:
@@ -102,12 +101,8 @@ def print_single_pair(campaigns: int) -> None:
 
 
 def print_agreement() -> None:
-    samples = study()
-    if samples is None:
-        say("\nAgreement curve: skipped, the study's data are not at hand")
-        return
     say("\nThe study resampled: share of campaigns in which all ten Dunn verdicts recur")
-    for point in agreement_curve(samples):
+    for point in agreement_curve(study()):
         say(
             f"  n = {point.n:>2}  {100 * point.share:5.1f} %  (a pair: {100 * point.per_pair:.1f} %)"
         )

@@ -150,9 +150,20 @@ def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
 
 def test_the_command_lines_of_the_readme_are_found() -> None:
     found = {program for program, _ in commands(REPO / "README.md")}
-    assert {"make", "python -m analysis"} <= found
+    assert {"make", "wattbench"} <= found
     assert faults_of("python -m analysis", ["report", "RUN", "--into", "out"]) is not None
     assert faults_of("make", ["coffee"]) is not None
+
+
+# The tests' own index ----------------------------------------------------------------------------
+
+
+def test_the_index_of_the_tests_names_every_shared_module() -> None:
+    named = re.findall(
+        r"^\| `(\w+)` \|", (REPO / "tests/README.md").read_text("utf-8"), re.MULTILINE
+    )
+    there = {path.stem for path in (REPO / "tests/support").glob("[!_]*.py")}
+    assert there <= set(named)
 
 
 # Findings ---------------------------------------------------------------------------------------
@@ -199,7 +210,7 @@ def test_the_settings_page_is_what_the_models_say() -> None:
 def test_the_settings_page_has_limits_defaults_and_meanings() -> None:
     page = reference.markdown()
     rest = page.partition("### protocol.rest\n")[2].partition("\n### ")[0]
-    assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | at least so long. |" in rest
+    assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | Minimum cool-down, seconds. |" in rest
     assert "[protocol.rest.tolerance](#protocolresttolerance)" in rest
     kinds = "`energibridge`, `nvml`, `powercap`, `modelled`"
     assert f"| `kind` | {kinds} | `energibridge` |" in page

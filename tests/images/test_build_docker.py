@@ -81,11 +81,10 @@ def test_the_image_says_where_it_comes_from(pip_torch, base):
     assert labels["org.opencontainers.image.base.digest"].startswith("sha256:")
 
 
-def test_a_second_build_takes_no_time(pip_torch, base):
+def test_a_second_build_reuses_the_first(pip_torch, base):
     again = build("pip-torch", base=base, label=checkout.here().label)
     assert again.reused
     assert again.ref == pip_torch.ref
-    assert again.seconds < 10
 
 
 @pytest.fixture(scope="module")

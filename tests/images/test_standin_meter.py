@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from tests.reruns import Measured
+from tests.support.side_by_side import side_by_side
 
 pytestmark = pytest.mark.slow  # meters in real time
 
@@ -170,10 +170,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
         argv, more = SCENARIOS[name]
         return Bench(tmp_path_factory.mktemp("meter")).run(*argv, **more)
 
-    return Measured(run, SCENARIOS, 5)
+    return side_by_side(run, SCENARIOS, 5)
 
 
-Outcomes = Measured[Outcome]
+Outcomes = dict[str, Outcome]
 Benches = Callable[[Iterable[Callable[[Bench], None]]], None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.reruns import Measured
+from tests.support.side_by_side import side_by_side
 from wattbench.analysis.meters import curves, energibridge, window
 from wattbench.analysis.meters.energibridge import Samples
 
@@ -28,7 +28,7 @@ FAULTS = {
     "gpu": "gpus:1,gpu_w:100,gpu_swing_w:30,gpu_period_s:1.3",
 }
 #: Name → (samples, truth).
-Runs = Measured[tuple[Samples, dict[str, Any]]]
+Runs = dict[str, tuple[Samples, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             json.loads((folder / "truth.json").read_text()),
         )
 
-    return Measured(run, FAULTS, len(FAULTS))
+    return side_by_side(run, FAULTS, len(FAULTS))
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from images.workload import cli
-from wattbench.analysis.checks.campaign import FINGERPRINT_RTOL
+from wattbench.analysis.checks.rules.work import FINGERPRINT_RTOL
 
 pytestmark = pytest.mark.slow  # it installs frameworks and compiles graphs
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tests.reruns import Measured
+from tests.support.side_by_side import side_by_side
 from wattbench.analysis import checks
 from wattbench.analysis.meters import attempt
 from wattbench.analysis.model.findings import Finding
@@ -350,10 +350,10 @@ class Chain:
         def run(name: str, again: int) -> Live:
             return self.run(f"{name} {again}" if again else name, cases[name])
 
-        return Measured(run, cases, at_once)
+        return side_by_side(run, cases, at_once)
 
 
-Lives = Measured[Live]
+Lives = dict[str, Live]
 
 
 def judged(
@@ -370,14 +370,7 @@ def judged(
         raw=attempt_id("run-1", host, trial.name, 1) + "/energibridge.csv.gz",
     )  # fmt: skip
     record = attempt.evaluate(
-        attempt.RawAttempt(
-            report=report,
-            energibridge_csv=raw.get("energibridge.csv"),
-            powercap_csv=raw.get("powercap.csv"),
-            nvml_csv=raw.get("nvml.csv"),
-            workload_jsonl=raw.get("workload.jsonl"),
-            output_log=raw.get("output.log"),
-        ),
+        attempt.RawAttempt(report, raw),
         expected=expected,
         plan_row=row,
     )

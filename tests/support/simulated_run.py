@@ -332,7 +332,7 @@ def _attempt(
     report = _report(design, host, trial, attempt, start, end, fails)
     report["files"] = {"energibridge.csv": {"bytes": len(csv), "sha256": _sha(csv)}}
     record = evaluate(
-        RawAttempt(report, energibridge_csv=csv, workload_jsonl=lines or None),
+        RawAttempt(report, {"energibridge.csv": csv, "workload.jsonl": lines}),
         expected={
             "kind": trial["kind"], "device": "cuda" if design.has_gpu else "cpu",
             "gpus": ["GPU-5f"] if design.has_gpu else [], "precision": "fp32", "batch": 1,

@@ -8,6 +8,7 @@ order of time, where the durations allow it.
 
 from __future__ import annotations
 
+import math
 import statistics
 from bisect import bisect_left
 from collections import defaultdict
@@ -80,7 +81,7 @@ def _sums(raw: Reduced) -> tuple[float, ...]:
     package = raw.energy("package")
     if package is None or package.summary_j is None or package.naive_j is None:
         return ()
-    return (package.summary_j, package.naive_j)
+    return tuple(j for j in (package.summary_j, package.naive_j) if math.isfinite(j / SAME_J))
 
 
 def _near(starts: Sequence[Start], raws: Sequence[Reduced]) -> dict[int, int]:

@@ -1,10 +1,10 @@
 """Many raw EnergiBridge logs → one :class:`Reduced` each: first to last row, nothing trimmed.
 
 A campaign may hold tens of thousands of small files. Those without any oddity and with one header are
-parsed together and reduced by array operations to one :class:`Batch`, a column a quantity; every other
-file goes one by one through :mod:`analysis.energibridge`, whose notes then travel with it. Both ways end
-in the same arithmetic. Samples are dropped as soon as a batch is reduced, so memory depends on the number
-of files and not on their size.
+parsed together and reduced by array operations; every other file goes one by one through
+:mod:`analysis.energibridge`, whose notes then travel with it. Both ways end in the same arithmetic.
+Samples are dropped as soon as they are reduced, so memory depends on the number of files and not on their
+size.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Reduced:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Joules of one domain in each log of a batch; the values are those of :class:`Energy`, NaN: None.
+    """Joules of one domain in each of some logs; the values are those of :class:`Energy`, NaN: None.
 
     Attributes:
         wrapped: place of a log whose counter wrapped → range of the counter, lines after the wraps.
@@ -162,55 +162,6 @@ class Counts:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Logs of one header, reduced: the values of :class:`Reduced` as columns, NaN: None.
-
-    Attributes:
-        courses: name of a gauge → ``mean``, ``min``, ``max``, ``first``, ``last``.
-        still: column → whether it never changes.
-        notes: by place of the log, where there are any.
-        unknown: columns of the header that nobody knows.
-    """
-
-    paths: list[str]
-    rows: IntArray
-    first_s: FloatArray
-    last_s: FloatArray
-    interval_s: FloatArray
-    largest_gap_s: FloatArray
-    last_delta_s: FloatArray
-    energies: tuple[Counts, ...]
-    courses: Mapping[str, Mapping[str, FloatArray]]
-    still: Mapping[str, BoolArray]
-    notes: Mapping[int, tuple[Note, ...]]
-    unknown: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __iter__(self) -> Iterator[Reduced]:
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, i: int) -> Reduced:
-        return Reduced(
-            self.paths[i],
-            int(self.rows[i]),
-            float(self.first_s[i]),
-            float(self.last_s[i]),
-            _finite(float(self.interval_s[i])),
-            float(self.largest_gap_s[i]),
-            _finite(float(self.last_delta_s[i])),
-            tuple(e[i] for e in self.energies),
-            {
-                name: {what: float(v[i]) for what, v in course.items()}
-                for name, course in self.courses.items()
-            },
-            tuple(name for name, still in self.still.items() if still[i]),
-            (*map(energibridge.unknown_column, self.unknown), *self.notes.get(i, ())),
-        )
-
-
 def scan(
     paths: Sequence[str | Path],
     *,
@@ -232,43 +183,30 @@ def scan(
     parts = chunks(files)
     with readers(root, files, limit) as run:
         done = 0
-        reduce = partial(_reduce_each, root, limit, renames)
+        reduce = partial(_reduce_files, root, limit, renames)
         for chunk, results in zip(parts, run(reduce, parts), strict=True):
             yield from results
             done += len(chunk)
             progress(done)
 
 
-def reduce_files(
-    root: str, paths: Sequence[str], limit: int, renames: Mapping[str, str] | None = None
-) -> tuple[list[Batch], list[Reduced]]:
-    """Reduce some files.
-
-    Args:
-        root: the folder that relative paths start from.
-        paths: the files.
-        limit: bytes of a file beyond which it is not read.
-        renames: columns of other names: as found → EnergiBridge's name.
-
-    Returns:
-        those without an oddity, a batch a header, and the others one by one.
-    """
-    batches: list[Batch] = []
-    odd: list[Reduced] = []
+def _reduce_files(
+    root: str, limit: int, renames: Mapping[str, str] | None, paths: Sequence[str]
+) -> list[Reduced]:
+    """Reduce some files, in their order; plain ones of one header together."""
+    done: dict[str, Reduced] = {}
     plain: dict[bytes, list[_Plain]] = {}
     waiting = 0
 
     def parse() -> None:
         for head, files in plain.items():
-            batch, others = _reduce_batch(head, files)
-            batches.extend([batch] if batch else [])
-            odd.extend(reduce_one(file.path, file.data) for file in others)
+            done.update((one.path, one) for one in _reduce_plain(head, files))
         plain.clear()
 
     for path in paths:
         data = _bytes(below(root, path), limit)
         if isinstance(data, Note):
-            odd.append(Reduced(path, notes=(data,)))
+            done[path] = Reduced(path, notes=(data,))
             continue
         head = data[: data.find(b"\n") + 1]
         if renames:
@@ -279,20 +217,11 @@ def reduce_files(
             plain.setdefault(head, []).append(_Plain(path, data, rows))
             waiting += len(data)
         else:
-            odd.append(reduce_one(path, data))
+            done[path] = reduce_one(path, data)
         if waiting > BATCH_BYTES:
             parse()
             waiting = 0
     parse()
-    return batches, odd
-
-
-def _reduce_each(
-    root: str, limit: int, renames: Mapping[str, str] | None, paths: Sequence[str]
-) -> list[Reduced]:
-    """Reduce some files, in their order."""
-    batches, odd = reduce_files(root, paths, limit, renames)
-    done = {one.path: one for one in itertools.chain(odd, *batches)}
     return [done[path] for path in paths]
 
 
@@ -348,26 +277,25 @@ def _plain_rows(head: bytes, data: bytes) -> int:
     return rows if rows > 2 and left == title + line * rows else 0
 
 
-def _reduce_batch(head: bytes, files: Sequence[_Plain]) -> tuple[Batch | None, Sequence[_Plain]]:
-    """Reduce files of one header, and name those with an oddity."""
+def _reduce_plain(head: bytes, files: Sequence[_Plain]) -> Iterator[Reduced]:
+    """Reduce files of one header: those without an oddity together."""
     names = [cell.strip() for cell in head.decode("utf-8", "replace").split(",")]
     columns = None
     if len(set(names)) == len(names):
         columns = _parse(names, b"".join([memoryview(f.data)[len(head) :] for f in files]))
-    if columns is None:
-        return None, files
     counts = np.array([f.rows for f in files])
-    regular = _regular(columns, counts)
-    others = [f for f, fine in zip(files, regular, strict=True) if not fine]
-    if others:
+    regular = np.zeros(len(files), bool) if columns is None else _regular(columns, counts)
+    for file in itertools.compress(files, ~regular):
+        yield reduce_one(file.path, file.data)
+    if columns is not None and regular.any():
         kept = np.repeat(regular, counts)
-        columns = {name: values[kept] for name, values in columns.items()}
-        files = [f for f, fine in zip(files, regular, strict=True) if fine]
-    if not files:
-        return None, others
-    unknown = tuple(n for n in names[2:] if energibridge.spec_of(n).quantity == "unknown")
-    batch = _reduce([f.path for f in files], columns, counts[regular])
-    return replace(batch, unknown=unknown), others
+        if not kept.all():
+            columns = {name: values[kept] for name, values in columns.items()}
+        paths = [f.path for f in itertools.compress(files, regular)]
+        unknown = [n for n in names[2:] if energibridge.spec_of(n).quantity == "unknown"]
+        notes = tuple(map(energibridge.unknown_column, unknown))
+        for one in _reduce(paths, columns, counts[regular]):
+            yield replace(one, notes=(*notes, *one.notes)) if notes else one
 
 
 def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
@@ -454,7 +382,7 @@ def _reduce(
     columns: Mapping[str, FloatArray],
     counts: IntArray,
     lines: IntArray | None = None,
-) -> Batch:
+) -> list[Reduced]:
     """Reduce files that lie one after the other in ``columns`` (file units)."""
     ends = np.cumsum(counts)
     starts = ends - counts
@@ -483,19 +411,29 @@ def _reduce(
             energies.append(Counts(spec.domain, name, False, joules, none, none, none, no_wraps))
         else:
             energies.append(_reduce_counter(name, values, time_s, starts, ends, lines, notes))
-    return Batch(
-        paths,
-        rows=counts,
-        first_s=first,
-        last_s=last,
-        interval_s=np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan),
-        largest_gap_s=np.maximum.reduceat(steps, starts),
-        last_delta_s=np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3,
-        energies=tuple(energies),
-        courses=_courses(columns, starts, ends),
-        still=still,
-        notes={i: tuple(mine) for i, mine in notes.items()},
-    )
+    intervals = np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan)
+    gaps = np.maximum.reduceat(steps, starts)
+    deltas = np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3
+    courses = _courses(columns, starts, ends)
+    return [
+        Reduced(
+            path,
+            int(counts[i]),
+            float(first[i]),
+            float(last[i]),
+            _finite(float(intervals[i])),
+            float(gaps[i]),
+            _finite(float(deltas[i])),
+            tuple(e[i] for e in energies),
+            {
+                name: {what: float(values[i]) for what, values in course.items()}
+                for name, course in courses.items()
+            },
+            tuple(name for name, mine in still.items() if mine[i]),
+            tuple(notes.get(i, ())),
+        )
+        for i, path in enumerate(paths)
+    ]
 
 
 def _reduce_counter(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.configuration import conf
 from airflow.sdk import DAG, Param, TaskGroup, task_group
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import AirflowException
 
 from wattbench.airflow.operators import (
     Analyze,
@@ -30,20 +33,49 @@ from wattbench.airflow.operators import (
 from wattbench.airflow.sensors import CheckHost, Rest, WarmUp
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.config.loader import experiment_paths, load_experiment, load_hosts
+from wattbench.config.yaml_document import place_of
 from wattbench.errors import ConfigError
-from wattbench.run.plan import make_plan
+
+log = logging.getLogger(__name__)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
+
+
+def experiment_dags(folder: Path) -> dict[str, DAG]:
+    """A DAG per file in ``experiments/``; one that is refused for any reason is a DAG that says why.
+
+    Returns:
+        DAGs under names that no file can choose: a name that Airflow or Python uses would hide it.
+    """
+    found: dict[str, DAG] = {}
+    for path in experiment_paths(folder):
+        try:
+            hosts = load_hosts(folder)
+            made = build_dag(path, load_experiment(path, hosts), hosts)
+        except ConfigError as error:
+            log.error("%s", error)
+            made = refused_dag(path.stem, error, found)
+        except Exception as error:
+            log.exception("%s", path)
+            place = place_of(path)
+            kind = type(error).__name__
+            made = refused_dag(
+                path.stem,
+                ConfigError(f"{place}: {kind}: {error}; please report this, with the file"),
+                found,
+            )
+        found[f"experiment: {made.dag_id}"] = made
+    return found
 
 
 def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
     """The DAG of one experiment; its id is the file's stem.
 
     Raises:
-        ConfigError: the plan is longer than Airflow's ``core.max_map_length``.
+        ConfigError: Airflow refuses the schedule.
     """
-    _refuse_long_plan(path, experiment)
     with DAG(
         dag_id=path.stem,
         description=experiment.description or f"energy of {len(experiment.images)} images",
@@ -71,15 +103,28 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         analyze >> [verdict, notify]
     # Last, since every operator deep-copies the params that its DAG has when it is made.
     dag.params = ParamsDict(_params(experiment))
+    try:
+        dag.timetable.validate()
+    except AirflowException as error:
+        raise ConfigError(f"{place_of(path)}: schedule: {error}; mend it") from None
     return dag
 
 
-def refused_dag(name: str, error: ConfigError) -> DAG:
-    """A DAG in the place of an experiment that can't be read: visible, and failing with the reason."""
+def refused_dag(name: str, error: ConfigError, taken: Container[str] = ()) -> DAG:
+    """A DAG in the place of an experiment that can't be read: visible, and failing with the reason.
+
+    Args:
+        name: the file's stem; what Airflow allows in no id becomes ``-``.
+        error: the reason.
+        taken: names that :func:`experiment_dags` has given already.
+    """
     from airflow.sdk import task
 
+    dag_id = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:200] or "unnamed"
+    while f"experiment: {dag_id}" in taken:
+        dag_id += "-refused"
     with DAG(
-        dag_id=name, start_date=START, schedule=None, tags=["wattbench", "refused"],
+        dag_id=dag_id, start_date=START, schedule=None, tags=["wattbench", "refused"],
         description=str(error)[:200], doc_md=f"**This experiment is refused.**\n\n{error}",
     ) as dag:  # fmt: skip
 
@@ -157,16 +202,6 @@ def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any
     mapped = trials.expand(spec=plan.output)
     after >> mapped
     return made
-
-
-def _refuse_long_plan(path: Path, experiment: Experiment) -> None:
-    trials = len(make_plan(list(experiment.images), experiment.protocol, "", ""))
-    limit = conf.getint("core", "max_map_length")
-    if trials > limit:
-        raise ConfigError(
-            f"experiments/{path.name}: the plan holds {trials} trials a host, Airflow maps at most {limit}; "
-            "raise core.max_map_length (AIRFLOW__CORE__MAX_MAP_LENGTH) or lower protocol.blocks"
-        )
 
 
 def _params(experiment: Experiment) -> dict[str, Param]:

@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-#: States in which a task instance will not run again by itself.
-_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-#: States in which it runs or is about to.
-_ACTIVE = frozenset({"running", "queued", "scheduled", "restarting", "up_for_retry", "deferred"})
+from wattbench.dag_runs import TASK_ACTIVE, TASK_OVER
 
 
 class Turn(StrEnum):
@@ -42,11 +39,11 @@ def turn(states: Mapping[str, str | None], group: str, index: int) -> Turn:
         task, _, number = key.removeprefix(f"{group}.").rpartition("_")
         trials.setdefault(int(number), {})[task] = state
     for other, tasks in sorted(trials.items()):
-        busy = any(tasks.get(t) in _ACTIVE for t in ("measure", "collect"))
+        busy = any(tasks.get(t) in TASK_ACTIVE for t in ("measure", "collect"))
         if other != index and busy:
             return Turn.WAIT
-        if other < index and tasks.get("collect") not in _OVER:
+        if other < index and tasks.get("collect") not in TASK_OVER:
             # Between two tasks of one trial the scheduler has not yet marked the next one.
-            begun = tasks.get("rest") in _OVER
+            begun = tasks.get("rest") in TASK_OVER
             return Turn.WAIT if begun else Turn.GIVE_WAY
     return Turn.GO

@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.dag_runs import _GOING_ON, Run, Task
+from wattbench.dag_runs import RUN_GOING_ON, TAG, Run, Task
+from wattbench.run.run_id import parse_run_id
 
 if TYPE_CHECKING:
     import requests
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 _PAGE = 100  # Airflow's upper limit
 #: Pauses between tries while a server restarts, s.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-TAG = "wattbench"
-_RUN_ID = re.compile(r"(?P<experiment>[a-z0-9-]+)-(?P<time>\d{8}T\d{6}Z)-[0-9a-f]{6}")
 
 
 class NotFoundError(UserError):
@@ -111,7 +110,7 @@ class Client:
 
     def running(self, dag_id: str) -> Run | None:
         """The newest run that is still going, or None."""
-        found = self.runs(dag_id, 1, state=_GOING_ON)
+        found = self.runs(dag_id, 1, state=RUN_GOING_ON)
         return found[0] if found else None
 
     def find(self, name: str) -> Run:
@@ -120,16 +119,15 @@ class Client:
         Raises:
             UserError: there is none.
         """
-        parts = _RUN_ID.fullmatch(name)
+        parts = parse_run_id(name)
         if parts is None:
             newest = self.runs(name, 1) if re.fullmatch(r"[a-z0-9-]+", name) else []
             if newest:
                 return newest[0]
         else:
-            second = datetime.strptime(parts["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
             near = self.runs(
-                parts["experiment"], _PAGE, run_after_gte=second.isoformat(),
-                run_after_lt=(second + timedelta(seconds=1)).isoformat(),
+                parts.experiment, _PAGE, run_after_gte=parts.due.isoformat(),
+                run_after_lt=(parts.due + timedelta(seconds=1)).isoformat(),
             )  # fmt: skip
             for run in near:
                 if run.run_id == name:

@@ -1,18 +1,21 @@
-"""`wattbench`: hosts, runs and reports from a terminal.
+"""`wattbench`: hosts, runs, reports and analyses from a terminal.
 
-Everything but `host` and `plan` speaks to Airflow's REST API alone, so it works from any machine that
-can reach Airflow.
+The analysis commands need only what every installation has. Of the others, all but `host` and `plan` speak
+to Airflow's REST API alone, so they work from any machine that can reach Airflow. Each command imports what
+it needs when it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import getpass
+import importlib
 import logging
 import os
 import re
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,22 +24,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wattbench.analysis.model.errors import UserError
-from wattbench.config.experiment import Protocol
-from wattbench.config.hosts import HostConfig, HostsConfig
-from wattbench.config.loader import config_dir, load_experiment, load_hosts
-from wattbench.config.trigger import Selection, select
+from wattbench.analysis.commands import COMMANDS
+from wattbench.analysis.model.errors import UserError, missing_package
+from wattbench.cli import experiments
 from wattbench.errors import ConfigError
-from wattbench.history.durations import least_pace
-from wattbench.progress import HostProgress, describe, hosts_of, spoken, whole
-from wattbench.run.plan import make_plan, seed_of
-from wattbench.run.run_id import make_run_id
 from wattbench.worker.agent import limits
 
 if TYPE_CHECKING:
     from wattbench.cli.airflow_api import Client
+    from wattbench.cli.enrol import Address, Health, HostKey
+    from wattbench.config.experiment import Protocol
+    from wattbench.config.hosts import HostConfig, HostsConfig
     from wattbench.dag_runs import Run, Task
-    from wattbench.worker.enrol import Address, Health, HostKey
+    from wattbench.progress import HostProgress
     from wattbench.worker.target import HostTarget
 
 _POLL_S = 5.0
@@ -55,12 +55,22 @@ Which Docker image runs this ML workload on the least energy, and how sure are w
   why did it fail?      wattbench logs nightly
   the answer            wattbench report nightly --out out
 
+without an Airflow
+  report of a run       wattbench report s3://wattbench/runs/RUN_ID --out out
+  runs side by side     wattbench compare RUN RUN --out out
+  somebody's campaign   wattbench audit CAMPAIGN --out out
+  an image's contents   wattbench image REF
+  trials needed         wattbench power --effect 1
+
 A RUN is a run id (nightly-20260102T010000Z-1a2b3c) or an experiment: then its newest run.
 """
+_RUN_REPORT = """\
+Where SOURCE is a run id or an experiment in Airflow, its report is downloaded, each file held against its
+SHA-256, into a new folder DIR. Where an address of Airflow is given, a name without "/" is such a run."""
 _LOGIN = """\
 Airflow is found and entered by WATTBENCH_AIRFLOW_URL, WATTBENCH_AIRFLOW_USER and WATTBENCH_AIRFLOW_PASSWORD
 (or WATTBENCH_AIRFLOW_TOKEN); a password that is not given is asked for. hosts.yaml and experiments/ lie in
-the folder that WATTBENCH_CONFIG names, else in config/.
+the folder that WATTBENCH_CONFIG names, else in config/ (of the checkout, or here).
 
 exit codes: 0 done; 1 done, and something is wrong (a failed run, a host with soft problems);
             2 could not be done, or a host that is not fit: one line on stderr says why and what to do
@@ -80,6 +90,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"wattbench: {error}\n")
         return 2
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"wattbench: {missing_package(error)}\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("wattbench: stopped; what runs in Airflow runs on\n")
         return 2
@@ -92,7 +105,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _host_add(options: argparse.Namespace) -> int:
-    from wattbench.worker import enrol
+    from wattbench.cli import enrol
+    from wattbench.config.hosts import HostConfig
+    from wattbench.config.loader import config_dir
 
     folder, name = config_dir(), options.name
     address = enrol.Address.parse(options.ssh)
@@ -126,7 +141,8 @@ def _host_add(options: argparse.Namespace) -> int:
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from wattbench.worker.enrol import connection_id
+    from wattbench.cli.enrol import connection_id
+    from wattbench.config.hosts import HostConfig
 
     entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
     meter: dict[str, Any] = {"kind": options.meter}
@@ -249,8 +265,9 @@ def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any])
 
 
 def _host_check(options: argparse.Namespace) -> int:
+    from wattbench.cli import enrol
+    from wattbench.config.loader import config_dir, load_hosts
     from wattbench.steps import check_host
-    from wattbench.worker import enrol
 
     hosts = load_hosts(config_dir())
     names = options.names or list(hosts.hosts)
@@ -274,8 +291,8 @@ def _host_check(options: argparse.Namespace) -> int:
 def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
     """Quarantine beside what was found, where the store can be reached from here."""
     from wattbench.airflow.connections import open_store
+    from wattbench.cli import enrol
     from wattbench.history import quarantine as health
-    from wattbench.worker import enrol
 
     try:
         store = open_store(hosts)
@@ -296,7 +313,7 @@ def _known_target(
     import json
 
     from wattbench.airflow.connections import host_target
-    from wattbench.worker.enrol import Address
+    from wattbench.cli.enrol import Address
 
     try:
         found = host_target(name, hosts)
@@ -391,6 +408,8 @@ def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
 
 
 def _progress(client: Client, run: Run, tasks: Sequence[Task]) -> list[HostProgress]:
+    from wattbench.progress import HostProgress, describe, hosts_of, whole
+
     now = datetime.now(UTC)
     lines = [describe(h, tasks, client.plan(run, h), {}, now) for h in hosts_of(tasks)]
     if doing := whole(tasks):
@@ -399,6 +418,8 @@ def _progress(client: Client, run: Run, tasks: Sequence[Task]) -> list[HostProgr
 
 
 def _status(options: argparse.Namespace) -> int:
+    from wattbench.progress import spoken
+
     client = _client(options)
     if options.run is None:
         return _newest(client, options.limit)
@@ -480,21 +501,51 @@ def _task_named(name: str, run: Run, tasks: Sequence[Task]) -> Task:
 
 
 def _report(options: argparse.Namespace) -> int:
+    """Make a report from a place, or fetch the one that a run in Airflow has."""
+    from wattbench.analysis.commands import report
+
+    if _is_place(options):
+        return report.run(options)
+    if options.out is None and options.format == "html":
+        raise UserError("--out DIR is missing; name a new folder")
     from wattbench.cli.report_download import fetch_report
+    from wattbench.run.run_id import parse_run_id
 
     client = _client(options)
-    run_id = options.run
-    if not re.fullmatch(r".*-\d{8}T\d{6}Z-[0-9a-f]{6}", run_id):
+    run_id = options.source
+    if parse_run_id(run_id) is None:
         run_id = client.find(run_id).run_id
-    page = fetch_report(client, run_id, options.out)
-    _say(str(page))
+    if options.format == "html":
+        _say(str(fetch_report(client, run_id, options.out)))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        page = fetch_report(client, run_id, options.out or Path(folder, "report"))
+        _say(page.with_name("report.md").read_text(encoding="utf-8").rstrip("\n"))
     return 0
+
+
+def _is_place(options: argparse.Namespace) -> bool:
+    """Whether SOURCE is a folder or s3:// place, not the name of a run in Airflow.
+
+    A bare name may be both: where an Airflow is named it is a run, and ./NAME the folder.
+    """
+    source: str = options.source
+    if source.startswith("s3://") or not re.fullmatch(r"[\w-]+", source):
+        return True
+    return not _airflow_url(options) and Path(source).is_dir()
 
 
 # ── plans ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from wattbench.config.loader import config_dir, load_experiment, load_hosts
+    from wattbench.config.trigger import Selection, select
+    from wattbench.history.durations import least_pace
+    from wattbench.progress import spoken
+    from wattbench.run.plan import make_plan, seed_of
+    from wattbench.run.run_id import make_run_id
+
     folder = config_dir()
     given = Path(options.experiment)
     path = given if given.suffix else folder / "experiments" / f"{options.experiment}.yaml"
@@ -553,7 +604,7 @@ def _client(options: argparse.Namespace, *, needed: bool = True) -> Any:
     """
     from wattbench.cli.airflow_api import Client, Login
 
-    url = (options.url or os.environ.get("WATTBENCH_AIRFLOW_URL") or "").rstrip("/")
+    url = _airflow_url(options)
     if not url:
         if not needed:
             return None
@@ -574,6 +625,10 @@ def _client(options: argparse.Namespace, *, needed: bool = True) -> Any:
     return Client(Login(url, user, password or "", token), waits_s=(1.0, 2.0, 4.0))
 
 
+def _airflow_url(options: argparse.Namespace) -> str:
+    return (options.url or os.environ.get("WATTBENCH_AIRFLOW_URL") or "").rstrip("/")
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -590,9 +645,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     airflow = argparse.ArgumentParser(add_help=False)
-    group = airflow.add_argument_group("Airflow")
-    group.add_argument("--url", help="its address (WATTBENCH_AIRFLOW_URL)")
-    group.add_argument("--user", help="who you are (WATTBENCH_AIRFLOW_USER)")
+    _login_options(airflow)
     chosen = argparse.ArgumentParser(add_help=False)
     chosen.add_argument("--hosts", type=_names, metavar="A,B", help="only these hosts")
     chosen.add_argument(
@@ -612,6 +665,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("experiment", help="its name, or a file")
     command.set_defaults(do=_plan)
 
+    experiments.add_parsers(commands)
     command = commands.add_parser(
         "run", parents=[chosen, airflow], help="start an experiment; prints the run's id",
         description="Start a run as the trigger form would. Prints the run's id on stdout.",
@@ -643,14 +697,25 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("task", nargs="?", metavar="TASK")
     command.set_defaults(do=_logs)
 
-    command = commands.add_parser(
-        "report", parents=[airflow], help="download a run's report",
-        description="Download a run's report, each file held against its SHA-256; prints its page.",
-    )  # fmt: skip
-    command.add_argument("run", metavar="RUN")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    command.set_defaults(do=_report)
+    for name in COMMANDS:
+        module = importlib.import_module(f"wattbench.analysis.commands.{name}")
+        module.add_parser(commands)
+        commands.choices[name].set_defaults(do=module.run)
+    _extend_report(commands.choices["report"])
     return parser
+
+
+def _login_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Airflow")
+    group.add_argument("--url", help="its address (WATTBENCH_AIRFLOW_URL)")
+    group.add_argument("--user", help="who you are (WATTBENCH_AIRFLOW_USER)")
+
+
+def _extend_report(parser: argparse.ArgumentParser) -> None:
+    """Let `report` take runs in Airflow too."""
+    parser.description = f"{parser.description} {_RUN_REPORT}"
+    parser.set_defaults(do=_report)
+    _login_options(parser)
 
 
 def _host_parsers(hosts: Any, airflow: argparse.ArgumentParser) -> None:

@@ -67,6 +67,10 @@ def _capability(name: str) -> str:
     return name
 
 
+def _user(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Bytes = Annotated[
     int,
     BeforeValidator(_bytes),
@@ -76,7 +80,9 @@ Bytes = Annotated[
 Path = Annotated[str, AfterValidator(_inner_path)]
 CpuSet = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")]
 User = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"),
+    BeforeValidator(_user, json_schema_input_type=str | int),
 ]
 Network = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Capability = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]+$"), AfterValidator(_capability)]
@@ -92,11 +98,6 @@ class Volume(Model):
 
     host: Path
     writable: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, value: object) -> object:
-        return {"host": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _keeps_the_host_out(self) -> Volume:
@@ -120,11 +121,6 @@ class Ulimit(Model):
     soft: Annotated[int, Field(ge=-1)]
     hard: Annotated[int, Field(ge=-1)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _number_alone(cls, value: object) -> object:
-        return {"soft": value} if isinstance(value, int) else value
-
 
 UlimitName = Literal[
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
@@ -132,44 +128,46 @@ UlimitName = Literal[
 ]  # fmt: skip
 
 
+def _volume(value: object) -> object:
+    return {"host": value} if isinstance(value, str) else value
+
+
+def _ulimit(value: object) -> object:
+    return {"soft": value} if isinstance(value, int) else value
+
+
+PathOrVolume = Annotated[Volume, BeforeValidator(_volume, json_schema_input_type=str | Volume)]
+NumberOrUlimit = Annotated[Ulimit, BeforeValidator(_ulimit, json_schema_input_type=int | Ulimit)]
+
+
 class ContainerSettings(Model):
-    """What a container gets of its host. A container has no new privileges and no capability unless named.
+    """What a container gets of its host. It has no new privileges, and no capability that is not named.
 
     Attributes:
-        volumes: path in the container → path on the host, read-only; ``{host, writable: true}`` otherwise.
-        shm_size: size of ``/dev/shm``: ``8g``, ``512m`` or bytes.
-        ipc: whose shared memory: ``private`` its own, ``host`` the host's, ``none`` no ``/dev/shm``.
-        cpus: CPU time that it may use, in CPUs.
-        cpuset: CPUs that it may run on: ``0-3,8``.
-        memory: most memory: ``8g``, ``512m`` or bytes; it gets no swap beyond it.
-        ulimits: limits per process, by name: a number or ``{soft, hard}``.
+        volumes: Path in the container → path on the host, read-only; ``{host: …, writable: true}`` otherwise.
+        shm_size: Size of ``/dev/shm``: ``8g``, ``512m`` or bytes.
+        ipc: Whose shared memory it has: ``private`` its own, ``host`` the host's, ``none`` no ``/dev/shm``.
+        cpus: CPU time that it may use, CPUs.
+        cpuset: CPUs that it may run on, for example ``0-3,8``.
+        memory: Most memory: ``8g``, ``512m`` or bytes; no swap beyond it.
+        ulimits: Limits per process, by name: a number or ``{soft: …, hard: …}``.
         user: ``uid`` or ``uid:gid``, names of the image allowed; null: the image's.
-        workdir: working directory; null: the image's.
-        network: ``none``, ``bridge``, ``host``, or a network of the hosts' Docker.
-        tmpfs: path in the container → size of a file system in memory.
+        workdir: Working directory; null: the image's.
+        network: ``none``, ``bridge``, ``host``, or a network of the hosts' Docker; null: ``none``.
+        tmpfs: Path in the container → size of a file system in memory.
         capabilities: Linux capabilities that it keeps; those that reach the host are refused.
     """
 
-    volumes: dict[Path, Volume] = Field(default={})
+    volumes: dict[Path, PathOrVolume] = Field(default={})
     shm_size: Bytes | None = None
     ipc: Literal["private", "host", "none"] | None = None
     cpus: Annotated[float, Field(gt=0)] | None = None
     cpuset: CpuSet | None = None
     memory: Bytes | None = None
-    ulimits: dict[UlimitName, Ulimit] = Field(default={})
-    user: (
-        Annotated[
-            str,
-            StringConstraints(
-                pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
-            ),
-        ]
-        | None
-    ) = None
+    ulimits: dict[UlimitName, NumberOrUlimit] = Field(default={})
+    user: User | None = None
     workdir: Path | None = None
-    network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = (
-        None
-    )
+    network: Network | None = None
     tmpfs: dict[Path, Bytes] = Field(default={})
     capabilities: list[Capability] = Field(default=[])
 
@@ -180,8 +178,6 @@ class ContainerSettings(Model):
             raise ValueError(
                 "privileged: a measured container never gets the host; name volumes or capabilities"
             )
-        if isinstance(value, dict) and isinstance(value.get("user"), int):
-            return value | {"user": str(value["user"])}
         return value
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,7 @@ from wattbench.config.types import (
     Model,
     Name,
     PositiveInt,
+    Schedule,
     Seconds,
     TimeZone,
 )
@@ -34,13 +36,12 @@ else:
 
 
 class BlocksRule(Model):
-    """Stop a host early once every pair's interval is narrow enough.
+    """Early stopping: a host stops once the interval of every pair of images is narrow enough.
 
     Attributes:
-        min: never fewer blocks than these.
-        max: the plan holds so many.
-        precision_pct: stop once every pair's simultaneous interval has at most this
-            half-width.
+        min: Blocks before stopping is considered.
+        max: Blocks in the plan.
+        precision_pct: Half-width of every pair's simultaneous interval at which the host stops, % of energy.
     """
 
     min: Annotated[int, Field(ge=10)]
@@ -55,12 +56,12 @@ class BlocksRule(Model):
 
 
 class WarmUp(Model):
-    """Load before the first trial, so that all trials meet a warm host.
+    """Load before the first trial, so that the host is at its working temperature for all trials.
 
     Attributes:
-        seconds: at least so long.
-        until_steady: then until temperature and power stand still, where the host tells them.
-        max_s: at most so long.
+        seconds: Minimum duration, seconds.
+        until_steady: Continue until temperature and power are steady, on hosts that report them.
+        max_s: Maximum duration, seconds.
     """
 
     seconds: Seconds = 60
@@ -69,17 +70,17 @@ class WarmUp(Model):
 
     @property
     def limit_s(self) -> float:
-        """The longest that it may take."""
+        """Longest possible duration, seconds."""
         return max(self.seconds, self.max_s) if self.until_steady else self.seconds
 
 
 class Tolerance(Model):
-    """How near to the recorded idle level a host counts as quiet.
+    """Distance from the recorded idle level within which a host counts as quiet.
 
     Attributes:
-        cpu_pct: points of CPU use above it.
-        temperature_c: degrees above it.
-        power_w: watts above it.
+        cpu_pct: CPU use above the idle level, percentage points.
+        temperature_c: Temperature above the idle level, degrees Celsius.
+        power_w: Power above the idle level, watts.
     """
 
     cpu_pct: Annotated[float, Field(gt=0)] = 5.0
@@ -88,13 +89,14 @@ class Tolerance(Model):
 
 
 class Rest(Model):
-    """The pause before each trial.
+    """Cool-down before each trial.
 
     Attributes:
-        min_s: at least so long.
-        max_s: at most so long: then the trial starts, and what was not quiet is recorded.
-        until_quiet: between the two: until the host is back at its idle level.
-        tolerance: what counts as back.
+        min_s: Minimum cool-down, seconds.
+        max_s: Maximum cool-down, seconds; then the trial starts, and the readings that were not quiet are
+            recorded.
+        until_quiet: Between the two, wait until the host is back at its idle level.
+        tolerance: Distance from the idle level that counts as quiet.
     """
 
     min_s: Seconds = 60
@@ -110,12 +112,12 @@ class Rest(Model):
 
 
 class IdleBaseline(Model):
-    """Trials that only wait: in each image's container, or once without one (``per: host``).
+    """Idle trials: energy of the host while nothing runs, in each image's container or without one.
 
     Attributes:
-        seconds: how long an idle trial lasts.
-        every_blocks: one in so many blocks.
-        per: ``image``: in each image's container; ``host``: on the bare host.
+        seconds: Duration of an idle trial, seconds.
+        every_blocks: Blocks per idle trial: 1 is every block, 5 every fifth.
+        per: ``image``: in each image's container; ``host``: on the bare host, without a container.
     """
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
@@ -124,11 +126,11 @@ class IdleBaseline(Model):
 
 
 class Control(Model):
-    """A fixed piece of work that belongs to no image: it tracks the host itself.
+    """Control workload: fixed work without an image, which tracks the host itself from run to run.
 
     Attributes:
-        rounds: MiB to hash with SHA-256, on one core; 20,000 take some 15 to 60 s.
-        every_blocks: one in so many blocks.
+        rounds: Amount of work: MiB hashed with SHA-256 on one core; 20,000 take 15 to 60 s.
+        every_blocks: Blocks per control trial: 1 is every block, 5 every fifth.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 20_000
@@ -136,19 +138,22 @@ class Control(Model):
 
 
 class Protocol(Model):
-    """How trials are repeated and kept apart.
+    """How trials are repeated and separated.
 
     Attributes:
-        blocks: how often each image is measured on each host; or a rule that stops early.
-        attempts: so often is a trial tried that failed for a reason that may pass.
-        warm_up: before the first trial.
-        rest: before each trial.
-        idle_baseline: trials in which nothing runs, for energy above idle; null: none.
-        control: trials of a fixed piece of work, for the host's own steadiness; null: none.
-        timeout_s: a trial that lasts longer is stopped and has failed.
+        blocks: Measurements of each image on each host, or a rule for early stopping.
+        order: ``random``: each block in a random order of its own; ``williams``: Williams squares, in which
+            each image follows each other one equally often; idle and control trials begin the block.
+        attempts: Maximum attempts per trial, for failures that may pass.
+        warm_up: Load before the first trial.
+        rest: Cool-down before each trial.
+        idle_baseline: Idle trials, for energy above idle; null: none.
+        control: Trials of the control workload, for the stability of the host; null: none.
+        timeout_s: Maximum duration of a trial, seconds; a longer one is stopped and has failed.
     """
 
     blocks: PositiveInt | BlocksRule = 30
+    order: Literal["random", "williams"] = "random"
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
     warm_up: WarmUp = WarmUp()
     rest: Rest = Rest()
@@ -161,14 +166,24 @@ class Protocol(Model):
         """The blocks that the plan holds."""
         return self.blocks if isinstance(self.blocks, int) else self.blocks.max
 
+    def trials_of(self, images: int) -> int:
+        """The trials per host that the plan of so many images holds, idle and control trials included."""
+        trials = self.max_blocks * images
+        if self.idle_baseline is not None:
+            idle_blocks = math.ceil(self.max_blocks / self.idle_baseline.every_blocks)
+            trials += idle_blocks * (images if self.idle_baseline.per == "image" else 1)
+        if self.control is not None:
+            trials += math.ceil(self.max_blocks / self.control.every_blocks)
+        return trials
+
 
 class Analysis(Model):
-    """How the verdict is reached.
+    """Settings of the statistics.
 
     Attributes:
-        alpha: chance of any false *less* or *more* in the whole run.
-        correction: for several pairs.
-        equivalence_pct: a difference within ± this counts as none.
+        alpha: Probability of at least one false *less* or *more* in the run.
+        correction: Correction for multiple pairs.
+        equivalence_pct: Equivalence margin, ± % of energy: smaller differences count as none.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -177,29 +192,29 @@ class Analysis(Model):
 
 
 class _Study(Model):
-    """What every form of an experiment has.
+    """Keys that all forms of an experiment share.
 
     Attributes:
-        description: what it is about; shown in Airflow and in the report.
-        schedule: cron line; null: only by the trigger.
-        finish_by: time of day by which measuring is over: blocks that do not fit are left out;
-            null: no limit.
-        time_zone: of schedule and finish_by.
-        alert_after_h: a run that is not over so long after it was queued is told as hanging.
-        seed: draws the order of trials; null: from the run's id, so every run has its own,
-            and it is recorded.
-        hosts: names from hosts.yaml.
-        device: where the work must run; a trial on anything else is invalid.
-        workload: what every image computes; its keys depend on its kind.
-        container: settings of all containers; an image may have its own.
-        images: the treatments, by name; ``idle`` and ``control`` are reserved.
-        reference: the image that the others are compared with.
-        protocol: how trials are repeated and kept apart.
-        analysis: how the verdict is reached.
+        description: Purpose of the experiment; shown in Airflow and in the report.
+        schedule: Cron line of five fields, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``,
+            ``@quarterly``, ``@yearly``; null: runs start by the trigger only.
+        finish_by: Time of day by which measuring ends: blocks that do not fit are left out; null: no limit.
+        time_zone: Time zone of schedule and finish_by.
+        alert_after_h: Hours after queueing at which an unfinished run is reported as hanging.
+        seed: Seed of the random order of trials; null: derived from the run's id, so that each run has its
+            own. It is recorded either way.
+        hosts: Names from hosts.yaml.
+        device: Device that the work must run on; a trial on any other is invalid.
+        workload: The work that every image does; its keys depend on its kind.
+        container: Settings of all containers; an image may have its own.
+        images: The treatments, by name; ``idle`` and ``control`` are reserved.
+        reference: The image that the others are compared with.
+        protocol: How trials are repeated and separated.
+        analysis: Settings of the statistics.
     """
 
     description: str = ""
-    schedule: str | None = None
+    schedule: Schedule | None = None
     finish_by: Clock | None = None
     time_zone: TimeZone = "UTC"
     alert_after_h: Annotated[float, Field(gt=0, le=24 * 14)] = 24.0
@@ -271,7 +286,7 @@ class ExperimentFile(_Study):
     """The content of one ``experiments/NAME.yaml``.
 
     Attributes:
-        factors: factor → level → what it changes in the reference image.
+        factors: Factor → level → its changes to the reference image.
         design: ``one-factor``: one factor at a time; ``factorial``: all combinations.
     """
 
@@ -296,11 +311,11 @@ class ExperimentFile(_Study):
 
 
 class Experiment(_Study):
-    """An experiment as it is run: an image a variant, and what each of them differs in.
+    """An experiment as it is executed: one image per variant, with the differences between them.
 
     Attributes:
-        variants: image → factor → level; what is not named is as in the reference.
-        ladders: image → its rungs, the base first, itself last.
+        variants: Image → factor → level; factors that are not named are as in the reference.
+        ladders: Image → its rungs, the base first, the image itself last.
     """
 
     variants: dict[Name, dict[Name, Name]] = Field(default={})
@@ -309,7 +324,7 @@ class Experiment(_Study):
 
 def _dockerfile(folder: str) -> str:
     """The text of an image's Dockerfile."""
-    path = Path(__file__).resolve().parents[3] / "images" / folder / "Dockerfile"
+    path = Path(__file__).parents[1] / "images" / folder / "Dockerfile"
     if not path.is_file():
         raise ValueError("is not there; layers: true takes images that are built from images/")
     return path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Ablation: which images the declared factors and layers of an experiment stand for. Pure.
+"""Factors and layers: expansion of an experiment into one image per variant. Pure.
 
-Each variant becomes an ordinary image, so plan, pull and trials know of nothing else. What an image
-differs in from the reference is kept beside them, for the report.
+Plan, pull and trials handle the variants as ordinary images. The differences of each from the reference are
+kept beside them, for the report.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ Design = Literal["one-factor", "factorial"]
 
 
 class Change(Model):
-    """One level of a factor: what differs from the reference; mappings are added to the reference's.
+    """One level of a factor: its changes to the reference image; mappings are joined with the reference's.
 
     Attributes:
-        ref: another image.
-        command: another command.
-        python: another Python.
-        env: further environment variables.
-        framework: short for ``workload: {framework: …}``.
-        workload: keys of ``workload`` that differ.
-        container: settings of the container that differ.
+        ref: Reference of another image.
+        command: Another command.
+        python: Another Python interpreter.
+        env: Additional environment variables.
+        framework: Short for ``workload: {framework: …}``.
+        workload: Keys of ``workload`` that differ.
+        container: Settings of the container that differ.
     """
 
     ref: Reference | None = None

@@ -17,11 +17,11 @@ from wattbench.worker.agent import limits
 
 
 class Retention(Model):
-    """How long raw logs are kept; records, tables, reports and manifests stay for good.
+    """Retention of raw logs; records, tables, reports and manifests are never deleted.
 
     Attributes:
-        days: raw logs of older runs go.
-        max_gb: then the oldest, until all raw logs together are within this.
+        days: Raw logs of runs older than this are deleted, days.
+        max_gb: Then the oldest raw logs are deleted until all together are within this, 10⁹ bytes.
     """
 
     days: Annotated[float, Field(gt=0)] | None = None
@@ -35,13 +35,13 @@ class Retention(Model):
 
 
 class StoreConfig(Model):
-    """Where raw logs and reports go; endpoint and credentials come from the Airflow connection.
+    """Object store of raw logs and reports; endpoint and credentials come from the Airflow connection.
 
     Attributes:
-        conn_id: Airflow connection of type aws: endpoint, access key and secret.
-        bucket: in which everything is kept.
-        prefix: a folder in the bucket; empty: the bucket's root.
-        retention: when raw logs expire; null: never.
+        conn_id: Airflow connection of type aws with endpoint, access key and secret.
+        bucket: Bucket that holds all objects.
+        prefix: Folder in the bucket; empty: the root of the bucket.
+        retention: When raw logs are deleted; null: never.
     """
 
     conn_id: str = "wattbench_store"
@@ -51,11 +51,11 @@ class StoreConfig(Model):
 
 
 class RegistryConfig(Model):
-    """How to reach one image registry; the login comes from an Airflow connection.
+    """Access to one image registry; the login comes from an Airflow connection.
 
     Attributes:
-        insecure: plain HTTP, without TLS.
-        conn_id: Airflow connection with the registry's login and password; none: anonymous.
+        insecure: Use plain HTTP, without TLS.
+        conn_id: Airflow connection with login and password of the registry; null: anonymous.
     """
 
     insecure: bool = False
@@ -63,18 +63,18 @@ class RegistryConfig(Model):
 
 
 class MeterConfig(Model):
-    """Where joules come from.
+    """Energy meter of a host.
 
     ``command`` is any program with EnergiBridge's interface, for ``energibridge`` and ``modelled`` alike:
-    the kind alone decides whether the joules are called a measurement.
+    the kind alone decides whether its joules count as measured.
 
     Attributes:
-        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml``,
-            ``powercap``: the agent reads them itself; ``modelled``: a program that models
-            the energy, which is never called a measurement.
-        command: the meter's program and its arguments, a list or one line;
-            ``/usr/local/bin/energibridge`` if not given.
-        interval_ms: time between two samples.
+        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml`` and ``powercap``: read by
+            the agent itself; ``modelled``: a program that models the energy, reported as modelled, never
+            as measured.
+        command: Program of the meter with its arguments, a list or one line; default:
+            ``/usr/local/bin/energibridge``.
+        interval_ms: Sampling interval, milliseconds.
     """
 
     kind: Literal["energibridge", "nvml", "powercap", "modelled"] = "energibridge"
@@ -99,15 +99,13 @@ class HostConfig(Model):
     """One worker host.
 
     Attributes:
-        ssh_conn_id: Airflow connection of type SSH: address, login, key, and the pinned
-            host key.
-        gpus: UUIDs as ``nvidia-smi -L`` tells them: trials get exactly these, the host's
-            others must be idle.
-        meter: where the host's joules come from.
-        spool: folder on the host for raw logs, until the store has verified copies.
-        python: the host's Python, 3.9 or newer.
-        unsteady_pct: relative SD of the control workload from run to run beyond which the host
-            is in quarantine; null: never.
+        ssh_conn_id: Airflow connection of type SSH with address, login, key, and the pinned host key.
+        gpus: UUIDs of the GPUs that trials use, from ``nvidia-smi -L``; all others must be idle.
+        meter: Energy meter of the host.
+        spool: Folder on the host for raw logs, until the store has verified copies.
+        python: Python interpreter on the host, 3.9 or newer.
+        unsteady_pct: Relative standard deviation of the control workload between runs above which the host
+            is quarantined, %; null: never.
     """
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
@@ -124,13 +122,13 @@ Event = Literal[
 
 
 class NotifyConfig(Model):
-    """Whom to tell what, through one of Airflow's notifiers.
+    """Who is notified of which events, through an Airflow notifier.
 
     Attributes:
-        notifier: its import path.
-        arguments: of the notifier; its templates know ``wattbench.title``, ``text``, ``event``,
-            ``run_id`` and ``link``.
-        events: of which it is told; all if not given.
+        notifier: Import path of the notifier.
+        arguments: Arguments of the notifier; their templates can use ``wattbench.title``, ``text``,
+            ``event``, ``run_id`` and ``link``.
+        events: Events that are reported; default: all.
     """
 
     notifier: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
@@ -142,10 +140,10 @@ class HostsConfig(Model):
     """The content of ``hosts.yaml``.
 
     Attributes:
-        store: the object store.
-        hosts: the worker hosts, by name.
-        registries: only registries that need a login or have no TLS, by address.
-        notify: who is told of events; the log of the run's task ``notify`` if not given.
+        store: The object store.
+        hosts: The worker hosts, by name.
+        registries: Registries that need a login or have no TLS, by address.
+        notify: Who is notified of events; default: the log of the run's task ``notify``.
     """
 
     store: StoreConfig

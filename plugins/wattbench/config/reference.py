@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,7 +19,9 @@ from pydantic import BaseModel
 from wattbench.config import container_settings, experiment, factors, hosts, trigger, types
 from wattbench.config.experiment import ExperimentFile
 from wattbench.config.hosts import HostsConfig
+from wattbench.config.mistakes import nearest
 from wattbench.config.trigger import Selection
+from wattbench.errors import ConfigError
 from wattbench.workloads import kinds
 
 Schema = dict[str, Any]
@@ -26,20 +29,23 @@ Schema = dict[str, Any]
 _INTRODUCTION = """\
 # Settings
 
-Every key of the files in `config/`, as `python -m wattbench.config_reference` prints them. An unknown key, a
-value out of its range or a name that doesn't exist is refused with one line that names file and path. How to
-go about it: [Add a host](hosts.md), [Write an experiment](experiments.md),
-[Take an image apart](ablation.md), [Run every night](nightly.md).
+All keys of the files in `config/`, as `python -m wattbench.config_reference` prints them. An unknown key, a
+value out of its range and an unknown name are refused with one line: file, line, key, and what is expected.
+`wattbench check` checks all files, `wattbench explain KEY` prints one entry of this page, and
+`config/schema/*.json` lets editors complete and check while you type. Guides: [Add a host](hosts.md),
+[Write an experiment](experiments.md), [Take an image apart](ablation.md), [Run every night](nightly.md).
 
-Names of hosts, images, factors and experiments: small letters, digits and `-`, 40 at most. Numbers end with
-their unit: `_s` seconds, `_h` hours, `_ms` milliseconds, `_pct` percent, `_c` degrees Celsius, `_w` watts,
-`_gb` 10⁹ bytes.
+Names of hosts, images, factors and experiments consist of small letters, digits and `-`, 40 characters at
+most. Keys of numbers end with the unit: `_s` seconds, `_h` hours, `_ms` milliseconds, `_pct` percent, `_c`
+degrees Celsius, `_w` watts, `_gb` 10⁹ bytes.
 """
 _FILES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("hosts.yaml", HostsConfig),
     ("experiments/NAME.yaml", ExperimentFile),
     ("Trigger form", Selection),
 )
+#: Name of a JSON schema → its model.
+SCHEMAS: dict[str, type[BaseModel]] = {"hosts": HostsConfig, "experiment": ExperimentFile}
 
 
 def markdown() -> str:
@@ -58,6 +64,73 @@ def markdown() -> str:
                 f"### {path}\n\n{_about(group)}\n\n{_table(group, paths, definitions[name])}"
             )
     return "\n".join(parts)
+
+
+def explain(key: str) -> str:
+    """What a key means, with its values and default; of a group, its keys too.
+
+    Args:
+        key: a path such as ``protocol.rest.min_s``; names of hosts and images may stand in it. Empty: the
+            top keys of both files.
+
+    Raises:
+        ConfigError: unknown; names the nearest known key.
+    """
+    if not key:
+        parts = [f"{title}: {', '.join(model.model_fields)}" for title, model in _FILES[:2]]
+        return "\n".join([*parts, "`wattbench explain KEY` explains one of them."])
+    known: dict[str, str] = {}
+    for title, model in _FILES[:2]:
+        whole = model.model_json_schema()
+        groups = [("", model, whole)]
+        groups += [
+            (path, _model(name), whole["$defs"][name])
+            for path, name in _groups("", whole, whole.get("$defs", {}))
+        ]
+        paths = {name: path for path, name in _groups("", whole, whole.get("$defs", {}))}
+        for place, group, schema in groups:
+            path = place.partition(" (")[0]
+            for row, node in schema["properties"].items():
+                at = f"{path}.{row}".lstrip(".")
+                default = (
+                    "required" if row in schema.get("required", []) else f"default {_default(node)}"
+                )
+                value = re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"keys below", _value(node, paths))
+                known.setdefault(at, f"{title}: {at}: {value}; {default}\n{meanings(group)[row]}")
+    wanted = key.split(".")
+    for at in known:
+        parts = at.replace("[]", "").split(".")
+        if len(parts) == len(wanted) and all(
+            a == b or a == "NAME" for a, b in zip(parts, wanted, strict=True)
+        ):
+            below = [
+                k for k in known if k.rpartition(".")[0].replace("[]", "") in (at, f"{at}.NAME")
+            ]
+            inner = "\n".join(f"  {k}: {known[k].partition(chr(10))[2]}" for k in below)
+            return "\n".join(filter(None, [known[at], inner])).replace("`", "")
+    meant = nearest(key, known) or nearest(wanted[-1], {k.rpartition(".")[2] for k in known})
+    hint = f"; did you mean {meant}?" if meant else ""
+    raise ConfigError(f"{key!r} is not a key of hosts.yaml or of an experiment{hint}")
+
+
+def json_schema(model: type[BaseModel]) -> Schema:
+    """A model as JSON schema (draft 2020-12) for editors, with the meaning of each key."""
+    schema = model.model_json_schema()
+    for name, part in [(model.__name__, schema), *schema.get("$defs", {}).items()]:
+        group = model if part is schema else _model(name)
+        part["description"] = _about(group)
+        for key, node in part.get("properties", {}).items():
+            node.pop("title", None)
+            node["description"] = meanings(group)[key]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def write_schemas(folder: Path) -> None:
+    """Write ``hosts.json`` and ``experiment.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in SCHEMAS.items():
+        text = json.dumps(json_schema(model), indent=1, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
@@ -174,5 +247,8 @@ def _name(node: Schema) -> str:
 
 
 def main() -> None:
-    """Print the reference."""
-    sys.stdout.write(markdown())
+    """Print the reference; with ``--schemas DIR`` write the JSON schemas."""
+    if sys.argv[1:2] == ["--schemas"] and len(sys.argv) == 3:
+        write_schemas(Path(sys.argv[2]))
+    else:
+        sys.stdout.write(markdown())

@@ -14,14 +14,14 @@ from wattbench.errors import ConfigError
 
 
 class Selection(Model):
-    """What the trigger form may change about one run. None: as the experiment says.
+    """Changes that the trigger form makes to one run; null: as in the experiment.
 
     Attributes:
-        hosts: measure on these; the others are skipped.
-        images: compare these; the reference must stay.
-        blocks: so many, instead of the experiment's.
-        seed: draws the order of trials.
-        finish_by: instead of the experiment's; ``never``: no limit.
+        hosts: Hosts to measure on; the others are skipped.
+        images: Images to compare; the reference must stay.
+        blocks: Number of blocks.
+        seed: Seed of the random order of trials.
+        finish_by: Time of day by which measuring ends; ``never``: no limit.
     """
 
     hosts: list[str] | None = None

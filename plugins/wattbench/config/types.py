@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zoneinfo
 from typing import Annotated, Any, Literal
@@ -27,6 +28,8 @@ __all__ = [
 #: Names become folders, container names, keys and Airflow ids: letters, digits and `-` only.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 NAME_LENGTH = 40
+
+SCHEDULE_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
@@ -86,10 +89,29 @@ def _without_kind(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _schedule(value: str) -> str:
+    from croniter import CroniterError, croniter
+
+    if value in SCHEDULE_PRESETS:
+        return value
+    with contextlib.suppress(CroniterError):
+        if len(value.split()) == 5:
+            croniter(value).get_next()  # 31 February never comes
+            return value
+    raise ValueError(
+        f'is not a cron line; write five fields such as "30 1 * * *", or one of {", ".join(SCHEDULE_PRESETS)}'
+    )
+
+
+Schedule = Annotated[str, AfterValidator(_schedule)]
 Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Reference = Annotated[str, AfterValidator(_reference)]
-Environment = Annotated[dict[str, str], BeforeValidator(_text), AfterValidator(_environment)]
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_text, json_schema_input_type=dict[str, str | int | float]),
+    AfterValidator(_environment),
+]
 
 
 #: Keys of ``workload`` that an image or a level changes; the kind of workload checks them.

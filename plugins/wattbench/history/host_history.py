@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wattbench.config.experiment import Experiment
 from wattbench.history.durations import Pace, pace_of
 from wattbench.run import store_keys
+from wattbench.run.run_id import parse_run_id
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.trials import TrialRow
@@ -129,19 +130,29 @@ def remember(run: Run) -> None:
         run.store.put_json(store_keys.past_key(host, run.run_id), past.to_dict())
 
 
-def time_of(run_id: str) -> tuple[str, str]:
-    """When a run was due, as its id tells: ids of whatever experiments are ordered by it."""
-    _, stamp, mark = run_id.rsplit("-", 2)
-    return stamp, mark
+def run_ids(
+    store: Store, hosts: Iterable[str], experiment: str | None = None, *, before: str | None = None
+) -> list[str]:
+    """Runs that left something about one of these hosts, oldest first.
 
-
-def run_ids(store: Store, hosts: Iterable[str], experiment: str | None = None) -> list[str]:
-    """Runs that left something about one of these hosts, oldest first."""
-    found = set()
+    Args:
+        store: where they are.
+        hosts: whose.
+        experiment: only runs of this one.
+        before: only runs that were due before this one.
+    """
+    names = set()
     for host in hosts:
         folder = store_keys.past_key(host) + "/"
-        found |= {o.key.removeprefix(folder).removesuffix(".json") for o in store.list(folder)}
-    return sorted((i for i in found if experiment in (None, i.rsplit("-", 2)[0])), key=time_of)
+        names |= {o.key.removeprefix(folder).removesuffix(".json") for o in store.list(folder)}
+    found = [parsed for name in names if (parsed := parse_run_id(name))]
+    found.sort(key=lambda parsed: parsed.order)
+    last = parse_run_id(before) if before else None
+    return [
+        str(parsed)
+        for parsed in found
+        if experiment in (None, parsed.experiment) and (last is None or parsed.order < last.order)
+    ]
 
 
 def recall(

@@ -1,12 +1,14 @@
 """The plan: the order of all trials of a run on a host, in seeded randomised complete blocks.
 
-Within a block, trials are sorted by the SHA-256 of (seed, host, block, kind, image). That is a uniformly
-random order which no Python version, platform or retry can change.
+Within a block, trials are sorted by the SHA-256 of (seed, host, block, kind, image), or follow a row of a
+Williams square whose labels and rows are sorted so. Both are random orders that no Python version, platform
+or retry can change.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -65,17 +67,40 @@ def make_plan(
 ) -> tuple[PlannedTrial, ...]:
     """All trials of one host in order: every block holds every image once.
 
-    Idle and control trials are planned and shuffled like the others, in the first of every
-    ``every_blocks`` blocks.
+    Idle and control trials are planned in the first of every ``every_blocks`` blocks: shuffled like the
+    others, or with ``order: williams`` before the images, so that these follow each other.
     """
     plan: list[PlannedTrial] = []
+    sequences = _williams(images, host, seed) if protocol.order == "williams" else None
     for block in range(1, protocol.max_blocks + 1):
         members = sorted(
             _members(images, protocol, block), key=lambda m: _rank(seed, host, block, *m)
         )
+        if sequences is not None:
+            members = [m for m in members if m[0] != "workload"]
+            members += [("workload", image) for image in next(sequences)]
         for kind, image in members:
             plan.append(PlannedTrial(len(plan) + 1, block, kind, image))
     return tuple(plan)
+
+
+def williams_square(size: int) -> list[list[int]]:
+    """Rows in which each of ``size`` treatments follows each other one equally often.
+
+    Williams 1949: ``size`` rows where it is even, twice as many where it is odd.
+    """
+    first = [(i + 1) // 2 if i % 2 else (size - i // 2) % size for i in range(size)]
+    rows = [[(place + row) % size for place in first] for row in range(size)]
+    return rows if size % 2 == 0 else rows + [row[::-1] for row in rows]
+
+
+def _williams(images: Sequence[str], host: str, seed: str) -> Iterator[list[str]]:
+    """Blocks of one Williams square after another, each with its own random labels and order of rows."""
+    for number in itertools.count():
+        labels = sorted(images, key=lambda i: _rank(seed, host, number, "label", i))
+        rows = williams_square(len(images))
+        for row in sorted(rows, key=lambda r: _rank(seed, host, number, "row", str(r))):
+            yield [labels[place] for place in row]
 
 
 def shuffled(trials: Sequence[PlannedTrial], host: str, seed: str) -> tuple[PlannedTrial, ...]:

@@ -14,6 +14,7 @@ from wattbench.errors import HostError
 from wattbench.run.stored_run import Run
 from wattbench.steps.trial import fetch_file
 from wattbench.steps.workload_files import ship_files
+from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits
 from wattbench.worker.attempt_spec import (
     IDLE_PROGRAM,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
-
-#: Files of an attempt that show what its workload did.
-_EVIDENCE = ("workload.jsonl", "output.log", "nvml.csv")
 
 
 def prove(run: Run, host: Host, host_name: str, image: str) -> None:
@@ -77,7 +75,7 @@ def _attempt(host: Host, spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     report = answer["report"]
     raw = {
         name: fetch_file(host, f"{answer['path']}/{name}", report["files"][name])
-        for name in _EVIDENCE
+        for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES)
         if name in report["files"]
     }
     host.call("forget", {"id": spec["id"]})
@@ -88,8 +86,10 @@ def _trouble(
     report: dict[str, Any], raw: dict[str, bytes], expected: dict[str, Any], image: str
 ) -> str | None:
     """Why an image's trials would fail or be invalid, and what to do about it."""
-    from wattbench.analysis.checks import trial as checks
     from wattbench.analysis.checks.outcome import Found, Unknown
+    from wattbench.analysis.checks.rules.completion import trial_failed
+    from wattbench.analysis.checks.rules.device import device_mismatch, gpu_idle
+    from wattbench.analysis.checks.rules.work import unequal_work
     from wattbench.analysis.meters import attempt as attempts
     from wattbench.analysis.model.trials import TrialRow
 
@@ -99,12 +99,7 @@ def _trouble(
         image=image,
     )  # fmt: skip
     record: Record = attempts.evaluate(
-        attempts.RawAttempt(
-            report=report,
-            nvml_csv=raw.get("nvml.csv"),
-            workload_jsonl=raw.get("workload.jsonl"),
-            output_log=raw.get("output.log"),
-        ),
+        attempts.RawAttempt(report, raw),
         expected=expected | {"meter": "powercap"},
         plan_row=row,
     )
@@ -118,15 +113,13 @@ def _trouble(
         )
         return f"its workload failed: {report.get('message')}{refused}; {needs}"
     record = replace(record, row=replace(record.row, status="valid"))
-    probes = [checks.device_mismatch, checks.unequal_work, checks.trial_failed]
+    probes = [device_mismatch, unequal_work, trial_failed]
     if not expected["reports_itself"]:
-        probes.append(checks.gpu_idle)  # one inference is too short to show in samples
-    for probe in probes:
-        outcome = probe(record)
+        probes.append(gpu_idle)  # one inference is too short to show in samples
+    for outcome in (outcome for probe in probes for outcome in probe(record)):
         if isinstance(outcome, Found):
-            return f"its trials would be invalid: {outcome.message}" + (
-                f"; {outcome.action}" if outcome.action else ""
-            )
+            action = f"; {outcome.action}" if outcome.action else ""
+            return f"its trials would be invalid: {outcome.message}{action}"
         if isinstance(outcome, Unknown):
             log.info("%s: undecidable: %s", image, outcome.why)
     return None

@@ -82,11 +82,7 @@ def _joules(run: Run, host: Host, host_name: str, image: str, identity: str) -> 
     )
     host.call("forget", {"id": identity})
     row = attempts.evaluate(
-        attempts.RawAttempt(
-            report=report,
-            energibridge_csv=raw.get("energibridge.csv"),
-            powercap_csv=raw.get("powercap.csv"),
-        ),
+        attempts.RawAttempt(report, raw),
         expected={"meter": run.host_config(host_name).meter.kind, "gpus": []},
         plan_row=TrialRow(
             run_id=run.run_id, host=host_name, kind="idle", block=None, position=None,

@@ -76,7 +76,7 @@ def pull_image(
     Raises:
         HostError, RegistryError: with the reason, which is kept too; other images carry on.
     """
-    from airflow.providers.docker.hooks.docker import DockerHook
+    import docker
 
     ref = run.image_ref(image)
     assert ref is not None, f"{image} runs without a container"
@@ -86,7 +86,7 @@ def pull_image(
         resolved = registry.resolve(ref, _platform(facts), registries)
         found |= _moved_tag(run, image, resolved.digest, registries)
         with host.forward_socket() as socket_path:
-            client = DockerHook(docker_conn_id=None, base_url=f"unix://{socket_path}").api_client
+            client = docker.APIClient(base_url=f"unix://{socket_path}")
             meter: AbstractContextManager[dict[str, Any]] = metered(run, host, host_name, image)
             if pull.is_there(client, resolved):
                 meter = nullcontext({"why": "nothing was pulled: the host had it"})

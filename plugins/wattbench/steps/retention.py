@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from wattbench.run import store_keys
+from wattbench.run.run_id import parse_run_id
 from wattbench.storage.object_store import ObjectMissingError
 
 if TYPE_CHECKING:
@@ -49,8 +50,13 @@ def by_run(objects: Iterable[Listed]) -> list[RawLogs]:
     """The raw logs of every run below ``runs/``, oldest run first."""
     files: defaultdict[str, list[Listed]] = defaultdict(list)
     finished: set[str] = set()
+    due: dict[str, datetime] = {}
     for listed in objects:
         _, run_id, name = listed.key.split("/", 2)
+        parsed = parse_run_id(run_id)
+        if parsed is None:  # not a run of ours: how old it is can't be known
+            continue
+        due[run_id] = parsed.due
         parts = name.split("/")
         if name == store_keys.MANIFEST:
             finished.add(run_id)
@@ -60,7 +66,7 @@ def by_run(objects: Iterable[Listed]) -> list[RawLogs]:
         (
             RawLogs(
                 run_id,
-                datetime.strptime(run_id.rsplit("-", 2)[1], "%Y%m%dT%H%M%S%z"),
+                due[run_id],
                 tuple(o.key.split("/", 2)[2] for o in mine),
                 sum(o.bytes for o in mine),
                 run_id in finished,

@@ -146,11 +146,7 @@ def read(run: Run) -> tuple[Event, ...]:
 
 def _before(run: Run, name: str) -> dict[str, Any]:
     """The news of the newest earlier run of the experiment that has any."""
-    earlier = [
-        run_id
-        for run_id in host_history.run_ids(run.store, run.experiment.hosts, name)
-        if host_history.time_of(run_id) < host_history.time_of(run.run_id)
-    ]
+    earlier = host_history.run_ids(run.store, run.experiment.hosts, name, before=run.run_id)
     for run_id in reversed(earlier[-host_history.LOOK_BACK :]):
         try:
             return dict(run.store.get_json(store_keys.run_key(run_id, "news.json")))

@@ -239,14 +239,7 @@ def _evaluate(
         raw=store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "energibridge.csv.gz"),
     )
     record = attempts.evaluate(
-        attempts.RawAttempt(
-            report=report,
-            energibridge_csv=raw.get("energibridge.csv"),
-            powercap_csv=raw.get("powercap.csv"),
-            nvml_csv=raw.get("nvml.csv"),
-            workload_jsonl=raw.get("workload.jsonl"),
-            output_log=raw.get("output.log"),
-        ),
+        attempts.RawAttempt(report, raw),
         expected=expectation(run.experiment, run.host_config(host_name), trial),
         plan_row=row,
     )

@@ -22,8 +22,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
+from wattbench.analysis.storage.s3 import make_client
 from wattbench.errors import StoreError
-from wattbench.run import store_keys
+from wattbench.storage.keys import MANIFEST, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -143,25 +144,14 @@ class Store:
 
     @cached_property
     def _client(self) -> S3Client:
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"total_max_attempts": 1},  # tries are counted in _try
-            s3={"addressing_style": self.target.addressing_style},
-            request_checksum_calculation="when_required",  # else an extension is used
-            response_checksum_validation="when_required",
-        )
         try:
-            return boto3.session.Session().client(
-                "s3",
+            return make_client(
                 endpoint_url=self.target.endpoint_url,
-                aws_access_key_id=self.target.access_key,
-                aws_secret_access_key=self.target.secret_key,
-                region_name=self.target.region,
-                config=config,
+                access_key=self.target.access_key,
+                secret_key=self.target.secret_key,
+                region=self.target.region,
+                addressing_style=self.target.addressing_style,
+                attempts=1,  # tries are counted in _try
             )
         except ValueError as error:
             raise StoreError(
@@ -179,7 +169,7 @@ class Store:
         Raises:
             StoreError: it is not there for sure; says why and what to do.
         """
-        store_keys.checked_key(key)
+        checked_key(key)
         try:
             size, sha256, md5 = _hashes(_chunks(data))
         except OSError as error:
@@ -248,7 +238,7 @@ class Store:
         Raises:
             StoreError: an expected object is absent or differs.
         """
-        own = f"{key}/{store_keys.MANIFEST}"
+        own = f"{key}/{MANIFEST}"
         objects = []
         for listed in self.list(key + "/"):
             name = listed.key.removeprefix(key + "/")
@@ -279,7 +269,7 @@ class Store:
         Raises:
             StoreError: there is no manifest, or the store does not answer.
         """
-        own = f"{key}/{store_keys.MANIFEST}"
+        own = f"{key}/{MANIFEST}"
         document = self.get_json(own)
         gone = [o for o in document["objects"] if o["key"] in names]
         if gone:
@@ -328,7 +318,7 @@ class Store:
     def verify_manifest(self, key: str) -> tuple[str, ...]:
         """What is wrong below ``key`` by its manifest, one line each; empty: all is as listed."""
         problems = []
-        for entry in self.get_json(f"{key}/{store_keys.MANIFEST}")["objects"]:
+        for entry in self.get_json(f"{key}/{MANIFEST}")["objects"]:
             name = f"{key}/{entry['key']}"
             try:
                 size, sha256 = self.digest(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ from wattbench.progress import HostProgress, describe, hosts_of, whole
 from wattbench.report_summary import Answer, Point, answer, trends
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
+from wattbench.run.run_id import parse_run_id
 from wattbench.steps.check_host import untold
 from wattbench.storage.object_store import ObjectMissingError, Store
 from wattbench.web import state
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 #: Runs on a page, and runs that a comparison looks back on.
 PAGE = 25
-_RUN_ID = re.compile(r"(?P<experiment>[a-z0-9]([a-z0-9-]*[a-z0-9])?)-\d{8}T\d{6}Z-[0-9a-f]{6}")
 #: A page waits for the store no longer than a person does.
 _WAITS_S = (0.5,)
 #: A host's runs are read again after so long.
@@ -38,9 +37,9 @@ _TOLD_APART = frozenset({"host-unsteady", "host-setup"})
 
 
 def experiment_of(run_id: str) -> str | None:
-    """The experiment of a run id; None: it is none."""
-    found = _RUN_ID.fullmatch(run_id)
-    return None if found is None else found["experiment"]
+    """The experiment of a run id; None if it is not one."""
+    parts = parse_run_id(run_id)
+    return None if parts is None else parts.experiment
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import Select, select
 
-from wattbench.cli.airflow_api import TAG
-from wattbench.dag_runs import Run, Task
+from wattbench.dag_runs import TAG, Run, Task
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

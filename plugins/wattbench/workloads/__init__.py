@@ -70,17 +70,23 @@ def kind_of(value: object) -> str:
     return max(kinds(), key=lambda k: len(keys.keys() & kinds()[k].Settings.model_fields))
 
 
+def _branch_of(value: object) -> str | None:
+    """The name of the model that a ``workload`` is; None: its kind is unknown."""
+    workload = kinds().get(kind_of(value))
+    return None if workload is None else workload.Settings.__name__
+
+
 def any_settings() -> Any:
     """The type of ``workload`` in an experiment: the settings of any kind."""
     union: Any = None
-    for name, workload in kinds().items():
-        tagged = Annotated[workload.Settings, Tag(name)]
+    for workload in kinds().values():
+        tagged = Annotated[workload.Settings, Tag(workload.Settings.__name__)]
         union = tagged if union is None else union | tagged
     return Annotated[
         union,
         Discriminator(
-            kind_of,
-            custom_error_type="workload-kind",
+            _branch_of,
+            custom_error_type="workload_kind",
             custom_error_message=f"kind is not one of {', '.join(kinds())}",
         ),
     ]

@@ -14,7 +14,9 @@ def _argv(value: object) -> object:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 #: A command: a list of words, or one line that is split as a shell would, without running one.
-Command = Annotated[list[str], BeforeValidator(_argv), Field(min_length=1)]
+Command = Annotated[
+    list[str], BeforeValidator(_argv, json_schema_input_type=list[str] | str), Field(min_length=1)
+]
 
 
 class Model(BaseModel):

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.study import SAMPLE
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.audit import page
 from wattbench.analysis.audit.importers.log_matching import pair
 from wattbench.analysis.audit.importers.reduce import Energy, Reduced, reduce_one, scan
 from wattbench.analysis.audit.logs import lines_of, parse
-
-SEED = Path(__file__).parents[4] / "shared" / "seed" / "sample_campaign"
 
 
 @pytest.fixture(autouse=True)
@@ -238,12 +237,10 @@ def test_files_of_a_log_that_was_lost_stay_alone():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not SEED.is_dir():
-        pytest.skip(f"no sample campaign at {SEED}")
     out = tmp_path_factory.mktemp("sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page.figures, "draw", lambda _: {})
-        assert main(["audit", str(SEED), "--out", str(out)]) == 1
+        assert main(["audit", str(SAMPLE), "--out", str(out)]) == 1
     return out
 
 
@@ -273,7 +270,7 @@ def test_the_sample_campaign_shows_what_can_be_seen_there(sample):
 def test_the_samples_joules_are_last_minus_first_plus_the_register(sample):
     trials = pd.read_csv(sample / "trials.csv").set_index("raw")
     for path, row in trials.iterrows():
-        column = pd.read_csv(SEED / str(path))["PACKAGE_ENERGY (J)"]
+        column = pd.read_csv(SAMPLE / str(path))["PACKAGE_ENERGY (J)"]
         falls = int((column.diff() < 0).sum())
         assert row.package_j == pytest.approx(
             column.iloc[-1] - column.iloc[0] + 262144 * falls, abs=1e-6

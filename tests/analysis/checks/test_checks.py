@@ -9,13 +9,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wattbench.analysis import checks
-from wattbench.analysis.checks.campaign import CAMPAIGN_CHECKS
-from wattbench.analysis.checks.trial import TRIAL_CHECKS
-from wattbench.analysis.model.finding_codes import CODES
+from wattbench.analysis.checks import registry
+from wattbench.analysis.checks.outcome import Found, Unknown, merged
+from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
-from wattbench.analysis.model.records import Domain, Note, PassResult, Record, Sampling, Work
+from wattbench.analysis.model.records import (
+    Domain,
+    Output,
+    PassResult,
+    Record,
+    Sampling,
+    Work,
+)
 from wattbench.analysis.model.trials import TrialRow
 
 START = datetime(2026, 3, 14, 22, tzinfo=UTC)
@@ -34,7 +43,7 @@ def live(position: int = 1, image: str = "a", **row: Any) -> Record:
         "energy_uncertainty_j": 6.0, "images_inferred": 400, "j_per_image": 15.0, "late": False,
     }  # fmt: skip
     edge = {
-        "throttle": {"core": 5}, "nvml": [{"throttle": 0}], "swap": {"pswpin": 1, "pswpout": 7}, "cpu_busy_ns": 0,
+        "throttle": {"core": 5}, "nvml": [{"index": 0, "throttle": 0}], "swap": {"pswpin": 1, "pswpout": 7}, "cpu_busy_ns": 0,
     }  # fmt: skip
     return Record(
         TrialRow(**(fields | row)),
@@ -51,6 +60,7 @@ def live(position: int = 1, image: str = "a", **row: Any) -> Record:
         expected={"device": "cuda", "passes": PASSES, "precision": "fp32"},
         meter={"outlived": False, "rc": 0},
         container={"device_requests": [{}]},
+        output=Output(5000, 5000, cut=False),
     )  # fmt: skip
 
 
@@ -72,54 +82,89 @@ def test_a_sound_trial_has_nothing_found_and_nothing_undecidable():
     assert (judged.row.status, judged.row.reason) == ("valid", None)
 
 
-FAULTS = {
-    "device-mismatch": lambda r: replace(r, work=replace(r.work, device_actual="cpu")),
-    "gpu-idle": lambda r: replace(r, series={"gpu0_util_pct": GOOD_USAGE | {"max": 1.0}}),
-    "unequal-work": lambda r: replace(
-        r, work=replace(r.work, results=(replace(r.work.results[0], iterations=399),))
-    ),
-    "pull-in-window": lambda r: replace(
-        r, log={"file": "stderr.log", "line": 3, "pull_lines": (3, 9)}
-    ),
-    "trial-failed": lambda r: replace(r, state="timeout"),
-    "meter-silent": lambda r: replace(r, row=replace(r.row, energy_j=None)),
-    "meter-disagree": lambda r: replace(
-        r, domains=(r.domains[0], replace(r.domains[1], energy_j=3100.0))
-    ),
-    "clock-skew": lambda r: replace(r, timing={**r.timing, "clock_step_s": -0.4}),
-    "sensor-stale": lambda r: replace(
-        r, notes=(Note("stale", "120 W in 30 rows", 12, fatal=True),)
-    ),
-    "container-orphaned": lambda r: replace(r, meter={"outlived": True}),
-    "throttled": lambda r: edges(r, throttle={"core": 9}),
-    "host-busy": lambda r: edges(r, cpu_busy_ns=20 * 10**9),
-    "memory-pressure": lambda r: edges(r, swap={"pswpin": 1, "pswpout": 90_000}),
-    "counter-wrap": lambda r: replace(
-        r, row=replace(r.row, wraps=1), domains=(replace(r.domains[0], wraps=1),)
-    ),
-    "sampling-coarse": lambda r: replace(r, row=replace(r.row, energy_uncertainty_j=90.0)),
-    "meter-scope": lambda r: replace(r, row=replace(r.row, energy_scope="package")),
-    "startup-in-window": lambda r: replace(r, row=replace(r.row, startup_s=9.0)),
-    "file-unread": lambda r: replace(r, notes=(Note("bad-row", "line of 3 cells", 12),)),
-    "modelled-energy": lambda r: replace(r, row=replace(r.row, energy_source="modelled")),
-}
+EXAMPLES = {check.code: check.example for check in registry.trial_checks()}
 
 
-@pytest.mark.parametrize("code", FAULTS)
-def test_each_fault_is_found_and_an_error_makes_the_trial_invalid(code):
-    faulty = FAULTS[code](live())
-    found = by_code(checks.check_trial(faulty), code)
+@pytest.mark.parametrize("check", registry.trial_checks(), ids=lambda c: c.code)
+def test_each_check_of_a_trial_finds_its_example_and_an_error_makes_it_invalid(check):
+    faulty = check.example(live())
+    found = by_code(checks.check_trial(faulty), check.code)
     assert [str(f.verdict) for f in found] == ["found"]
     assert found[0].message
     (judged,) = checks.apply([faulty])
-    serious = CODES[code].severity == "error"
+    if check.code == "trial-missing":
+        assert judged.row.status == "missing"
+        return
+    serious = CODES[check.code].severity == "error"
     assert (judged.row.status == "invalid") is serious
-    assert (judged.row.reason or "").startswith(code if serious else "")
-    assert code in (judged.row.findings or "")
+    assert (judged.row.reason or "").startswith(check.code if serious else "")
+    assert check.code in (judged.row.findings or "")
 
 
-def test_each_trial_check_has_a_fault_above():
-    assert {c.code for c in TRIAL_CHECKS} - {"trial-missing"} <= set(FAULTS)
+def sound_run() -> checks.Campaign:
+    """Twelve sound trials in the planned order."""
+    images = "abbaababbaab"
+    records = tuple(live(i, image) for i, image in enumerate(images, start=1))
+    return checks.Campaign(records, checks.Facts.of_run({"plan": plan_of(images)}))
+
+
+@pytest.mark.parametrize("check", registry.campaign_checks(), ids=lambda c: f"{c.code}: {c.fine}")
+def test_each_check_of_a_campaign_finds_its_example_and_nothing_in_a_sound_run(check):
+    assert not [o for o in check.probe(sound_run()) if isinstance(o, Found)]
+    found = [o for o in check.probe(check.example(sound_run())) if isinstance(o, Found)]
+    assert found
+    assert all(f.message for f in found)
+
+
+def test_every_code_has_a_check_or_is_reported_by_something_else():
+    checked = {c.code for c in (*registry.trial_checks(), *registry.campaign_checks())}
+    assert set(CODES) - checked == {"carry-over", "regression", "row-untraceable"}
+
+
+CAUSE = st.one_of(
+    st.builds(Found, st.sampled_from("abc"), severity=st.none() | st.sampled_from(Severity)),
+    st.builds(Unknown, st.sampled_from("xy")),
+)
+
+
+@given(st.lists(CAUSE, max_size=5), CAUSE, st.sampled_from(list(CODES)))
+def test_one_more_cause_never_lowers_the_severity_nor_hides_what_was_found(causes, more, code):
+    def rank(outcomes):
+        outcome = merged(code, outcomes)
+        if isinstance(outcome, Found):
+            return list(Severity).index(outcome.severity or CODES[code].severity)
+        return 10 if isinstance(outcome, Unknown) else 20
+
+    for at in range(len(causes) + 1):
+        assert rank([*causes[:at], more, *causes[at:]]) <= rank(causes)
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_a_second_fault_never_hides_or_weakens_the_first(code):
+    def worst(record):
+        found = [f for f in checks.check_trial(record) if f.code == code and f.verdict == "found"]
+        return min((list(Severity).index(f.severity) for f in found), default=10)
+
+    alone = worst(EXAMPLES[code](live()))
+    for other, example in EXAMPLES.items():
+        if (code, other) == ("sampling-coarse", "meter-silent") or other == "trial-missing":
+            continue  # what is absent can't be coarse: of it nothing else can be said
+        assert worst(EXAMPLES[code](example(live()))) <= alone, other
+
+
+def test_a_call_into_the_window_does_not_hide_the_work_of_others():
+    busy = edges(live(), cpu_busy_ns=40 * 10**9)
+    called = replace(busy, timing={**busy.timing, "connections_in_window": 1})
+    (found,) = by_code(checks.check_trial(called), "host-busy")
+    assert found.is_found_error
+    assert found.message == (
+        "other processes used 40.0 s of CPU in 60.0 s; 1 calls to the host inside the window"
+    )
+    assert found.evidence["foreign_cpu_s"] == pytest.approx(40.0)
+    (alone,) = by_code(
+        checks.check_trial(replace(live(), timing={"connections_in_window": 1})), "host-busy"
+    )
+    assert alone.severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +191,7 @@ def test_a_workload_that_does_not_name_its_device_is_not_believed():
 
 
 def test_judging_again_gives_the_same():
-    records = [FAULTS["throttled"](live(1)), live(2), FAULTS["counter-wrap"](live(3))]
+    records = [EXAMPLES["throttled"](live(1)), live(2), EXAMPLES["counter-wrap"](live(3))]
     once = checks.apply(records)
     assert checks.apply(once) == once
 
@@ -199,7 +244,7 @@ def plan_of(images: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 def test_an_order_other_than_the_planned_one_is_found():
     images = "abbaabba"
     records = [live(i, image) for i, image in enumerate(images, start=1)]
-    facts = checks.Facts(plan=plan_of(images))
+    facts = checks.Facts.of_run({"plan": plan_of(images)})
     assert not [
         f
         for f in by_code(checks.check_campaign(records, facts), "order-not-randomised")
@@ -245,8 +290,7 @@ def test_a_random_order_is_rarely_called_not_random():
     for _ in range(200):
         images = draw.sample("abc" * 10, 30)
         records = [imported(image, 100.0 * place, place) for place, image in enumerate(images)]
-        row = next(r for r in CAMPAIGN_CHECKS if r.code == "order-not-randomised")
-        alarms += bool(row.probe(checks.Trials.of(records), IMPORT))
+        alarms += order_verdict(records) == "found"
     assert alarms <= 0.05 * 200 + 3 * (200 * 0.05 * 0.95) ** 0.5
 
 
@@ -343,12 +387,13 @@ def test_other_processes_on_a_given_gpu_invalidate_the_trial():
 
 def test_every_code_that_is_checked_ends_in_some_verdict():
     whole = checks.check_campaign([imported("a", 100.0 * i, i) for i in range(3)], IMPORT)
-    tables = {c.code for c in TRIAL_CHECKS} | {c.code for c in CAMPAIGN_CHECKS if not c.live}
+    of_campaign = registry.campaign_checks()
+    tables = {c.code for c in registry.trial_checks()} | {c.code for c in of_campaign if not c.live}
     assert {f.code for f in whole} == tables
-    live = {f.code for f in checks.check_campaign([], {"hosts": {}})}
+    live = {f.code for f in checks.check_campaign([])}
     # A live run's drift and outliers are judged inside its blocks.
-    judged_later = {c.code for c in CAMPAIGN_CHECKS if c.statistical}
-    assert live == tables - judged_later | {c.code for c in CAMPAIGN_CHECKS if c.live}
+    judged_later = {c.code for c in of_campaign if c.statistical}
+    assert live == tables - judged_later | {c.code for c in of_campaign if c.live}
     assert live <= set(CODES)
 
 
@@ -357,7 +402,8 @@ def test_soft_problems_of_a_hosts_check_stand_beside_its_numbers():
         return {"code": code, "severity": severity, "message": f"{code} it is", "action": "mend it"}
 
     problems = [problem(c) for c in ("host-busy", "governor", "clock-skew", "host-unsteady")]
-    facts = checks.Facts(problems={"lab-a": [*problems, problem("disk-full", "hard")]})
+    host = {"problems": [*problems, problem("disk-full", "hard")]}
+    facts = checks.Facts.of_run({"hosts": {"lab-a": host}})
     found = {f.code: f for f in checks.check_campaign([], facts) if f.verdict == "found"}
     assert set(found) == {"host-busy", "host-setup", "clock-skew", "host-unsteady"}
     assert {f.subject for f in found.values()} == {"host lab-a"}
@@ -372,6 +418,6 @@ def test_soft_problems_of_a_hosts_check_stand_beside_its_numbers():
 
 def test_nothing_at_all_is_undecidable_and_not_fine():
     whole = checks.check_campaign([], IMPORT)
-    assert {str(f.verdict) for f in whole if f.code in {c.code for c in TRIAL_CHECKS}} == {
-        "undecidable"
-    }
+    assert {
+        str(f.verdict) for f in whole if f.code in {c.code for c in registry.trial_checks()}
+    } == {"undecidable"}

@@ -88,7 +88,8 @@ def attempt(
     **changes: Any,
 ) -> Record:  # fmt: skip
     data = Meter(start_j=262_144 - 300.0).log(MACHINE, 4, GPU if gpu else None)
-    raw = RawAttempt(report(**changes), data if log is None else log, None, None, workload())
+    files = {"energibridge.csv": data if log is None else log, "workload.jsonl": workload()}
+    raw = RawAttempt(report(**changes), files)
     return evaluate(raw, expected=EXPECTED | dict(expected or {}), plan_row=ROW)
 
 
@@ -170,9 +171,9 @@ def nvml_csv(counters: bool) -> bytes:
 )
 def test_a_given_gpu_counts_by_the_best_that_read_it(counters: bool | None, meter: str) -> None:
     data = Meter().log(MACHINE, 4, GPU)
-    raw = RawAttempt(
-        report(), data, None, None if counters is None else nvml_csv(counters), workload()
-    )
+    files = {"energibridge.csv": data, "workload.jsonl": workload()}
+    files |= {} if counters is None else {"nvml.csv": nvml_csv(counters)}
+    raw = RawAttempt(report(), files)
     record = evaluate(raw, expected=EXPECTED | {"gpus": ["GPU-abc"]}, plan_row=ROW)
     truth = float(np.diff(GPU.energy_j(WINDOW))[0])
     assert [d.meter for d in record.domains if d.counted and d.name == "gpu0"] == [meter]
@@ -220,10 +221,8 @@ def test_the_configured_meter_counts_and_the_other_stands_beside(kind: str) -> N
     }
     raw = RawAttempt(
         report(command=command, edges={"before": {"powercap": ZONES}, "after": {}}),
-        Meter().log(MACHINE, 4) if kind == "energibridge" else None,
-        ("\n".join(lines) + "\n").encode(),
-        None,
-        workload(),
+        ({"energibridge.csv": Meter().log(MACHINE, 4)} if kind == "energibridge" else {})
+        | {"powercap.csv": ("\n".join(lines) + "\n").encode(), "workload.jsonl": workload()},
     )
     record = evaluate(raw, expected=EXPECTED | {"meter": kind}, plan_row=ROW)
     assert record.row.status == "valid"
@@ -311,7 +310,9 @@ def test_damaged_files_and_reports_never_raise(data: st.DataObject) -> None:
     whole[spoiled] = data.draw(
         st.none() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({"started": {}})
     )
-    raw = RawAttempt(whole, log[:at] + junk, junk, junk, workload()[:at] + junk)
+    files = dict.fromkeys(("powercap.csv", "nvml.csv"), junk)
+    files |= {"energibridge.csv": log[:at] + junk, "workload.jsonl": workload()[:at] + junk}
+    raw = RawAttempt(whole, files)
     record = evaluate(raw, expected=EXPECTED, plan_row=ROW)
     assert record.row.status in ("valid", "invalid", "failed")
     assert record.row.status == "valid" or record.row.reason

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.simulated_rapl import Level, Machine, Meter
+from tests.support.study import SAMPLE
 from wattbench.analysis.meters.energibridge import (
     Kind,
     Samples,
@@ -23,7 +24,6 @@ from wattbench.analysis.meters.energibridge import (
 )
 from wattbench.analysis.model.errors import InputError
 
-SEED = Path(__file__).parents[4] / "shared/seed/sample_campaign"
 LOG = Meter().log(Machine([Level("a", 2.0, 40.0), Level("b", 1.0, 90.0)], 1), 1)
 HEADER = b"Delta,Time,DRAM_ENERGY (J),PACKAGE_ENERGY (J),USED_SWAP\n"
 
@@ -239,9 +239,8 @@ def test_any_bytes_are_read_without_an_exception(data: bytes, after_header: bool
 
 
 def test_published_logs_read_without_notes_and_equal_another_parser() -> None:
-    files = sorted(SEED.glob("*/results/*.csv"))
-    if not files:
-        pytest.skip(f"no published logs at {SEED}")
+    files = sorted(SAMPLE.glob("*/results/*.csv"))
+    assert files
     for file in files:
         table = list(csv.reader(file.read_text().splitlines()))
         samples = read_file(file)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattbench.analysis.meters.energibridge import FloatArray
-from wattbench.analysis.meters.nvml import nvml_reading
-from wattbench.analysis.meters.rapl import powercap_reading
-from wattbench.analysis.meters.reading import Edge, energibridge_reading
+from wattbench.analysis.meters.readers.energibridge import energibridge_reading
+from wattbench.analysis.meters.readers.nvml import nvml_reading
+from wattbench.analysis.meters.readers.powercap import powercap_reading
+from wattbench.analysis.meters.reading import Edge
 from wattbench.analysis.meters.window import split
 
 T0 = 1_750_000_000.0
@@ -195,7 +196,7 @@ class Counter(Load):
         rows = [f"{t:.6f},{t - T0:.6f},{self._read(t + self._takes())}" for t in stamps]
         self.csv = ("\n".join(["unix_s,mono_s,gpu0_energy_mj", *rows]) + "\n").encode()
         first, last = self._read(begin - self._takes()), self._read(end + self._takes())
-        self.edges = [Edge(begin, {}, {"0": first}), Edge(end, {}, {"0": last})]
+        self.edges = [Edge(begin, {"nvml_mj": {"0": first}}), Edge(end, {"nvml_mj": {"0": last}})]
 
     def _takes(self) -> float:
         return self._rng.uniform(0.001, 0.004)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wattbench.analysis.meters.curves import Curve
-from wattbench.analysis.meters.nvml import nvml_reading
+from wattbench.analysis.meters.readers.nvml import nvml_reading
 from wattbench.analysis.meters.reading import Edge
 from wattbench.analysis.meters.window import Split, split
 
@@ -33,7 +33,7 @@ class Trial:
         lines = [line.split(",") for line in (FOLDER / f"{self.name}.csv").read_text().splitlines()]
         kept = [i for i, name in enumerate(lines[0]) if name != without]
         data = "".join(",".join(cells[i] for i in kept) + "\n" for cells in lines).encode()
-        edges = [Edge(t, {}, {"0": mj}) for t, mj in (self.start, self.end)]
+        edges = [Edge(t, {"nvml_mj": {"0": mj}}) for t, mj in (self.start, self.end)]
         return next(c for c in nvml_reading(data, edges).curves if c.meter == meter)
 
     def split(self, curve: Curve) -> Split:

@@ -160,8 +160,9 @@ def test_findings_say_trend_or_step_and_what_was_not_found() -> None:
     found = diagnostics.findings("gpu-a", judged)
     assert [(f.code, f.verdict) for f in found] == [
         ("drift", Verdict.FOUND), ("drift", Verdict.FOUND), ("outlier", Verdict.NOT_FOUND),
+        ("carry-over", Verdict.UNDECIDABLE),
     ]  # fmt: skip
-    assert [f.evidence.get("kind") for f in found] == ["trend", "step", None]
+    assert [f.evidence.get("kind") for f in found] == ["trend", "step", None, None]
     assert found[1].evidence["position"] == 26
     assert {f.subject for f in found} == {"host gpu-a"}
 

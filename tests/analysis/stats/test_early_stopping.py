@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scikit_posthocs import posthoc_dunn
 
+from tests.support.study import PUBLISHED
 from wattbench.analysis.model.trials import TrialRow, to_frame
 from wattbench.analysis.stats import early_stopping, simulation
 from wattbench.analysis.stats.conclude import conclude
@@ -20,8 +20,6 @@ from wattbench.analysis.stats.early_stopping import (
     stop_after_block,
 )
 from wattbench.analysis.stats.results import Settings
-
-STUDY = Path(__file__).resolve().parents[4] / "shared" / "seed" / "preprocessed_results"
 
 
 def campaign(
@@ -177,11 +175,9 @@ def test_clear_differences_are_found_in_little_more_than_a_third_of_the_time() -
 
 
 def study() -> dict[str, np.ndarray]:
-    if not STUDY.is_dir():
-        pytest.skip(f"the study's data are not at {STUDY}")
     return {
         p.name.split("-")[0]: pd.read_csv(p).dropna(how="all").iloc[:, 1].to_numpy(float)
-        for p in sorted(STUDY.glob("*-base_output.csv"))
+        for p in sorted(PUBLISHED.glob("*-base_output.csv"))
     }
 
 

@@ -13,20 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.study import PUBLISHED
 from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.stats.paper_tables import COLUMNS, cliffs_delta, describe
 
 REFERENCE = Path(__file__).parents[2] / "reference"
-SEED = Path(__file__).parents[4] / "shared" / "seed" / "preprocessed_results"
 PRINTED = json.loads((REFERENCE / "published_tables.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
-    if not SEED.is_dir():
-        pytest.skip(f"no published campaign at {SEED}")
     frames = []
-    for path in sorted(SEED.glob("*_output.csv")):
+    for path in sorted(PUBLISHED.glob("*_output.csv")):
         name = path.name.removesuffix("_output.csv")
         frame = pd.read_csv(path, header=0, names=["run", "energy_j", "duration_s"])
         frames.append(

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from wattbench.airflow.trial_order import Turn, turn
+from wattbench.dag_runs import TASK_ACTIVE, TASK_OVER
 
 
 def states(*trials: tuple[str | None, str | None, str | None]) -> dict[str, str | None]:
@@ -15,6 +16,14 @@ def states(*trials: tuple[str | None, str | None, str | None]) -> dict[str, str 
         for i, trial in enumerate(trials)
         for task, state in zip(("rest", "measure", "collect"), trial, strict=True)
     }
+
+
+def test_each_of_airflow_s_states_is_over_or_active_or_waits_for_something() -> None:
+    from airflow.utils.state import TaskInstanceState
+
+    waits = {"up_for_reschedule", "awaiting_input"}
+    assert {str(state) for state in TaskInstanceState} == TASK_OVER | TASK_ACTIVE | waits
+    assert not TASK_OVER & TASK_ACTIVE
 
 
 DONE = ("success", "success", "success")

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.cli import command_line
+from wattbench.cli import command_line, enrol
 from wattbench.cli.airflow_api import Client, Login
 from wattbench.cli.report_download import fetch_report
 from wattbench.config.hosts import HostConfig
@@ -30,7 +30,6 @@ from wattbench.config.loader import load_hosts
 from wattbench.errors import ConfigError, HostError
 from wattbench.progress import spoken
 from wattbench.run.run_id import make_run_id
-from wattbench.worker import enrol
 
 HOSTS = """\
 store: {conn_id: wattbench_store, bucket: wattbench}   # where logs go
@@ -309,7 +308,19 @@ def test_the_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> N
         command_line.main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for command in ("host add", "host check", "plan", "run", "status", "logs", "report"):
+    for command in (
+        "host add",
+        "host check",
+        "plan",
+        "run",
+        "status",
+        "logs",
+        "report",
+        "audit",
+        "compare",
+        "image",
+        "power",
+    ):
         assert f"wattbench {command}" in said
 
 
@@ -323,7 +334,10 @@ def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> Non
 
 def test_the_command_line_starts_without_heavy_packages() -> None:
     code = (
-        "import sys, wattbench.cli; heavy = {'torch','boto3','docker','paramiko','matplotlib','scipy',"
+        "import contextlib, io, sys, wattbench.cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    wattbench.cli.main(['--help'])\n"
+        "heavy = {'torch','boto3','docker','paramiko','matplotlib','scipy',"
         "'pandas','airflow','requests'} & set(sys.modules); print(sorted(heavy)); sys.exit(bool(heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -492,6 +506,39 @@ def test_a_report_comes_down_whole_or_not_at_all(airflow: FakeAirflow, tmp_path:
     airflow.answers[f"{base}/tables/a.csv"] = (200, b"x\n2\n")
     assert command_line.main(["report", named(), "--out", str(tmp_path / "damaged")]) == 2
     assert not (tmp_path / "damaged").exists()
+
+
+def test_a_report_s_markdown_is_printed_without_keeping_it(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"index.html": b"<p>answer", "report.md": b"**less** energy\n"}
+    base = f"/wattbench/runs/{named()}/report"
+    airflow.answers |= {f"{base}/{name}": (200, data) for name, data in files.items()}
+    airflow.answers[f"{base}/manifest.json"] = (200, manifest(files))
+    assert command_line.main(["report", named(), "--format", "md"]) == 0
+    assert capsys.readouterr().out == "**less** energy\n"
+
+
+@pytest.mark.parametrize("source", ["./small", "s3:/x", "folder/of/run"])
+def test_a_path_is_a_source_even_where_an_airflow_is_named(
+    airflow: FakeAirflow, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    assert command_line.main(["report", source, "--out", str(tmp_path / "out")]) == 2
+    assert airflow.asked == []
+    assert source.removeprefix("./") in capsys.readouterr().err
+
+
+def test_a_bare_name_is_a_run_where_an_airflow_is_named_and_else_a_folder(
+    airflow: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    assert command_line.main(["report", "small", "--out", "out"]) == 2
+    asked = len(airflow.asked)
+    assert asked
+    monkeypatch.delenv("WATTBENCH_AIRFLOW_URL")
+    assert command_line.main(["report", "small", "--out", "out"]) == 2
+    assert len(airflow.asked) == asked
 
 
 def test_a_manifest_can_not_write_outside_its_folder(airflow: FakeAirflow, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,22 +54,22 @@ def test_an_experiment_gets_the_papers_protocol_by_default(folder: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("device: cuda", "devise: cuda", "devise: unknown key; allowed: description, schedule"),
+        ("device: cuda", "devise: cuda", "line 3: devise: unknown key; did you mean device? allowed: description, schedule"),
         ("reference: pytorch", "reference: tf", "'tf' is not among images (pytorch, metal)"),
         ("reference: pytorch", "", "reference: is missing"),
         ("pytorch/pytorch:2.6.0", "pytorch;reboot", "images.pytorch.ref"),
         ("pytorch/pytorch:2.6.0", "$(id)", "images.pytorch.ref"),
         ("pytorch: {ref", "idle: {ref", "'idle' is a reserved name"),
-        ("iterations: 400", "iterations: 0", "workload.passes.0.iterations: 0: input should be"),
+        ("iterations: 400", "iterations: 0", "line 4: workload.passes.0.iterations: 0: must be at least 1"),
         ("hosts: [gpu-a]", "hosts: [gpu-z]", "'gpu-z' is not in hosts.yaml (gpu-a, cpu-b)"),
         ("hosts: [gpu-a]", "hosts: [gpu-a, gpu-a]", "a name stands twice"),
         ("hosts: [gpu-a]", "hosts: [cpu-b]", "gives 'cpu-b' no gpus"),
-        ("hosts: [gpu-a]", "hosts: []", "hosts:"),
-        ("device: cuda", "protocol: {blocks: 0}", "protocol.blocks: 0: input should be"),
+        ("hosts: [gpu-a]", "hosts: []", "hosts: an empty list: must not be empty"),
+        ("device: cuda", "protocol: {blocks: 0}", "protocol.blocks: 0: must be at least 1"),
         ("device: cuda", "protocol: {blocks: {min: 3, max: 9, precision_pct: 1}}", "protocol.blocks.min: 3"),
         ("device: cuda", "protocol: {idle_baseline: {secnds: 5}}", "protocol.idle_baseline.secnds: unknown key"),
-        ("device: cuda", "device: cuda\ndevice: cpu", "'device' stands twice (lines 3 and 4)"),
-        ("device: cuda", "device: [", "not YAML"),
+        ("device: cuda", "device: cuda\ndevice: cpu", "line 4: 'device' stands twice (also in line 3)"),
+        ("device: cuda", "device: [", "line 5: not YAML: did not find expected"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line_with_file_path_and_next_action(
@@ -79,7 +80,7 @@ def test_a_mistake_gets_one_line_with_file_path_and_next_action(
         loaded(folder, EXPERIMENT.replace(old, new))
     line = str(caught.value)
     assert said in line
-    assert line.startswith("experiments/night.yaml: ")
+    assert re.match(r"experiments/night\.yaml( line \d+)?: ", line)
     assert "\n" not in line
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import socketserver
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -300,19 +299,16 @@ def test_a_registry_that_is_down_counts_as_silence_in_spite_of_its_countdown(bed
     for left in range(60, 0, -1):
         countdown += [event(A, f"Retrying in {left} seconds"), 0.05]
     bed.start([*WHOLE[:5], *countdown], WHOLE)
-    began = time.monotonic()
     report = bed.pull()
-    assert time.monotonic() - began < 2
     assert report.attempts == 2
     assert any("no byte arrived" in line for line in bed.lines)
 
 
 def test_a_registry_that_hangs_is_left_after_the_silence_and_tried_again(bed: Bed) -> None:
     bed.start([*WHOLE[:5], 30.0], WHOLE)
-    began = time.monotonic()
     report = bed.pull()
-    assert 0.4 < time.monotonic() - began < 3
     assert report.attempts == 2
+    assert any("sent nothing for" in line for line in bed.lines)
     assert report.bytes == IMAGE.size_bytes + 3_678 + 69_213  # the first attempt's are counted
 
 
@@ -493,7 +489,7 @@ def test_a_digest_that_is_gone_is_not_retried_by_a_real_docker(
     spare_registry.push_image("wattbench-test/gone", "v1", {"a": b"1"})
     image = resolve(f"{spare_registry.address}/wattbench-test/gone:v1")
     gone = replace(image, ref_by_digest=image.ref_by_digest[:-64] + "ab" * 32)
-    began = time.monotonic()
+    lines: list[str] = []
     with pytest.raises(RegistryError, match="gone from the registry"):
-        pull(api, gone)
-    assert time.monotonic() - began < 5
+        pull(api, gone, say=lines.append)
+    assert not any("broke off" in line for line in lines)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from wattbench.config.experiment import Control, IdleBaseline, Protocol
-from wattbench.run.plan import PlannedTrial, make_plan, seed_of, shuffled
+from wattbench.run.plan import PlannedTrial, make_plan, seed_of, shuffled, williams_square
 from wattbench.run.run_id import make_run_id
 
 names = st.lists(
@@ -103,3 +105,32 @@ def test_the_run_id_tells_experiment_time_and_dag_run() -> None:
 def test_a_null_seed_is_the_runs_own_and_stays_the_same_on_retry() -> None:
     assert seed_of(None, "run-1") == seed_of(None, "run-1") != seed_of(None, "run-2")
     assert seed_of(7, "run-1") == "7"
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_in_a_williams_square_each_treatment_follows_each_other_one_equally_often(
+    size: int,
+) -> None:
+    rows = williams_square(size)
+    assert all(sorted(row) == list(range(size)) for row in rows)
+    pairs = Counter(pair for row in rows for pair in itertools.pairwise(row))
+    assert set(pairs) == {(a, b) for a in range(size) for b in range(size) if a != b}
+    assert len(set(pairs.values())) <= 1
+
+
+def test_a_williams_plan_holds_every_image_once_per_block_and_is_balanced() -> None:
+    protocol = Protocol.model_validate(
+        {"blocks": 12, "order": "williams", "idle_baseline": {"per": "host"}, "control": {}}
+    )
+    images = ["a", "b", "c", "d"]
+    plan = make_plan(images, protocol, "h", "seed")
+    assert plan == make_plan(images, protocol, "h", "seed")
+    assert plan != make_plan(images, protocol, "other", "seed")
+    pairs: Counter[tuple[str, str]] = Counter()
+    for block in range(1, 13):
+        kinds = [(t.kind, t.image) for t in plan if t.block == block]
+        assert {k for k, _ in kinds[:2]} == {"idle", "control"}
+        order = [image for _, image in kinds[2:]]
+        assert sorted(order) == images
+        pairs.update(itertools.pairwise(order))
+    assert set(pairs.values()) == {3}

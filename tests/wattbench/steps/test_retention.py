@@ -135,6 +135,14 @@ def test_only_raw_files_of_attempts_are_counted(store: Store) -> None:
     assert found.due == NOW - timedelta(days=3)
 
 
+def test_what_is_no_run_of_ours_is_left_alone(store: Store) -> None:
+    theirs = a_run(store, "backup-of-2025")
+    ours = a_run(store, run_id(100))
+    expire(store, Retention(days=1), always, NOW)
+    assert {o.key.removeprefix(f"{theirs}/") for o in store.list(theirs)} >= RAW
+    assert not {o.key.removeprefix(f"{ours}/") for o in store.list(ours)} & RAW
+
+
 def test_a_retention_without_a_limit_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="neither days nor max_gb"):
         Retention()

@@ -172,15 +172,15 @@ container: {shm_size: 1g}
         ("py: bench.py", "py: link.py", "'link.py' leaves the experiment's folder"),
         ("/bench/bench.py: ", "bench.py: ", "'bench.py' is not an absolute path in the container"),
         ("'processed (\\d+)'}", "'processed (\\d+)', count: 5}", "workload.unit: pattern and count exclude each other"),
-        ("pattern: 'processed (\\d+)'", "count: none", "workload.unit.count: 'none': input should be a valid number"),
-        ("  unit:", "  units:", "workload.units: unknown key; allowed: kind, command, files, unit"),
+        ("pattern: 'processed (\\d+)'", "count: none", "workload.unit.count: 'none': must be a number"),
+        ("  unit:", "  units:", "workload.units: unknown key; did you mean unit? allowed: kind, command, files, unit"),
         ("  command: [python3, /bench/bench.py]", "  kind: servr", "workload: kind is not one of builtin, command"),
         ("memory: 1g", "memory: lots", "images.b.container.memory: 'lots' is not a size; write 8g"),
         ("memory: 1g", "privileged: true", "images.b.container: privileged: a measured container never gets the host"),
         ("memory: 1g", "volumes: {/s: /var/run/docker.sock}", "/var/run/docker.sock would give the container the host"),
         ("memory: 1g", "volumes: {/e: {host: /etc, writable: true}}", "/etc belongs to the host's system"),
         ("memory: 1g", "capabilities: [CAP_SYS_ADMIN]", "the capability SYS_ADMIN would make the container privileged"),
-        ("memory: 1g", "cpuset: all", "images.b.container.cpuset: 'all': string should match"),
+        ("memory: 1g", "cpuset: all", "images.b.container.cpuset: 'all': must match"),
         ("shm_size: 1g", "shm_size: 1g, ipc: host", "container: shm_size has no effect with ipc: host"),
         ("container: {memory: 1g}", "workload: {unit: {name: X}}", "images.b.workload.unit.name: 'X'"),
         ("container: {memory: 1g}", "framework: jax", "images.b.framework: unknown key; allowed: kind, command"),
@@ -204,7 +204,7 @@ def test_a_mistake_gets_one_line_with_file_path_and_next_action(
         read_experiment(path)
     line = str(caught.value)
     assert said in line
-    assert line.startswith("experiments/night.yaml: ")
+    assert line.startswith("experiments/night.yaml")
     assert "\n" not in line
 
 

@@ -199,6 +199,25 @@ _KIND_NAMES: dict[Any, str] = {
 }  # fmt: skip
 
 
+# -------------------------------------------------------------------------------------------- the boot
+
+
+def boot_mark() -> str:
+    """Identifies this boot of the host, also where the host is a container.
+
+    There the boot_id is the machine's and survives a restart, the start time of process 1 does not.
+    """
+    boot_id = read_text(rooted("/proc/sys/kernel/random/boot_id")) or "unknown"
+    init = stat_fields(rooted("/proc/1/stat"))
+    return "%s/%s" % (boot_id, init[19] if init else "unknown")
+
+
+def stat_fields(path: str) -> list[str] | None:
+    """Fields 3… of a stat file (the name before them may hold anything)."""
+    text = read_text(path)
+    return text[text.rfind(")") + 1 :].split() if text else None
+
+
 # --------------------------------------------------------------------------------------------- writing
 
 

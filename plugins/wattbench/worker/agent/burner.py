@@ -12,19 +12,14 @@ import time
 from wattbench.worker.agent.base import (
     NUMBER,
     CorruptError,
+    boot_mark,
     misfit,
     own_command,
     read_document,
     stamp,
     write_json,
 )  # fmt: skip
-from wattbench.worker.agent.processes import (
-    boot_mark,
-    end_processes,
-    is_alive,
-    process_mark,
-    processes_of,
-)
+from wattbench.worker.agent.processes import end_processes, is_alive, process_mark, processes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def _unforeseen(error: Exception) -> tuple[Json, int]:
 
 def clock_loop() -> None:
     """Answer every line on stdin with the time, so that a round trip holds no process start."""
-    from wattbench.worker.agent.processes import boot_mark
+    from wattbench.worker.agent.base import boot_mark
 
     boot = boot_mark()
     for _line in sys.stdin:

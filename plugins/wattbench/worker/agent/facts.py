@@ -15,6 +15,7 @@ import time
 from wattbench.worker.agent import limits, meters
 from wattbench.worker.agent.base import (
     SELF,
+    boot_mark,
     number,
     parse_json,
     read_int,
@@ -25,7 +26,6 @@ from wattbench.worker.agent.base import (
 from wattbench.worker.agent.docker import DockerError, docker
 from wattbench.worker.agent.levels import sample
 from wattbench.worker.agent.preflight import preflight
-from wattbench.worker.agent.processes import boot_mark
 from wattbench.worker.agent.sysfs import (
     cpuinfo,
     is_container,

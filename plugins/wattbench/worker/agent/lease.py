@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from wattbench.worker.agent.base import AgentError, number, stamp, write_json
-from wattbench.worker.agent.processes import boot_mark
+from wattbench.worker.agent.base import AgentError, boot_mark, number, stamp, write_json
 from wattbench.worker.agent.settle import settle
 from wattbench.worker.agent.spool import Attempt
 

@@ -66,6 +66,8 @@ CONTAINER_LOG_SIZE = "8m"
 
 #: The largest document that is read: anything larger is corrupt, bytes.
 DOCUMENT_BYTES = 16 << 20
+#: The largest raw file of a meter that is kept, bytes.
+METER_FILE_BYTES = 1 << 30
 #: The deepest nesting of a JSON document or event; no document of ours has more than a dozen levels.
 DEPTH = 64
 

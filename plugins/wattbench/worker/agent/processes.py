@@ -11,7 +11,7 @@ import os
 import signal
 import time
 
-from wattbench.worker.agent.base import read_bytes, read_text, rooted
+from wattbench.worker.agent.base import boot_mark, read_bytes, read_text, stat_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,25 +23,9 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def boot_mark() -> str:
-    """Identifies this boot of the host, also where the host is a container.
-
-    There the boot_id is the machine's and survives a restart, the start time of process 1 does not.
-    """
-    boot_id = read_text(rooted("/proc/sys/kernel/random/boot_id")) or "unknown"
-    init = _stat_fields(rooted("/proc/1/stat"))
-    return "%s/%s" % (boot_id, init[19] if init else "unknown")
-
-
-def _stat_fields(path: str) -> list[str] | None:
-    """Fields 3… of a stat file (the name before them may hold anything)."""
-    text = read_text(path)
-    return text[text.rfind(")") + 1 :].split() if text else None
-
-
 def process_mark(pid: int) -> Json:
     """What tells a process from a later one with the same pid."""
-    fields = _stat_fields("/proc/%d/stat" % pid)
+    fields = stat_fields("/proc/%d/stat" % pid)
     return {"pid": pid, "start_ticks": int(fields[19]) if fields else None, "boot": boot_mark()}
 
 
@@ -79,7 +63,7 @@ def _living() -> Iterable[tuple[int, list[str]]]:
     """Every process but 0, 1, the caller and zombies: pid and the fields of its stat file."""
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) not in (0, 1, os.getpid()):
-            fields = _stat_fields("/proc/%s/stat" % name)
+            fields = stat_fields("/proc/%s/stat" % name)
             if fields and fields[0] != "Z":
                 yield int(name), fields
 
@@ -122,7 +106,7 @@ def is_alive(mark: Any) -> bool:
     """Whether the very process that a mark names still runs."""
     if not is_of_this_boot(mark):
         return False
-    fields = _stat_fields("/proc/%d/stat" % mark["pid"])
+    fields = stat_fields("/proc/%d/stat" % mark["pid"])
     return fields is not None and fields[0] != "Z" and int(fields[19]) == mark["start_ticks"]
 
 

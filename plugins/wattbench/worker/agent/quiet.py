@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-from wattbench.worker.agent.base import NUMBER, AgentError, misfit, number, read_json
+from wattbench.worker.agent.base import NUMBER, AgentError, boot_mark, misfit, number, read_json
 from wattbench.worker.agent.burner import burner_state, last_burner, start_burner, stop_burner
 from wattbench.worker.agent.lease import active_attempt, holding
 from wattbench.worker.agent.levels import sample
-from wattbench.worker.agent.processes import boot_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import time
 
 from wattbench.worker.agent.base import (
     CorruptError,
+    boot_mark,
     open_lock,
     read_json,
     unix_minus_mono,
     write_bytes,
     write_json,
 )  # fmt: skip
-from wattbench.worker.agent.processes import boot_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,4 +137,6 @@ def write_report(attempt: Attempt, report: Json) -> None:
         busy_until(attempt.spool, ended if isinstance(ended, float) else time.monotonic())
     report["connections"] = list(events(attempt.path("connections.jsonl")))
     report["files"] = attempt.files()
+    for name in attempt.oversized():
+        report["message"] += "; %s is too large to be kept" % name
     write_json(attempt.path("report.json"), report)

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import stat
 import time
 
@@ -19,20 +18,20 @@ from wattbench.worker.agent.base import (
     NUMBER,
     AgentError,
     CorruptError,
+    boot_mark,
     locked,
     open_lock,
     read_document,
     sha256_of,
     stamp,
 )  # fmt: skip
-from wattbench.worker.agent.processes import boot_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json, Shape
 
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ID = re.compile(r"{0}(/{0}){{3}}".format(_SAFE.pattern))
+_MARKS = dict.fromkeys(map(ord, "._-"))
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
 LEASE: Shape = {"owner": str, "boot": str, "expires_unix_s": NUMBER, "expires_mono_s": NUMBER}
 LEASE_MORE: Shape = {"active": str, "taken": dict}
@@ -48,9 +47,15 @@ SPEC_MORE: Shape = {
 REPORT: Shape = {"id": str, "state": str, "message": str, "files": dict}
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can name a folder: letters, digits, and inside it also ``.``, ``_``, ``-``."""
+    return text[:1] in _LETTERS and _LETTERS.issuperset(text.translate(_MARKS))
+
+
 def is_id(text: str) -> bool:
     """Whether a text can be an attempt's id."""
-    return bool(_ID.fullmatch(text))
+    parts = text.split("/")
+    return len(parts) == 4 and all(map(is_name, parts))
 
 
 def folder_name(payload: Json, key: str) -> str | None:
@@ -60,7 +65,7 @@ def folder_name(payload: Json, key: str) -> str | None:
         AgentError: ``bad-request``: it can't.
     """
     value = payload.get(key)
-    if value is not None and not _SAFE.fullmatch(str(value)):
+    if value is not None and not is_name(str(value)):
         raise AgentError("bad-request", "%s %r can't name a folder" % (key, value))
     return None if value is None else str(value)
 
@@ -114,7 +119,7 @@ class Spool:
                 entry
                 for folder in folders
                 for name in sorted(names or _names_in(folder))
-                if _SAFE.fullmatch(name) and os.path.isdir(entry := os.path.join(folder, name))
+                if is_name(name) and os.path.isdir(entry := os.path.join(folder, name))
             ]
         return [Attempt.at(self, folder) for folder in folders]
 
@@ -231,12 +236,27 @@ class Attempt:
 
     def files(self) -> Json:
         """Raw files with size and SHA-256: regular files only, links lead elsewhere."""
+        sizes = self._sizes()
+        return {
+            name: {"bytes": size, "sha256": sha256_of(self.path(name))}
+            for name, (size, largest) in sizes.items()
+            if size <= largest
+        }
+
+    def oversized(self) -> list[str]:
+        """Names of files that are too large to be kept."""
+        return [name for name, (size, largest) in self._sizes().items() if size > largest]
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Sizes of the files that are there, and how large they may be, bytes."""
         from wattbench.worker.agent import meters
 
-        found: Json = {}
-        for name in (*meters.raw_files(), *limits.OUTPUT_FILES, *limits.STATE_FILES):
+        most = dict.fromkeys(meters.raw_files(), limits.METER_FILE_BYTES)
+        most.update(dict.fromkeys(limits.OUTPUT_FILES + limits.STATE_FILES, limits.DOCUMENT_BYTES))
+        found = {}
+        for name, largest in most.items():
             with contextlib.suppress(OSError):
                 facts = os.lstat(self.path(name))
                 if stat.S_ISREG(facts.st_mode):
-                    found[name] = {"bytes": facts.st_size, "sha256": sha256_of(self.path(name))}
+                    found[name] = (facts.st_size, largest)
         return found

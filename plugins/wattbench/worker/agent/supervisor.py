@@ -21,6 +21,7 @@ from wattbench.worker.agent import limits, meters
 from wattbench.worker.agent.base import (
     FULL,
     CorruptError,
+    boot_mark,
     own_command,
     read_json,
     stamp,
@@ -40,7 +41,6 @@ from wattbench.worker.agent.docker import (
 from wattbench.worker.agent.edges import edges
 from wattbench.worker.agent.processes import (
     adopt_orphans,
-    boot_mark,
     descendants,
     end_processes,
     is_alive,
@@ -48,7 +48,7 @@ from wattbench.worker.agent.processes import (
     process_mark,
     processes_of,
     send_signal,
-)  # fmt: skip
+)
 from wattbench.worker.agent.sampler import start_samplers
 from wattbench.worker.agent.settle import command_record, end_lost, write_report
 from wattbench.worker.agent.spool import Attempt, Spool
@@ -357,6 +357,9 @@ class Supervisor:
         if self.strays:
             text = "the workload left processes running, which were ended: %s"
             return "failed", text % ", ".join(self.strays), False
+        lost = self._output().get("error")
+        if lost:
+            return "failed", "the workload's output could not be kept: %s" % lost, False
         return "done", "done", False
 
     def _is_spool_full(self) -> bool:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from wattbench.worker.agent.base import Json
 
-#: The modules of this package that hold meters.
+#: The modules of this package that hold meters. The wrapper loads them just before the window: what
+#: is not for reading counters they import where they use it.
 MODULES = ("command", "rapl", "nvml")
 
 

@@ -7,16 +7,10 @@ EnergiBridge's options. The kind alone decides whether its joules are called a m
 from __future__ import annotations
 
 import os
-import re
-import shlex
-import shutil
-import subprocess
 
-from wattbench.worker.agent import limits, preparation
+from wattbench.worker.agent import limits
 from wattbench.worker.agent.base import read_text, rooted
 from wattbench.worker.agent.meters import Meter
-from wattbench.worker.agent.sysfs import virtualisation
-from wattbench.worker.agent.text import reason_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +24,16 @@ def words(settings: Json) -> list[str]:
     command = settings.get("command") or ""
     if isinstance(command, list):
         return [str(word) for word in command]
+    import shlex
+
     command = str(command)
     return [command] if os.path.exists(command) or " " not in command else shlex.split(command)
 
 
 def energy_columns(text: str, with_gpus: bool) -> Json:
     """Judge a meter's file: its energy and power columns, and whether they show anything."""
+    import re
+
     rows = [line.split(",") for line in text.splitlines()]
     header, body = (rows[0], [r for r in rows[1:] if len(r) == len(rows[0])]) if rows else ([], [])
     energy = [c for c in header if re.search(r"_ENERGY \(J\)$", c)]
@@ -73,6 +71,8 @@ class Modelled(Meter):
 
     @classmethod
     def version(cls, settings: Json) -> str | None:
+        import subprocess
+
         try:
             done = subprocess.run(
                 [*words(settings), "--version"], stdin=subprocess.DEVNULL, capture_output=True,
@@ -84,6 +84,10 @@ class Modelled(Meter):
         return lines[0] if lines and not done.returncode else None
 
     def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+        import subprocess
+
+        from wattbench.worker.agent.text import reason_in
+
         settings = settings | {"interval_ms": settings.get("interval_ms") or limits.INTERVAL_MS}
         csv, output = os.path.join(folder, "energy.csv"), os.path.join(folder, "out")
         seconds = max(0.5, 2.5 * settings["interval_ms"] / 1000)
@@ -119,6 +123,11 @@ class EnergiBridge(Modelled):
 
     @classmethod
     def fixes(cls, settings: Json) -> list[str]:
+        import shutil
+
+        from wattbench.worker.agent import preparation
+        from wattbench.worker.agent.sysfs import virtualisation
+
         program = shutil.which((words(settings) or [""])[0])
         if program is None:
             return ["install it there, or set the host's meter.command"]

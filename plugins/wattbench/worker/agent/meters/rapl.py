@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 
-from wattbench.worker.agent import limits, preparation
+from wattbench.worker.agent import limits
 from wattbench.worker.agent.base import read_int, read_text, rooted
 from wattbench.worker.agent.meters import Meter
 
@@ -92,6 +92,8 @@ class Powercap(Meter):
         return {"ok": bool(columns), "columns": columns, "message": message}
 
     def sensors(self) -> Json:
+        from wattbench.worker.agent import preparation
+
         known = {zone: facts["energy_uj"] is not None for zone, facts in zones().items()}
         closed = not all(known.values())
         return {"powercap": known, "fix": [preparation.sudo("rapl")] if closed else []}
@@ -102,6 +104,8 @@ class Powercap(Meter):
 
     @classmethod
     def fixes(cls, settings: Json) -> list[str]:
+        from wattbench.worker.agent import preparation
+
         del settings
         closed = any(facts["energy_uj"] is None for facts in zones().values())
         return [preparation.sudo("rapl")] if closed else ["sudo modprobe intel_rapl_msr"]

@@ -9,15 +9,40 @@ from typing import Any
 import numpy as np
 
 from wattbench.analysis.meters.counters import unwrap
-from wattbench.analysis.meters.curves import (
-    Curve,
-    add,
-)
+from wattbench.analysis.meters.curves import Curve, add
 from wattbench.analysis.meters.reading import READ_S, Edge, Reading, read_table, with_edges
+from wattbench.analysis.meters.registry import Edges, Meter, meter
 from wattbench.analysis.model.records import Note
 
 #: The counter's names in powercap → our domains. Zones of one name (sockets) are added.
 _ZONES = {"dram": "dram", "core": "pp0", "uncore": "pp1", "psys": "psys"}
+
+
+FILE = "powercap.csv"
+
+#: Key of the zones' counters in the marks of the window's edges.
+MARK = "powercap_uj"
+
+
+@meter
+class Powercap(Meter):
+    """RAPL through the kernel's powercap files, read by the agent."""
+
+    kind = "powercap"
+    files = (FILE,)
+    rank = 80
+
+    def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
+        """The rows, and the counters at the window's edges."""
+        if FILE not in raw and not any(mark.values(MARK) for mark in edges.marks):
+            return None
+        zones = {**_zones(edges.after), **_zones(edges.before)}
+        return powercap_reading(raw.get(FILE, b""), zones, edges.marks)
+
+
+def _zones(edge: Mapping[str, Any]) -> Mapping[str, Any]:
+    zones = edge.get("powercap")
+    return zones if isinstance(zones, Mapping) else {}
 
 
 def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge] = ()) -> Reading:
@@ -28,9 +53,9 @@ def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge
         zones: ``{zone: {"name", "max_energy_range_uj", …}}`` of the report's edges.
         edges: counters at the window's edges, on the same clock.
     """
-    frame, notes = read_table(data, "powercap.csv")
+    frame, notes = read_table(data, FILE)
     names = [c for c in frame.columns if c not in ("unix_s", "mono_s")]
-    names += sorted({z for e in edges for z in e.powercap_uj} - set(names))
+    names += sorted({z for e in edges for z in e.values(MARK)} - set(names))
     time_s = frame["unix_s"].to_numpy(dtype=float)
     by_domain: dict[str, list[Curve]] = {}
     for zone in names:
@@ -39,7 +64,7 @@ def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge
         values = (
             frame[zone].to_numpy(dtype=float) if zone in frame else np.full(time_s.size, np.nan)
         )
-        marks = [(e.unix_s, e.powercap_uj.get(zone)) for e in edges]
+        marks = [(e.unix_s, e.values(MARK).get(zone)) for e in edges]
         time, counter = with_edges(time_s, values, marks)
         if domain is None or time.size < 2:
             notes.append(Note("missing-column", f"zone {zone} was not read twice", column=zone))

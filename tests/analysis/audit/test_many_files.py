@@ -1,4 +1,4 @@
-"""Campaigns of raw logs alone: judged in columns, by several processes, as they would be record by record."""
+"""Campaigns of many raw logs: each oddity is found in its own file, by several processes as by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattbench.analysis.__main__ import main
-from wattbench.analysis.model.trials import COLUMNS, TrialRow, to_frame, write_columns, write_csv
+from wattbench.analysis.model.trials import TrialRow, to_frame, write_csv, write_rows
 
 HEADER = (
     "Delta,Time,CPU_FREQUENCY_0,CPU_USAGE_0,DRAM_ENERGY (J),GPU0_MEMORY_USED,GPU0_POWER (mWatts),GPU0_USAGE,"
@@ -96,27 +96,36 @@ def findings(out: Path) -> list[dict[str, Any]]:
     return list(json.loads((out / "findings.json").read_text()))
 
 
-def test_columns_say_what_records_say(campaign, tmp_path, monkeypatch):
-    in_bulk = audited(campaign, tmp_path / "bulk")
-    monkeypatch.setattr("wattbench.analysis.audit.bulk.suits", lambda found: False)
-    by_records = audited(campaign, tmp_path / "records")
-    assert in_bulk == by_records
-    trials = pd.read_csv(tmp_path / "bulk" / "trials.csv")
-    # The campaign has what could tell the two apart: failed trials, short ones, findings of one and of all.
+def test_each_oddity_is_found_in_its_own_file(campaign, tmp_path):
+    audited(campaign, tmp_path / "out")
+    trials = pd.read_csv(tmp_path / "out" / "trials.csv").set_index("raw")
     assert {"valid", "invalid", "failed"} == set(trials.status)
     assert trials.reason.str.contains("ended early").sum() == 1
-    codes = set(" ".join(trials.findings.dropna()).split())
-    assert {
-        "trial-failed", "counter-wrap", "memory-pressure", "gpu-idle", "clock-skew", "host-busy", "sensor-stale",
-        "meter-silent", "sampling-coarse",
-    } <= codes  # fmt: skip
-    (told,) = (f for f in findings(tmp_path / "bulk") if "FAN (rpm)" in f["message"])
+    files = {
+        i: f"{image}/results/energy_results_{image}_{i // 4}.csv"
+        for i in SPECIAL
+        for image in [("alpha", "beta", "gamma", "alpha_idle")[i % 4]]
+    }
+
+    def codes(i: int) -> set[str]:
+        return set(str(trials.loc[files[i], "findings"]).split())
+
+    assert "gpu-idle" not in codes(8)
+    assert "memory-pressure" in codes(21)
+    assert "host-busy" in codes(23) & codes(26) & codes(27)
+    assert "host-busy" not in codes(8)
+    assert "sensor-stale" in codes(29)
+    assert "meter-silent" in codes(38)
+    assert trials.loc[files[37], "energy_scope"] == "package+gpu"
+    assert trials.loc[files[38], "energy_scope"] == "package+dram+gpu"
+    late = "trial gamma/results/energy_results_gamma_73.csv"
+    assert late in {f["subject"] for f in findings(tmp_path / "out") if f["code"] == "clock-skew"}
+    (told,) = (f for f in findings(tmp_path / "out") if "FAN (rpm)" in f["message"])
     assert (told["code"], told["severity"], told["evidence"]["files"]) == (
         "file-unread",
         "info",
         50,
     )
-    assert {"package+dram+gpu", "package+gpu"} == set(trials.energy_scope.dropna())
 
 
 def test_two_processes_write_what_one_writes(campaign, tmp_path, monkeypatch):
@@ -154,8 +163,8 @@ integers = st.none() | st.integers(0, 2**53)
         max_size=5,
     )
 )
-def test_columns_are_written_as_a_frame_is(tmp_path_factory, rows):
+def test_rows_are_written_as_a_frame_is(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("csv")
     write_csv(to_frame(rows), folder / "frame.csv")
-    write_columns({n: [getattr(r, n) for r in rows] for n in COLUMNS}, folder / "columns.csv")
-    assert (folder / "columns.csv").read_bytes() == (folder / "frame.csv").read_bytes()
+    write_rows(rows, folder / "rows.csv")
+    assert (folder / "rows.csv").read_bytes() == (folder / "frame.csv").read_bytes()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from wattbench.analysis.meters.counters import unwrap
-from wattbench.analysis.meters.curves import (
-    POWER_AVERAGE_S,
-    Curve,
-    integrate_power,
-    stale,
-)
+from wattbench.analysis.meters.curves import POWER_AVERAGE_S, Curve, integrate_power, stale
 from wattbench.analysis.meters.energibridge import FloatArray
 from wattbench.analysis.meters.reading import Edge, Reading, read_table, with_edges
+from wattbench.analysis.meters.registry import Device, Edges, Meter, meter
 
 #: NVML's take their time: 4 ms for the energy counter of an H100 (driver 580).
 NVML_READ_S = 0.02
@@ -23,6 +20,80 @@ NVML_READ_S = 0.02
 NVML_UPDATE_S = 0.1
 #: Columns that summarise a window in :attr:`analysis.records.Record.series`.
 _NVML_GAUGES = ("power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle")
+
+
+FILE = "nvml.csv"
+
+#: Key of the GPUs' counters in the marks of the window's edges.
+MARK = "nvml_mj"
+
+#: NVML's reasons for slower clocks that mean throttling, by bit of the mask (NVML API reference,
+#: nvmlClocksEventReasons).
+THROTTLED = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+
+
+@meter
+class Nvml(Meter):
+    """NVIDIA's GPUs through NVML, read by the agent; it reads the trial's GPUs alone."""
+
+    kind = "nvml"
+    files = (FILE,)
+    rank = 10
+    only_given = True
+
+    def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
+        """The rows, and the counters at the window's edges."""
+        if FILE not in raw and not any(mark.values(MARK) for mark in edges.marks):
+            return None
+        return nvml_reading(raw.get(FILE, b""), edges.marks)
+
+    def devices(
+        self, edges: Mapping[str, Any], series: Mapping[str, Mapping[str, float]]
+    ) -> tuple[Device, ...]:
+        """Throttling, other processes and driver of each GPU."""
+        at = {edge: _gpus(edges.get(edge)) for edge in ("before", "after")}
+        masks: dict[str, list[int]] = {}
+        for gpus in at.values():
+            for name, gpu in gpus.items():
+                if gpu.get("throttle") is not None:
+                    masks.setdefault(name, []).append(_whole(gpu["throttle"]))
+        for column, summary in series.items():
+            name, _, gauge = column.partition("_")
+            if gauge == "throttle":
+                masks.setdefault(name, []).append(int(summary.get("any", summary["max"])))
+        return tuple(
+            Device(
+                name=name,
+                identity=str(at["before"].get(name, {}).get("uuid") or ""),
+                slowed_by=_reasons(masks[name]) if name in masks else None,
+                other_processes=_whole(at["before"].get(name, {}).get("processes")),
+                driver=str(at["before"].get(name, {}).get("driver") or ""),
+            )
+            for name in sorted({*at["before"], *at["after"], *masks})
+        )
+
+
+def _gpus(edge: object) -> dict[str, Mapping[str, Any]]:
+    """A report's GPUs at one edge, by domain."""
+    listed = edge.get("nvml") if isinstance(edge, Mapping) else None
+    return {
+        f"gpu{gpu.get('index', place)}": gpu
+        for place, gpu in enumerate(listed if isinstance(listed, list) else [])
+        if isinstance(gpu, Mapping)
+    }
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _reasons(masks: Sequence[int]) -> tuple[str, ...]:
+    return tuple(text for bit, text in THROTTLED.items() if any(mask & bit for mask in masks))
 
 
 def fresh_rows(time_s: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -40,16 +111,16 @@ def nvml_reading(data: bytes, edges: Sequence[Edge] = ()) -> Reading:
 
     Where both exist, the integrated power is a curve of meter ``nvml-power``, for comparison.
     """
-    frame, notes = read_table(data, "nvml.csv")
+    frame, notes = read_table(data, FILE)
     time_s = frame["unix_s"].to_numpy(dtype=float)
     columns = {c: frame[c].to_numpy(dtype=float) for c in frame.columns[2:]}
     indices = {c.partition("_")[0].removeprefix("gpu") for c in columns if c.startswith("gpu")}
-    indices |= {i for e in edges for i in e.nvml_mj}
+    indices |= {i for e in edges for i in e.values(MARK)}
     found: list[Curve] = []
     for index in sorted(indices, key=lambda i: (len(i), i)):
         gpu = f"gpu{index}"
         counter = columns.get(f"{gpu}_energy_mj", np.full(time_s.size, np.nan))
-        marks = [(e.unix_s, e.nvml_mj.get(index)) for e in edges]
+        marks = [(e.unix_s, e.values(MARK).get(index)) for e in edges]
         time, values = fresh_rows(*with_edges(time_s, counter, marks, NVML_READ_S))
         if time.size >= 2:
             # Counts from the driver's start, 64 bits: a fall is never a wrap.

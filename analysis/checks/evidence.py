@@ -1,0 +1,75 @@
+"""What checks read of one record, and the evidence that leads to its files."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from wattbench.analysis.model.records import Note, Record
+
+#: Devices by family: a workload says ``cuda`` where people say ``gpu``.
+GPU_DEVICES = frozenset({"cuda", "gpu", "rocm", "hip", "mps", "xpu"})
+
+#: Gauges of a GPU: its utilisation and its power.
+GPU_USAGE = r"gpu\d*_(?:usage|util_pct)"
+GPU_POWER = r"gpu\d*_power.*"
+
+
+def place(record: Record, **more: Any) -> dict[str, Any]:
+    """Evidence that leads to the trial's raw file, or to a line of its log.
+
+    Of somebody else's file as a whole the line is 1, its header.
+    """
+    log, row = record.log, record.row
+    if log.get("file") and ("line" in more or not row.raw):
+        return {"file": log["file"], "line": log.get("line")} | more
+    whole = {"line": 1} if row.planned_position is None else {}
+    return ({"file": row.raw} | whole if row.raw else {}) | more
+
+
+def place_of_note(note: Note) -> dict[str, Any]:
+    """Line and column of a note, as far as they are known."""
+    return {k: v for k, v in (("line", note.line), ("column", note.column)) if v is not None}
+
+
+def log_line(record: Record) -> dict[str, Any]:
+    """The line of the text log where the trial is reported."""
+    return {"line": record.log["line"]} if record.log.get("file") else {}
+
+
+@functools.lru_cache(maxsize=4096)
+def matching(pattern: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that match as a whole, in any case."""
+    return tuple(n for n in names if re.fullmatch(pattern, n, re.IGNORECASE))
+
+
+def series(record: Record, pattern: str) -> list[Mapping[str, float]]:
+    """Summaries of the gauges whose name matches."""
+    return [record.series[name] for name in matching(pattern, tuple(record.series))]
+
+
+def device_of(record: Record) -> str | None:
+    """The device that the workload reports, lower case without index."""
+    device = record.work.device_actual or record.log.get("device") or record.row.device
+    return str(device).lower().split(":")[0] if device else None
+
+
+def is_gpu(device: str) -> bool:
+    """Whether a device's name is that of a GPU."""
+    return device.lower().split(":")[0] in GPU_DEVICES
+
+
+def wants_gpu(record: Record) -> bool | None:
+    """Whether the trial should use a GPU; None: the record does not show what was wanted."""
+    wanted = record.expected.get("device")
+    return None if wanted is None else is_gpu(str(wanted))
+
+
+def increase(record: Record, group: str, key: str) -> float | None:
+    """After minus before of a counter of the window's edges."""
+    values = [record.edges.get(edge, {}).get(group, {}) for edge in ("before", "after")]
+    if not all(isinstance(v, Mapping) and v.get(key) is not None for v in values):
+        return None
+    return float(values[1][key]) - float(values[0][key])

@@ -1,0 +1,132 @@
+"""What is known of a campaign or run beside its records, typed; documents are read here once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wattbench.analysis.model.records import Record
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A planned trial: what the order check needs of it."""
+
+    block: int | None
+    kind: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a host's check found before the first trial; ``severity`` is ``hard`` or ``soft``."""
+
+    code: str
+    severity: str
+    message: str
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """A host before the first trial.
+
+    Attributes:
+        state: what must not change in a run: ``boot``, ``kernel``, ``governor``, ``driver``, as far
+            as it is known.
+        zones: RAPL zone → whether the agent may read it.
+        fixes: commands that open closed sensors.
+        problems: what its check found.
+    """
+
+    state: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, bool] = field(default_factory=dict)
+    fixes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> HostFacts:
+        """From a host's document: the agent's ``facts``, and the ``problems`` of its check."""
+        facts = _mapping(document.get("facts"))
+        host, sensors = _mapping(facts.get("host")), _mapping(facts.get("sensors"))
+        drivers = {str(g["driver"]) for g in _mappings(facts.get("gpus")) if g.get("driver")}
+        state = {
+            "boot": host.get("boot"),
+            "kernel": host.get("kernel"),
+            "governor": _mapping(facts.get("cpu")).get("governor"),
+            "driver": "/".join(sorted(drivers)),
+        }
+        return cls(
+            state={key: str(value) for key, value in state.items() if value},
+            zones={str(z): bool(v) for z, v in _mapping(sensors.get("powercap")).items()},
+            fixes=tuple(map(str, sensors.get("fix") or ())),
+            problems=tuple(
+                Problem(
+                    str(p.get("code")), str(p.get("severity")), str(p.get("message")),
+                    str(p.get("action") or ""),
+                )
+                for p in _mappings(document.get("problems"))
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a campaign beside its records.
+
+    Attributes:
+        imported: somebody else's campaign; a fault that all its trials share is one of the campaign.
+        plan: host → planned trials, in order.
+        expected_trials: trials per image that the campaign claims.
+        hosts: host → what was known of it before the first trial.
+        with_statistics: judge drift and outliers too; a live run's come from its statistics, which
+            look inside blocks.
+    """
+
+    imported: bool = False
+    plan: Mapping[str, Sequence[Planned]] = field(default_factory=dict)
+    expected_trials: int | None = None
+    hosts: Mapping[str, HostFacts] = field(default_factory=dict)
+    with_statistics: bool = False
+
+    @classmethod
+    def of_run(cls, document: Mapping[str, Any]) -> Facts:
+        """From the content of ``run.json``."""
+        plan = {
+            str(host): tuple(
+                Planned(_whole(row.get("block")), str(row.get("kind")), str(row.get("image")))
+                for row in _mappings(rows)
+            )
+            for host, rows in _mapping(document.get("plan")).items()
+        }
+        hosts = {
+            str(host): HostFacts.of(_mapping(entry))
+            for host, entry in _mapping(document.get("hosts")).items()
+        }
+        return cls(plan=plan, hosts=hosts)
+
+    @property
+    def whole(self) -> str:
+        """The subject that stands for all of it."""
+        return "campaign" if self.imported else "run"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a check of a whole campaign or run looks at."""
+
+    records: tuple[Record, ...]
+    facts: Facts = Facts()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> Iterable[Mapping[str, Any]]:
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
