@@ -20,6 +20,7 @@ if not __package__ or __package__ == "analysis":  # `python -m analysis` in a ch
 
 from wattbench.analysis.commands import COMMANDS
 from wattbench.analysis.model.errors import UserError, missing_package
+from wattbench.analysis.model.escaping import note
 
 
 def installed() -> dict[str, ModuleType]:
@@ -50,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(commands[args.command].run(args))
     except UserError as mistake:
-        print(f"{args.command}: {' '.join(str(mistake).split())}", file=sys.stderr)  # noqa: T201
+        note(f"{args.command}: {mistake}")
         return 2
     except ModuleNotFoundError as error:
-        print(f"{args.command}: {missing_package(error)}", file=sys.stderr)  # noqa: T201
+        note(f"{args.command}: {missing_package(error)}")
         return 2
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing more can be said to it.

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage import safe_files
 
 _RAW_NAME = re.compile(r"energy_results_.*\.csv(?:\.gz)?$")
 _LOG_NAME = re.compile(r"energy_logs_.*\.(?:txt|log)$|.*\.(?:txt|log)$")
@@ -98,9 +99,8 @@ def run_folders(root: Path) -> list[Path]:
     """Folders of wattbench's own runs at or below a folder."""
     if (root / "run.json").is_file():
         return [root]
-    return sorted(
-        {p.parent for pattern in ("*/run.json", "runs/*/run.json") for p in root.glob(pattern)}
-    )
+    found = {p.parent for pattern in ("*/run.json", "runs/*/run.json") for p in root.glob(pattern)}
+    return sorted(folder for folder in found if not safe_files.leaves(root, folder))
 
 
 def _in_numbers(text: str) -> list[str | int]:
@@ -113,17 +113,20 @@ def _in_numbers(text: str) -> list[str | int]:
 def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str, str]]:
     """All regular files, relative and as opened; a link to a folder that was seen is not followed."""
     seen: set[tuple[int, int]] = set()
-    away = exclude.resolve() if exclude else None
+    base = os.path.realpath(root)
+    away = _identity(exclude.stat()) if exclude is not None and exclude.is_dir() else None
     todo = [""]
     while todo:
         name = todo.pop()
         folder = root / name
         try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
+            identity = _identity(folder.stat())
+            if identity == away:
+                continue
+            if identity in seen:
                 found.unread[name or "."] = "a link to a folder that was already read"
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(identity)
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
             if not name:
@@ -138,18 +141,32 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
             if not _is_text(entry.name):
                 found.unread[shown(relative)] = "its name is no UTF-8; rename it"
                 continue
-            try:
-                if entry.is_dir():
-                    if not entry.name.startswith(".") and Path(entry.path).resolve() != away:
-                        todo.append(relative)
-                elif entry.is_file():
-                    yield relative, entry.path
-                else:
-                    found.unread[relative] = (
-                        "a broken link" if entry.is_symlink() else "no regular file"
-                    )
-            except OSError as error:
-                found.unread[relative] = f"can't be read: {error.strerror}"
+            kind, why = _inside(entry, base)
+            if kind == "folder":
+                todo.append(relative)
+            elif kind == "file":
+                yield relative, entry.path
+            elif why:
+                found.unread[relative] = why
+
+
+def _inside(entry: os.DirEntry[str], base: str) -> tuple[str, str]:
+    """``folder``, ``file``, or neither with the reason; of a hidden folder without one."""
+    try:
+        if entry.is_symlink() and safe_files.leaves(base, entry.path):
+            broken = not Path(entry.path).exists()
+            return "", "a broken link" if broken else "a link that leaves the campaign's folder"
+        if entry.is_dir():
+            return ("", "") if entry.name.startswith(".") else ("folder", "")
+        if entry.is_file():
+            return "file", ""
+        return "", "a broken link" if entry.is_symlink() else "no regular file"
+    except OSError as error:
+        return "", f"can't be read: {error.strerror}"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _is_text(name: str) -> bool:
@@ -195,7 +212,7 @@ def _matches(text: str, glob: str) -> bool:
 
 def _by_content(relative: PurePosixPath, path: Path, mapping: Mapping) -> tuple[str, str]:
     try:
-        with path.open("rb") as file:
+        with safe_files.open_regular(path) as file:
             head = file.read(_PEEK)
     except OSError as error:
         return "unread", f"can't be read: {error.strerror}"

@@ -25,14 +25,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage.documents import read_yaml
 
 _T = TypeVar("_T")
-
-_FILE_LIMIT = 4 * 1024 * 1024
 
 
 class _Strict(BaseModel):
@@ -149,16 +147,10 @@ def load(path: Path | None) -> Mapping:
     if path is None:
         return Mapping()
     try:
-        with path.open("rb") as file:
-            text = file.read(_FILE_LIMIT + 1)
-        if len(text) > _FILE_LIMIT:
-            raise InputError(
-                f"{path}: over {_FILE_LIMIT} bytes, not a mapping file; name another one"
-            )
-        data = yaml.safe_load(text.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = read_yaml(path)
+    except OSError as error:
         raise InputError(
-            f"{path}: can't be read as YAML ({error}); mend or leave out --mapping"
+            f"{path}: can't be read ({error.strerror}); mend it or leave out --mapping"
         ) from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no keys; see `python -m analysis audit --help`")
@@ -180,9 +172,3 @@ def load(path: Path | None) -> Mapping:
 def key_of(image: str) -> str:
     """The name under which load, idle and derived data of an image are joined."""
     return image.removesuffix("_output.csv").removesuffix("_idle").removesuffix("-base")
-
-
-def look_up(table: dict[str, _T], image: str) -> _T | None:
-    """The entry of an image, written with or without suffixes."""
-    key = key_of(image)
-    return next((value for name, value in table.items() if key_of(name) == key), None)

@@ -14,11 +14,14 @@ import pandas as pd
 from wattbench.analysis.audit import figures
 from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.tables import BASES
+from wattbench.analysis.model.escaping import content_policy
 from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
 from wattbench.analysis.model.findings import Finding
 
 if TYPE_CHECKING:
     from wattbench.analysis.audit.run import Audit
+
+_TEMPLATES = Path(__file__).with_name("templates")
 
 #: Findings of a code, and trials out of the statistics, that the page lists; all are in the CSV and JSON.
 _LISTED = 60
@@ -42,7 +45,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     for name, svg in drawn.items():
         (out / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -50,6 +53,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     )
     environment.filters["cell"] = _cell
     html = environment.get_template("audit.html").render(
+        policy=content_policy(_TEMPLATES),
         summary=summary,
         groups=_groups(result.findings),
         undecidable=[f for f in result.findings if f.verdict is Verdict.UNDECIDABLE],

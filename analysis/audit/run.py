@@ -19,6 +19,7 @@ from wattbench.analysis.audit.importers import experiment_runner, raw_logs
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.meters import energibridge
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, dump, finding
 from wattbench.analysis.model.records import Record
@@ -201,7 +202,7 @@ def write(result: Audit, out: Path) -> None:
             write_rows((r.row for r in records), out / f"{name}.csv")
         (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
         for name, table in result.tables.tables.items():
-            table.to_csv(out / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+            write_frame(table, out / "tables" / f"{name}.csv")
         (out / "summary.json").write_text(
             json.dumps(summary(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import time
 from pathlib import Path
+
+from wattbench.analysis.model.escaping import note, say
 
 _DESCRIPTION = """\
 Import a campaign of EnergiBridge measurements, check it, and tabulate its numbers as published, as imported
@@ -108,12 +109,12 @@ def _audit(args: argparse.Namespace) -> int:
     told = summary(result)
     statuses = ", ".join(f"{n} {status}" for status, n in told["status"].items())
     counts = told["findings"]["found"]
-    print(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")  # noqa: T201
-    print(  # noqa: T201
+    say(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")
+    say(
         f"audit: {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes found; "
         f"{told['findings']['undecidable']} checks undecidable"
     )
-    print(f"audit: {args.out / 'index.html'}")  # noqa: T201
+    say(f"audit: {args.out / 'index.html'}")
     return 1 if result.has_errors else 0
 
 
@@ -127,4 +128,4 @@ class _Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY_S
-            print(f"audit: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            note(f"audit: {text}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from pathlib import Path
+
+from wattbench.analysis.model.escaping import note, say
 
 _EPILOG = """\
 what RUN may be
@@ -112,10 +113,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"--out {args.out}: can't be written ({fault.strerror}); name another"
         ) from fault
-    for note in result.notes:
-        print(f"compare: {note}", file=sys.stderr)  # noqa: T201
-    print(headline.sentence(result))  # noqa: T201
-    print(args.out / "index.html")  # noqa: T201
+    for one in result.notes:
+        note(f"compare: {one}")
+    say(headline.sentence(result))
+    say(str(args.out / "index.html"))
     return int(result.has_errors)
 
 
@@ -129,4 +130,4 @@ class _Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY_S
-            print(f"compare: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            note(f"compare: {text}")

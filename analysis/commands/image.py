@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.escaping import note, say
 
 if TYPE_CHECKING:
     from wattbench.analysis.image.checks import Wants
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         difference = diff.compare(image, _describe(args.diff, args))
         form = {"text": render.difference_as_text, "md": render.difference_as_markdown,
                 "json": render.difference_as_json, "html": render.difference_as_html}  # fmt: skip
-        _say(form[args.format](difference))
+        say(form[args.format](difference).rstrip("\n"))
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
             for name, made in (("index.html", form["html"]), ("diff.json", form["json"])):
@@ -91,14 +91,10 @@ def run(args: argparse.Namespace) -> int:
     findings = checks.run(image, wants, measured)
     shape = {"text": render.as_text, "md": render.as_markdown,
              "json": render.as_json, "html": render.as_html}  # fmt: skip
-    _say(shape[args.format](image, findings))
+    say(shape[args.format](image, findings).rstrip("\n"))
     if args.out is not None:
         render.write(image, findings, args.out)
     return 1 if any(f.is_found_error for f in findings) else 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
 
 
 def _describe(place: str, args: argparse.Namespace) -> Image:
@@ -170,8 +166,4 @@ class _Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY_S
-            print(  # noqa: T201
-                f"image: {self._place}: {done / 1e6:,.0f}{self._of} MB read",
-                file=sys.stderr,
-                flush=True,
-            )
+            note(f"image: {self._place}: {done / 1e6:,.0f}{self._of} MB read")

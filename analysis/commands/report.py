@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from types import ModuleType
+
+from wattbench.analysis.model.escaping import note, say
 
 _EPILOG = """\
 what SOURCE may be
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         return _as(_other(args.source), args.source, args.out)
     if args.out is None:
         done = report.study(source, _progress)
-        _say(markdown(done.data, done.conclusion, done.findings).rstrip("\n"))
+        say(markdown(done.data, done.conclusion, done.findings).rstrip("\n"))
         return int(any(f.is_found_error for f in done.findings))
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: is a file; name a folder")
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--out {args.out}: can't be written ({fault.strerror}); name another"
         ) from fault
-    _say(made.markdown.rstrip("\n") if args.format == "md" else f"{made.headline}\n{made.page}")
+    say(made.markdown.rstrip("\n") if args.format == "md" else f"{made.headline}\n{made.page}")
     return int(made.has_errors)
 
 
@@ -120,9 +121,5 @@ def _as(command: ModuleType, place: str, out: Path) -> int:
     return int(command.run(parser.parse_args([name, place, "--out", str(out)])))
 
 
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)
-
-
 def _progress(step: str) -> None:
-    sys.stderr.write(f"report: {step}\n")
+    note(f"report: {step}")

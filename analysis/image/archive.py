@@ -7,34 +7,48 @@ by the manifest at the end. Each layer is held against its digest: a damaged arc
 
 from __future__ import annotations
 
-import gzip
-import json
+import hashlib
 import posixpath
+import re
 import shutil
 import subprocess
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-from wattbench.analysis.image import layers
-from wattbench.analysis.image.layers import Layer
+from wattbench.analysis.image import layers, streams, tar_stream
+from wattbench.analysis.image.documents import (
+    INDEX_DEPTH,
+    Config,
+    Descriptor,
+    Index,
+    Manifest,
+    SavedImage,
+    typed,
+)
+from wattbench.analysis.image.layers import Budget, Layer
+from wattbench.analysis.image.streams import PIECE, Buffered, DamagedError, Decompressed, Readable
+from wattbench.analysis.image.tar_stream import BLOCK, Content
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage import safe_files
+from wattbench.analysis.storage.documents import parse_json
 
-_BLOCK = 512
-_PIECE = 1 << 20
-#: Manifests and configs are far smaller; what is larger is no JSON worth keeping.
-_JSON_LIMIT = 16 << 20
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+#: The OCI distribution specification has registries take manifests of 4 MiB; configs are smaller.
+_JSON_BYTES = 4 << 20
+#: JSON kept of all members: manifests and configs of 500 platforms.
+_ALL_JSON_BYTES = 32 << 20
+#: Members of the archive itself.
+_MEMBERS = 20_000
+_NAMED = 8
 _SAVE = "give a file that `docker save IMAGE -o FILE` wrote, or an OCI layout"
-_RECOMPRESS = (
+_NO_ZSTD = (
+    "is compressed with zstd, which Python before 3.14 can't unpack; "
     "write it with gzip: `skopeo copy --dest-compress-format gzip SOURCE oci-archive:FILE` "
     "or `docker buildx build --output type=docker,dest=FILE`"
 )
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_HEX_DIGEST = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
 
 #: Told how many bytes of the source have been read.
 Tick = Callable[[int], None]
@@ -47,28 +61,31 @@ class Stored:
     Attributes:
         source: where it was read from.
         config: the OCI image config.
-        config_digest: its digest, the image's id; empty where the source doesn't tell.
+        config_digest: its digest, the image's id.
         digest: of the manifest, where the source tells.
         tags: names it was saved under.
         layers: the base first.
     """
 
     source: str
-    config: Mapping[str, Any]
+    config: Config
     config_digest: str
     digest: str | None
     tags: tuple[str, ...]
     layers: tuple[Layer, ...]
 
 
-@dataclass
 class _Parts:
     """What a source holds, by member name."""
 
-    documents: dict[str, bytes] = field(default_factory=dict)
-    layers: dict[str, Layer] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.budget = Budget(place)
+        self.layers: dict[str, Layer] = {}
+        self.aliases: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self._documents: dict[str, bytes] = {}
+        self._json_bytes = 0
 
     def real(self, name: str) -> str:
         """The member that a name stands for; `docker save` links equal layers."""
@@ -79,13 +96,43 @@ class _Parts:
             name = self.aliases[name]
         return name
 
-    def document(self, name: str) -> Any:
-        """A JSON document, or None."""
-        raw = self.documents.get(self.real(name))
-        try:
-            return None if raw is None else json.loads(raw)
-        except ValueError:
-            return None
+    def keep(self, name: str, raw: bytes) -> None:
+        """Keep what may be a document of the image."""
+        self._json_bytes += len(raw)
+        if self._json_bytes > _ALL_JSON_BYTES:
+            self.refused[name] = f"lies behind {_ALL_JSON_BYTES >> 20} MiB of other JSON; {_SAVE}"
+        else:
+            self._documents[name] = raw
+
+    def has(self, name: str) -> bool:
+        """Whether there is a document, or something of its name that can't be one."""
+        real = self.real(name)
+        return real in self._documents or real in self.refused
+
+    def document(self, name: str, what: str) -> Any:
+        """A JSON document, held against the digest in its name.
+
+        Raises:
+            InputError: it is missing, too large, damaged, or no JSON.
+        """
+        real = self.real(name)
+        if real in self.refused:
+            raise InputError(f"{self.place}: {what} {real} {self.refused[real]}")
+        raw = self._documents.get(real)
+        if raw is None:
+            raise InputError(f"{self.place}: {what} {real[:200]} is missing; save it again")
+        told = _HEX_DIGEST.search(real)
+        if told is not None and hashlib.sha256(raw).hexdigest() != told[1]:
+            raise InputError(
+                f"{self.place}: {what} {real} is damaged (its digest is another); save it again"
+            )
+        return parse_json(
+            raw, f"{self.place}: {what} {real}", action="save it again", limit=_JSON_BYTES
+        )
+
+    def digest_of(self, name: str) -> str:
+        """The digest of a document that is there."""
+        return f"sha256:{hashlib.sha256(self._documents[self.real(name)]).hexdigest()}"
 
 
 def read(
@@ -106,43 +153,53 @@ def read(
     if path.is_dir():
         parts = _folder(path, tick)
     elif path.is_file():
-        with path.open("rb") as stream:
-            parts = _tarball(place, cast("IO[bytes]", _Counted(stream, tick)))
+        with safe_files.open_regular(path) as stream:
+            parts = _tarball(place, _Counted(stream, tick))
+    elif path.exists():
+        raise InputError(f"{place}: is neither a file nor a folder; {_SAVE}")
     else:
         with _docker(place) as stream:
-            parts = _tarball(place, cast("IO[bytes]", _Counted(stream, tick)))
+            parts = _tarball(place, _Counted(stream, tick))
         name = None
-    return _assemble(place, parts, platform, name)
+    return _assemble(parts, platform, name)
 
 
 class _Counted:
-    """A stream that tells how far it has been read."""
+    """A stream that reports how far it has been read."""
 
     def __init__(self, stream: IO[bytes], tick: Tick) -> None:
         self._stream, self._tick, self._read = stream, tick, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         piece = self._stream.read(size)
         self._read += len(piece)
         self._tick(self._read)
         return piece
 
 
-def _tarball(place: str, stream: IO[bytes]) -> _Parts:
-    parts = _Parts()
+def _tarball(place: str, source: Readable) -> _Parts:
+    parts = _Parts(place)
+    stream = Buffered(source)
+    if streams.is_compressed(stream.peek(8)):
+        stream = Buffered(Decompressed(stream, place))
+    count = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", bufsize=layers.BUFFER) as tar:
-            for member in tar:
-                name = posixpath.normpath(member.name)
-                if member.issym():
-                    target = posixpath.join(posixpath.dirname(name), member.linkname)
-                    parts.aliases[name] = posixpath.normpath(target)
-                elif member.islnk():
-                    parts.aliases[name] = posixpath.normpath(member.linkname)
-                elif member.isreg() and (content := tar.extractfile(member)) is not None:
-                    _part(place, parts, name, content, member.size)
-                layers.forget(tar)
-    except _DAMAGE as error:
+        if not tar_stream.looks_like_tar(stream.peek(BLOCK)):
+            raise DamagedError("not a tar archive")
+        for member, content in tar_stream.members(stream):
+            count += 1
+            if count > _MEMBERS:
+                raise InputError(f"{place}: over {_MEMBERS:,} members, no saved image; {_SAVE}")
+            name = posixpath.normpath(member.name)
+            if member.is_symlink:
+                target = posixpath.join(posixpath.dirname(name), member.target)
+                parts.aliases[name] = posixpath.normpath(target)
+            elif member.is_hard_link:
+                parts.aliases[name] = posixpath.normpath(member.target)
+            elif member.is_file and not member.sparse:
+                parts.aliases.pop(name, None)
+                _part(parts, name, content)
+    except DamagedError as error:
         raise InputError(f"{place}: can't be read as a tar archive ({error}); {_SAVE}") from error
     return parts
 
@@ -150,14 +207,10 @@ def _tarball(place: str, stream: IO[bytes]) -> _Parts:
 def _folder(path: Path, tick: Tick) -> _Parts:
     if not any((path / name).is_file() for name in ("index.json", "manifest.json")):
         raise InputError(f"{path}: holds neither index.json nor manifest.json; {_SAVE}")
-    parts, done = _Parts(), 0
-    for file in sorted(path.rglob("*")):
-        if not file.is_file():
-            continue
-        name = file.relative_to(path).as_posix()
-        size = file.stat().st_size
-        with file.open("rb") as content:
-            _part(str(path), parts, name, content, size)
+    parts, done = _Parts(str(path)), 0
+    for name, size in safe_files.walk(path, limit=_MEMBERS):
+        with safe_files.open_inside(path, name) as content:
+            _part(parts, name, Content(Buffered(content), size))
         tick(done := done + size)
     return parts
 
@@ -185,7 +238,7 @@ def _docker(ref: str) -> Iterator[IO[bytes]]:
         assert process.stderr is not None
         try:
             yield process.stdout
-            while process.stdout.read(_PIECE):  # padding behind the archive's end
+            while process.stdout.read(PIECE):  # padding behind the archive's end
                 pass
         finally:
             process.stdout.close()  # after a fault: docker must not wait for a reader
@@ -194,85 +247,88 @@ def _docker(ref: str) -> Iterator[IO[bytes]]:
         raise InputError(f"{ref}: docker save failed ({said[-1] if said else 'no message'})")
 
 
-def _part(place: str, parts: _Parts, name: str, content: IO[bytes], size: int) -> None:
+def _part(parts: _Parts, name: str, content: Content) -> None:
     """Look at one member: a layer, a JSON document, or nothing of ours."""
-    head = content.peek(_BLOCK)[:_BLOCK]  # type: ignore[attr-defined]
+    size, stream = content.left, Buffered(content)
+    head = stream.peek(BLOCK)
     try:
-        if head[:2] == _GZIP:
-            with gzip.GzipFile(fileobj=content) as unpacked:
-                if not _is_tar(unpacked.peek(_BLOCK)[:_BLOCK]):
-                    return
-                layer = layers.read(unpacked)
+        if head.startswith(streams.GZIP):
+            unpacked = Buffered(Decompressed(stream, f"{parts.place}: {name}"))
+            if not tar_stream.looks_like_tar(unpacked.peek(BLOCK)):
+                return
+            layer = layers.read(unpacked, parts.budget)
             layer.packed_bytes, layer.compression = size, "gzip"
             parts.layers[name] = layer
-        elif _is_tar(head):
-            parts.layers[name] = layers.read(content)
-        elif head[:4] == _ZSTD:
-            parts.refused[name] = "zstd"
-        elif head.lstrip()[:1] in (b"{", b"[") and size <= _JSON_LIMIT:
-            parts.documents[name] = content.read()
-    except _DAMAGE as error:
-        raise InputError(f"{place}: {name} is damaged or cut ({error}); save it again") from error
+        elif tar_stream.looks_like_tar(head):
+            parts.layers[name] = layers.read(stream, parts.budget)
+        elif head.startswith(streams.ZSTD):
+            parts.refused[name] = _NO_ZSTD
+        elif head.lstrip()[:1] in (b"{", b"["):
+            if size > _JSON_BYTES:
+                parts.refused[name] = f"is larger than {_JSON_BYTES >> 20} MiB; {_SAVE}"
+            else:
+                parts.keep(name, stream.exactly(size))
+    except DamagedError as error:
+        raise InputError(
+            f"{parts.place}: {name} is damaged or cut ({error}); save it again"
+        ) from error
 
 
-def _is_tar(head: bytes) -> bool:
-    if len(head) < _BLOCK:
-        return False
-    if not any(head):
-        return True  # a layer without files: nothing but the end mark
-    try:
-        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
-def _assemble(place: str, parts: _Parts, platform: str | None, name: str | None) -> Stored:
-    saved = parts.document("manifest.json")
-    index = parts.document("index.json")
-    if isinstance(saved, list) and saved:
-        chosen = _choose_saved(place, saved, name)
-        config_name, names = chosen.get("Config"), chosen.get("Layers")
-        tags = tuple(chosen.get("RepoTags") or ())
-        digest = _only_digest(index)
-    elif isinstance(index, dict):
-        found = _choose_oci(place, parts, index, platform, name)
-        manifest = parts.document(_blob(found["digest"]))
-        if not isinstance(manifest, dict) or "config" not in manifest:
-            raise InputError(f"{place}: manifest {found['digest']} is missing; save it again")
-        config_name = _blob(manifest["config"]["digest"])
-        names = [_blob(one["digest"]) for one in manifest.get("layers", ())]
-        tag = (found.get("annotations") or {}).get("org.opencontainers.image.ref.name")
-        tags, digest = ((tag,) if tag else ()), found["digest"]
+def _assemble(parts: _Parts, platform: str | None, name: str | None) -> Stored:
+    if parts.has("manifest.json"):
+        chosen = _choose_saved(parts, name)
+        config_name, names, tags = chosen.config, chosen.layers, chosen.tags
+        digest = _only_digest(parts)
+    elif parts.has("index.json"):
+        found = _choose_oci(parts, "index.json", platform, name)
+        manifest = typed(
+            Manifest,
+            parts.document(_blob(found.digest), "manifest"),
+            f"{parts.place}: manifest {found.digest}",
+        )
+        config_name = _blob(manifest.config.digest)
+        names = tuple(_blob(one.digest) for one in manifest.layers)
+        tags, digest = ((found.name,) if found.name else ()), found.digest
     else:
-        raise InputError(f"{place}: no image in it (no manifest.json, no index.json); {_SAVE}")
-    config = parts.document(config_name) if isinstance(config_name, str) else None
-    if not isinstance(config, dict) or not isinstance(names, list):
-        raise InputError(f"{place}: the image's config {config_name} is missing; save it again")
-    stack = _stack(place, parts, names, config)
-    base = posixpath.basename(parts.real(cast("str", config_name))).removesuffix(".json")
-    return Stored(place, config, f"sha256:{base}" if len(base) == 64 else "", digest, tags, stack)
+        raise InputError(
+            f"{parts.place}: no image in it (no manifest.json, no index.json); {_SAVE}"
+        )
+    told = parts.document(config_name, "the image's config")
+    config = typed(Config, told, f"{parts.place}: the image's config")
+    stack = _stack(parts, names, config.rootfs.diff_ids)
+    return Stored(parts.place, config, parts.digest_of(config_name), digest, tags, stack)
 
 
-def _choose_saved(place: str, saved: list[Any], name: str | None) -> dict[str, Any]:
-    images = [one for one in saved if isinstance(one, dict)]
-    if name is not None:
-        images = [one for one in images if name in (one.get("RepoTags") or ())]
-        if not images:
-            raise InputError(f"{place}: holds no {name}; it holds {_tags(saved)}")
+def _choose_saved(parts: _Parts, name: str | None) -> SavedImage:
+    place = f"{parts.place}: manifest.json"
+    told = parts.document("manifest.json", "the manifest")
+    if not isinstance(told, list) or not told:
+        raise InputError(f"{place} names no image; {_SAVE}")
+    saved = [typed(SavedImage, one, place) for one in told]
+    images = saved if name is None else [one for one in saved if name in one.tags]
+    if name is not None and not images:
+        raise InputError(f"{parts.place}: holds no {name}; it holds {_tags(saved)}")
     if len(images) != 1:
-        raise InputError(f"{place}: holds {_tags(saved)}; choose one with --name")
+        raise InputError(f"{parts.place}: holds {_tags(saved)}; choose one with --name")
     return images[0]
 
 
-def _tags(saved: list[Any]) -> str:
-    names = [t for one in saved if isinstance(one, dict) for t in one.get("RepoTags") or ["<none>"]]
-    return f"{len(saved)} images: {', '.join(names)}"
+def _tags(saved: Sequence[SavedImage]) -> str:
+    return f"{len(saved)} images: " + _listed([t for one in saved for t in one.tags or ("<none>",)])
 
 
-def _only_digest(index: Any) -> str | None:
-    manifests = index.get("manifests") if isinstance(index, dict) else None
-    return manifests[0].get("digest") if manifests and len(manifests) == 1 else None
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    shown = ", ".join(name[:200] for name in names[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _only_digest(parts: _Parts) -> str | None:
+    """The manifest's digest, where an index beside ``manifest.json`` names one."""
+    if not parts.has("index.json"):
+        return None
+    index = typed(Index, parts.document("index.json", "the index"), f"{parts.place}: index.json")
+    return index.manifests[0].digest if len(index.manifests) == 1 else None
 
 
 def _blob(digest: str) -> str:
@@ -280,56 +336,47 @@ def _blob(digest: str) -> str:
 
 
 def _choose_oci(
-    place: str,
-    parts: _Parts,
-    index: dict[str, Any],
-    platform: str | None,
-    name: str | None,
-    depth: int = 0,
-) -> dict[str, Any]:
+    parts: _Parts, index_name: str, platform: str | None, name: str | None, depth: int = 0
+) -> Descriptor:
     """The manifest's descriptor; indexes may be nested."""
-    ref = "org.opencontainers.image.ref.name"
-    found = [one for one in index.get("manifests", ()) if _platform(one) != "unknown/unknown"]
+    place = f"{parts.place}: {index_name}"
+    listed = typed(Index, parts.document(index_name, "the index"), place).manifests
+    found = [one for one in listed if str(one.told_platform) != "unknown/unknown"]
     if name is not None and depth == 0:
-        found = [one for one in found if (one.get("annotations") or {}).get(ref) == name]
+        found = [one for one in found if one.name == name]
     if len(found) > 1 and platform:
-        found = [one for one in found if _same_platform(_platform(one), platform)]
+        found = [one for one in found if _same_platform(str(one.told_platform), platform)]
     if len(found) != 1:
-        there = ", ".join(_platform(one) for one in index.get("manifests", ())) or "none"
+        there = _listed([str(one.told_platform) for one in listed]) or "none"
         raise InputError(
-            f"{place}: {len(found)} images fit, platforms: {there}; choose with --platform or --name"
+            f"{parts.place}: {len(found)} images fit, platforms: {there}; "
+            "choose with --platform or --name"
         )
-    below = parts.document(_blob(found[0]["digest"]))
-    if isinstance(below, dict) and "manifests" in below and depth < 4:
-        return _choose_oci(place, parts, below, platform, name, depth + 1)
-    return cast("dict[str, Any]", found[0])
-
-
-def _platform(descriptor: Mapping[str, Any]) -> str:
-    told = descriptor.get("platform") or {}
-    return f"{told.get('os', '?')}/{told.get('architecture', '?')}"
+    below = _blob(found[0].digest)
+    told = parts.document(below, "manifest")
+    if isinstance(told, dict) and "manifests" in told:
+        if depth >= INDEX_DEPTH:
+            raise InputError(f"{place}: indexes nested more than {INDEX_DEPTH} deep; {_SAVE}")
+        return _choose_oci(parts, below, platform, name, depth + 1)
+    return found[0]
 
 
 def _same_platform(one: str, other: str) -> bool:
     return one.split("/")[:2] == other.split("/")[:2]
 
 
-def _stack(
-    place: str, parts: _Parts, names: list[Any], config: Mapping[str, Any]
-) -> tuple[Layer, ...]:
-    expected = (config.get("rootfs") or {}).get("diff_ids") or []
+def _stack(parts: _Parts, names: Sequence[str], expected: Sequence[str]) -> tuple[Layer, ...]:
+    place = parts.place
     if len(expected) != len(names):
         raise InputError(
             f"{place}: the manifest names {len(names)} layers, the config {len(expected)}; save it again"
         )
     stack: list[Layer] = []
+    used: set[int] = set()
     for index, (name, diff_id) in enumerate(zip(names, expected, strict=True)):
-        real = parts.real(str(name))
+        real = parts.real(name)
         if real in parts.refused:
-            raise InputError(
-                f"{place}: layer {index + 1} is compressed with {parts.refused[real]}, which Python "
-                f"before 3.14 can't unpack; {_RECOMPRESS}"
-            )
+            raise InputError(f"{place}: layer {index + 1} {parts.refused[real]}")
         layer = parts.layers.get(real)
         if layer is None:
             raise InputError(
@@ -340,8 +387,10 @@ def _stack(
                 f"{place}: layer {index + 1} is damaged (its digest is {layer.diff_id[:19]}…, the config "
                 f"says {diff_id[:19]}…); save it again"
             )
-        if any(layer is one for one in stack):
+        if id(layer) in used:
+            parts.budget.take(len(layer.entries) + len(layer.replaced), 0)
             layer = layer.copy()
+        used.add(id(layer))
         layer.renumber(index)
         stack.append(layer)
     return tuple(stack)

@@ -199,7 +199,7 @@ def _threads(image: Image, wants: Wants) -> Iterable[Outcome]:
 
 def _first_number(value: str) -> int | None:
     """Of ``8`` or of a list by nesting level, ``8,1``."""
-    found = re.fullmatch(r"\s*(\d+)\s*(,\s*\d+\s*)*", value)
+    found = re.fullmatch(r"\s*(\d{1,9})\s*(,\s*\d{1,9}\s*)*", value, re.ASCII)
     return int(found[1]) if found else None
 
 

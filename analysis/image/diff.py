@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from wattbench.analysis.image import sections as content
 from wattbench.analysis.image.provenance import Image
 from wattbench.analysis.image.sections import Section
-from wattbench.analysis.image.text import plain, short, size
+from wattbench.analysis.image.text import short, size
+from wattbench.analysis.model.escaping import one_line
 
 _ABSENT = "–"
 
@@ -40,7 +41,7 @@ def compare(a: Image, b: Image) -> Difference:
         _pairs("Environment variables", a.env, b.env),
         _pairs("Labels", a.labels, b.labels),
     )
-    return Difference(plain(a.name), plain(b.name), tuple(one for one in made if one.rows))
+    return Difference(one_line(a.name), one_line(b.name), tuple(one for one in made if one.rows))
 
 
 def _pairs(title: str, a: Mapping[str, str], b: Mapping[str, str]) -> Section:

@@ -13,11 +13,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wattbench.analysis.image.finding_codes import CODES, Effect
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.trials import ENERGY_SOURCES
+from wattbench.analysis.storage.documents import read_yaml
 
 _FIELDS = {field.name: field.type for field in dataclasses.fields(Effect)}
 
@@ -29,10 +28,10 @@ def load(path: Path) -> dict[str, Effect]:
         InputError: can't be read, or an entry is not an effect.
     """
     try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        told = read_yaml(path)
+    except OSError as error:
         raise InputError(
-            f"{path}: can't be read ({error}); give a JSON or YAML list of effects"
+            f"{path}: can't be read ({error.strerror}); give a JSON or YAML list of effects"
         ) from error
     if not isinstance(told, list):
         raise InputError(

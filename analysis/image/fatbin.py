@@ -17,6 +17,8 @@ _ENTRY = struct.Struct("<HHIQ12xI")
 _PTX, _MACHINE_CODE = 1, 2
 #: Headers of entries are 64 bytes and a few options; anything else is no entry.
 _HEADERS = range(_ENTRY.size, 4096)
+#: Compute capability × 10 of any GPU; other values in an entry are not targets.
+_CAPABILITIES = range(10, 1000)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class Scanner:
         if header not in _HEADERS or follows > self._end:
             self._next = None  # the magic was a coincidence
             return place
-        if kind == _PTX:
+        if capability not in _CAPABILITIES:
+            pass
+        elif kind == _PTX:
             self._ptx.add(capability)
         elif kind == _MACHINE_CODE:
             self._sm.add(capability)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import posixpath
 import re
 import shlex
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import HeaderParser
 
+from wattbench.analysis.image.documents import Settings
 from wattbench.analysis.image.fatbin import GpuCode
 from wattbench.analysis.image.layers import Entry, Kind
 from wattbench.analysis.image.overlay import Folder, Overlay
@@ -19,6 +19,8 @@ from wattbench.analysis.image.overlay import Folder, Overlay
 _ELF_MACHINES = {
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64",
 }  # fmt: skip
+#: Words of a command and folders of ``PATH`` that are looked up.
+_LOOKED_UP = 200
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -122,12 +124,12 @@ class Inventory:
     start: Start
 
 
-def take(overlay: Overlay, config: Mapping[str, object]) -> Inventory:
+def take(overlay: Overlay, settings: Settings) -> Inventory:
     """Look through the files that a container sees.
 
     Args:
         overlay: the image's files.
-        config: its ``config`` section: ``Env``, ``Entrypoint``, ``Cmd``, ``WorkingDir``.
+        settings: what a container starts with.
     """
     libraries = tuple(_libraries(overlay.files))
     return Inventory(
@@ -137,7 +139,7 @@ def take(overlay: Overlay, config: Mapping[str, object]) -> Inventory:
         torches=tuple(_torches(overlay.files, libraries)),
         libraries=libraries,
         machines=_machines(overlay.files),
-        start=_start(overlay, config),
+        start=_start(overlay, settings),
     )
 
 
@@ -312,21 +314,21 @@ def _string(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+#: A plain assignment of a module, annotated or not. Parsing it as Python would run into the parser's limits.
+_ASSIGNMENT = re.compile(
+    r"""^(\w+)(?:[ ]*:[^=\n]*)?[ ]*=[ ]*(?:(?P<quote>['"])(?P<text>[^'"\\\n]*)(?P=quote)|"""
+    r"""(?P<word>True|False|None))[ ]*(?:\#.*)?$""",
+    re.MULTILINE,
+)
+
+
 def _constants(source: str) -> dict[str, object]:
-    """Plain assignments of a module, annotated or not."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return {}
-    found: dict[str, object] = {}
-    for node in tree.body:
-        match node:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value))
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=value))
-            ):
-                found[name] = value
-    return found
+    """Constants of a module: texts, True, False, None; the last of a name counts."""
+    words: dict[str, object] = {"True": True, "False": False, "None": None}
+    return {
+        found[1]: words[found["word"]] if found["word"] else found["text"]
+        for found in _ASSIGNMENT.finditer(source)
+    }
 
 
 def _machines(files: Mapping[str, Entry]) -> dict[str, int]:
@@ -342,42 +344,44 @@ def _machines(files: Mapping[str, Entry]) -> dict[str, int]:
     return dict(counts)
 
 
-def environment(config: Mapping[str, object]) -> dict[str, str]:
-    """``Env`` of an image as a dict."""
-    told = config.get("Env")
-    return dict(str(one).partition("=")[::2] for one in told) if isinstance(told, list) else {}
-
-
-def _argv(config: Mapping[str, object]) -> tuple[str, ...]:
+def _argv(settings: Settings) -> tuple[str, ...]:
     words: list[str] = []
-    for key in ("Entrypoint", "Cmd"):
-        told = config.get(key)
-        if isinstance(told, list):
-            words += [str(word) for word in told]
-        elif isinstance(told, str) and told:
-            words += shlex.split(told)
+    for told in (settings.entrypoint, settings.command):
+        words += _words(told) if isinstance(told, str) else told or ()
     return tuple(words)
+
+
+def _words(line: str) -> list[str]:
+    """A command's words as a shell splits them; at blanks where its quotes don't end."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return line.split()
 
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?$")
 
 
-def _start(overlay: Overlay, config: Mapping[str, object]) -> Start:
-    argv = _argv(config)
+def _start(overlay: Overlay, settings: Settings) -> Start:
+    argv = _argv(settings)
     if not argv:
         return Start((), None, None, ())
-    variables = environment(config)
-    work = str(config.get("WorkingDir") or "/")
-    program = _program(overlay, argv[0], variables.get("PATH") or _DEFAULT_PATH, work)
+    search = settings.variables.get("PATH") or _DEFAULT_PATH
+    work = settings.working_dir or "/"
+    program = _program(overlay, argv[0], search, work)
     words = argv
     if len(argv) > 2 and argv[1] == "-c" and argv[0].endswith("sh"):
-        words = tuple(argv[2].replace("exec ", "").split())
+        words = tuple(argv[2].replace("exec ", "").split()) or argv
     python = None
     if any(_PYTHON.match(word.rpartition("/")[2]) for word in words[:1]):
-        real = _program(overlay, words[0], variables.get("PATH") or _DEFAULT_PATH, work)
+        real = _program(overlay, words[0], search, work)
         found = re.search(r"python(3\.\d+)$", real or "")
         python = found[1] if found else ""
-    folders = {folder for word in words[1:] if (folder := _folder(overlay, word, work)) is not None}
+    folders = {
+        folder
+        for word in words[1 : _LOOKED_UP + 1]
+        if (folder := _folder(overlay, word, work)) is not None
+    }
     return Start(argv, program, python, tuple(sorted(folders)))
 
 
@@ -385,7 +389,7 @@ def _program(overlay: Overlay, word: str, path: str, work: str) -> str | None:
     places = (
         [posixpath.join(work, word)]
         if "/" in word
-        else [f"{folder}/{word}" for folder in path.split(":") if folder]
+        else [f"{folder}/{word}" for folder in path.split(":")[:_LOOKED_UP] if folder]
     )
     for place in places:
         found = overlay.resolve(place)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import IO, Protocol
+from typing import Final
 
 from wattbench.analysis.image import kept_files
 from wattbench.analysis.image.fatbin import GpuCode, Scanner
+from wattbench.analysis.image.streams import PIECE, DamagedError, Readable
+from wattbench.analysis.image.tar_stream import Content, Member, members
+from wattbench.analysis.model.errors import InputError
 
-_PIECE = 1 << 20
-#: A tar stream copies what is left of its buffer at each read: small, or many small files take long.
-BUFFER = 1 << 16
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+#: What is kept of all layers: entries (about 400 bytes each), and bytes of names and of files looked into.
+#: The largest published images of machine learning hold 400,000 files.
+_ENTRIES: Final = 1_500_000
+_KEPT_BYTES: Final = 192 << 20
 
 
 class Kind(StrEnum):
@@ -105,11 +107,28 @@ class Layer:
         )
 
 
-class Readable(Protocol):
-    """All that a layer needs of a stream."""
+class Budget:
+    """Limit on what an audit keeps in memory of all layers of an archive together."""
 
-    def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end."""
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._entries = self._bytes = 0
+
+    def take(self, entries: int, kept_bytes: int) -> None:
+        """Account for what is about to be kept.
+
+        Raises:
+            InputError: an image of this size can't be audited.
+        """
+        self._entries += entries
+        self._bytes += kept_bytes
+        if self._entries > _ENTRIES:
+            raise InputError(f"{self._place}: over {_ENTRIES:,} files in its layers; not audited")
+        if self._bytes > _KEPT_BYTES:
+            raise InputError(
+                f"{self._place}: file names and package lists of over {_KEPT_BYTES >> 20} MiB; "
+                "not audited"
+            )
 
 
 class _Hashed:
@@ -126,45 +145,50 @@ class _Hashed:
 
     def finish(self) -> str:
         """Read to the end; the digest of everything."""
-        while self.read(_PIECE):
+        while self.read(PIECE):
             pass
         return f"sha256:{self._hash.hexdigest()}"
 
 
 def clean(name: str) -> str:
-    """A path without ``./``, doubled and leading slashes."""
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    """A path without ``.``, ``..``, doubled and leading slashes.
+
+    Raises:
+        DamagedError: it leads out of the image.
+    """
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            if not parts:
+                raise DamagedError(f"a path that leaves the image: {name[:80]!r}")
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
 
 
-def read(stream: Readable, tick: Callable[[], None] = lambda: None) -> Layer:
+def read(stream: Readable, budget: Budget | None = None) -> Layer:
     """Read a layer.
 
     Args:
         stream: the uncompressed tar.
-        tick: called every so often.
+        budget: what may be kept in memory.
 
     Raises:
-        tarfile.ReadError: no tar, or cut.
+        DamagedError: no tar, or cut.
+        InputError: more in it than can be audited.
     """
-    layer = Layer(0)
+    layer, budget = Layer(0), budget or Budget("the layer")
     hashed = _Hashed(stream)
-    # In stream mode a TarFile asks of its file nothing but read().
-    with tarfile.open(fileobj=hashed, mode="r|", bufsize=BUFFER) as tar:  # type: ignore[call-overload]
-        for member in tar:
-            _take(layer, tar, member)
-            forget(tar)
-            tick()
+    for member, content in members(hashed):
+        _take(layer, member, content, budget)
     layer.diff_id = hashed.finish()
     return layer
 
 
-def forget(tar: tarfile.TarFile) -> None:
-    """Let go of the members read: a TarFile would remember every one of a 40-GB image."""
-    tar.members = []  # type: ignore[attr-defined]
-
-
-def _take(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def _take(layer: Layer, member: Member, content: Content, budget: Budget) -> None:
     path = clean(member.name)
+    budget.take(1, 2 * len(path) + len(member.target))
     folder, _, name = path.rpartition("/")
     if name == _OPAQUE:
         layer.opaque.add(folder)
@@ -176,43 +200,42 @@ def _take(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         return
     if not path:
         return
-    entry = _entry(layer, tar, member, path)
+    entry = _entry(layer, member, content, path, budget)
     before = layer.entries.pop(path, None)
     if before is not None and before.kind is Kind.FILE and before is not entry:
         layer.replaced.append((path, before))
     layer.entries[path] = entry
 
 
-def _entry(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
-    entry = Entry(Kind.OTHER, 0, mtime=int(member.mtime) & 0xFFFFFFFF, mode=member.mode & 0o7777)
-    if member.isreg():
-        content = tar.extractfile(member)
-        assert content is not None
+def _entry(layer: Layer, member: Member, content: Content, path: str, budget: Budget) -> Entry:
+    entry = Entry(Kind.OTHER, 0, mtime=member.mtime, mode=member.mode)
+    if member.is_file:
         layer.size_bytes += member.size
         entry.kind, entry.size = Kind.FILE, member.size
-        _file(entry, content, path)
-    elif member.isdir():
+        _file(entry, content, path, sparse=member.sparse)
+        budget.take(0, len(entry.head or b""))
+    elif member.is_directory:
         entry.kind = Kind.DIRECTORY
-    elif member.issym():
-        entry.kind, entry.target = Kind.SYMLINK, member.linkname
-    elif member.islnk():
-        target = clean(member.linkname)
+    elif member.is_symlink:
+        entry.kind, entry.target = Kind.SYMLINK, member.target
+    elif member.is_hard_link:
+        target = clean(member.target)
         if target in layer.entries:
             return layer.entries[target]
         entry.kind, entry.target = Kind.LINK, target
     return entry
 
 
-def _file(entry: Entry, content: IO[bytes], path: str) -> None:
-    limit = kept_files.kept_bytes(path)
+def _file(entry: Entry, content: Content, path: str, *, sparse: bool) -> None:
+    """The checksum, and what is looked for in a file of this name.
+
+    A sparse file's stored parts are summed up and not looked into: its holes may be of any size.
+    """
+    limit = 0 if sparse else kept_files.kept_bytes(path)
     scanner = Scanner() if kept_files.has_gpu_code(path) else None
     seek_mkl = kept_files.may_have_mkl(path)
-    head, tail, crc, left = b"", b"", 0, entry.size
-    while left:
-        piece = content.read(min(_PIECE, left))
-        if not piece:
-            raise tarfile.ReadError("unexpected end of data")
-        left -= len(piece)
+    head, tail, crc = bytearray(), b"", 0
+    while piece := content.read(PIECE):
         crc = zlib.crc32(piece, crc)
         if len(head) < limit:
             head += piece[: limit - len(head)]
@@ -222,5 +245,5 @@ def _file(entry: Entry, content: IO[bytes], path: str) -> None:
             entry.mkl = kept_files.MKL_MARK in tail + piece
             tail = piece[-len(kept_files.MKL_MARK) :]
     entry.crc = crc
-    entry.head = head if limit else None
+    entry.head = bytes(head) if limit else None
     entry.gpu = scanner.found if scanner is not None else None

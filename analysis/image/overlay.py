@@ -13,6 +13,7 @@ from enum import StrEnum
 from wattbench.analysis.image.layers import Entry, Kind, Layer
 
 _HOPS = 40  # as Linux follows
+_STEPS = 10_000  # names looked up for one path, links included
 
 
 class How(StrEnum):
@@ -99,31 +100,31 @@ class Overlay:
         Returns:
             the real path without a leading slash, and what is there; None where nothing is.
         """
-        ahead = path.strip("/").split("/")
-        here: list[str] = []
-        hops = 0
+        ahead = path.split("/")[::-1]
+        here: list[tuple[str, Node]] = []
+        hops = steps = 0
         while ahead:
-            name = ahead.pop(0)
+            name = ahead.pop()
             if name in ("", "."):
                 continue
             if name == "..":
-                here = here[:-1]
+                del here[-1:]
                 continue
-            node = self.find("/".join([*here, name]))
-            if node is None:
+            parent = here[-1][1] if here else self.root
+            node = parent.children.get(name) if isinstance(parent, Folder) else None
+            steps += 1
+            if node is None or steps > _STEPS:
                 return None
             if isinstance(node, Entry) and node.kind is Kind.SYMLINK:
                 hops += 1
                 if hops > _HOPS:
                     return None
                 if node.target.startswith("/"):
-                    here = []
-                ahead = [*node.target.split("/"), *ahead]
+                    here.clear()
+                ahead += node.target.split("/")[::-1]
                 continue
-            here.append(name)
-        path = "/".join(here)
-        found = self.find(path) if path else self.root
-        return None if found is None else (path, found)
+            here.append((name, node))
+        return "/".join(name for name, _ in here), here[-1][1] if here else self.root
 
     def _remove(self, path: str, by: int) -> None:
         parent, _, name = path.rpartition("/")
@@ -135,14 +136,13 @@ class Overlay:
         if entry.kind is Kind.LINK:
             target = self.find(entry.target)
             entry = target if isinstance(target, Entry) else entry
-        folder, sofar = self.root, ""
+        folder = self.root
         *parents, name = path.split("/")
-        for part in parents:
-            sofar = f"{sofar}/{part}" if sofar else part
+        for depth, part in enumerate(parents, start=1):
             child = folder.children.get(part)
             if not isinstance(child, Folder):
                 if child is not None:
-                    self._lose(sofar, child, by, How.OVERWRITTEN)
+                    self._lose("/".join(parents[:depth]), child, by, How.OVERWRITTEN)
                 child = folder.children[part] = Folder()
             folder = child
         before = folder.children.get(name)

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from wattbench.analysis.image import archive, bytecode, inventory, settings, waste
+from wattbench.analysis.image import archive, bytecode, inventory, waste
+from wattbench.analysis.image import settings as variables
 from wattbench.analysis.image.bytecode import Compiled
+from wattbench.analysis.image.documents import Settings
 from wattbench.analysis.image.inventory import Inventory
 from wattbench.analysis.image.layers import Kind
 from wattbench.analysis.image.overlay import Hidden, Overlay
 from wattbench.analysis.image.waste import LeftBehind, Waste
 
 SCHEMA_VERSION = 1
+#: Folders of ``PYTHONPATH`` that are looked at.
+_ROOTS = 100
 #: What Docker writes before a step's own words; build arguments stand in front of a RUN.
 _SHELL = re.compile(r"^(\|\d+ .*?)?/bin/sh -c (#\(nop\)\s*)?", re.DOTALL)
 
@@ -55,7 +59,7 @@ class Image:
     tags: tuple[str, ...]
     created: str | None
     platform: str
-    config: Mapping[str, Any]
+    settings: Settings
     history: tuple[Mapping[str, Any], ...]
     layers: tuple[LayerFacts, ...]
     inventory: Inventory
@@ -88,17 +92,17 @@ class Image:
     @property
     def env(self) -> dict[str, str]:
         """Environment variables."""
-        return inventory.environment(self.config)
+        return self.settings.variables
 
     @property
     def user(self) -> str:
         """As configured; empty is root."""
-        return str(self.config.get("User") or "")
+        return self.settings.user or ""
 
     @property
     def labels(self) -> dict[str, str]:
         """Labels."""
-        return dict(self.config.get("Labels") or {})
+        return dict(self.settings.labels)
 
     def to_dict(self) -> dict[str, Any]:
         """``image.json``: JSON-ready. The first keys are those that a pull records of an image on a host."""
@@ -114,11 +118,11 @@ class Image:
             "size_bytes": self.size_bytes,
             "size_bytes_compressed": self.packed_bytes,
             "env": self.env,
-            "env_that_matters": settings.that_matter(self.env),
-            "entrypoint": self.config.get("Entrypoint"),
-            "cmd": self.config.get("Cmd"),
+            "env_that_matters": variables.that_matter(self.env),
+            "entrypoint": self.settings.entrypoint,
+            "cmd": self.settings.command,
             "user": self.user,
-            "workdir": str(self.config.get("WorkingDir") or ""),
+            "workdir": self.settings.working_dir or "",
             "labels": self.labels,
             "layer_diff_ids": [layer.diff_id for layer in self.layers],
             "history": [dict(one) for one in self.history],
@@ -149,12 +153,12 @@ class Image:
 
 def describe(stored: archive.Stored) -> Image:
     """Lay the layers over each other and look through what a container sees."""
-    settings_of = stored.config.get("config") or {}
+    settings = stored.config.settings
     overlay = Overlay(stored.layers)
-    held = inventory.take(overlay, settings_of)
+    held = inventory.take(overlay, settings)
     minors = {one.minor for one in held.pythons}
     left = waste.left_behind(overlay, {f"cpython-{minor.replace('.', '')}" for minor in minors})
-    roots = inventory.environment(settings_of).get("PYTHONPATH", "").split(":")
+    roots = settings.variables.get("PYTHONPATH", "").split(":")[:_ROOTS]
     lost: defaultdict[int, int] = defaultdict(int)
     for one in overlay.hidden:
         lost[one.layer] += one.size
@@ -165,11 +169,9 @@ def describe(stored: archive.Stored) -> Image:
         id=stored.config_digest,
         digest=stored.digest,
         tags=stored.tags,
-        created=stored.config.get("created"),
-        platform="/".join(
-            str(part) for part in map(stored.config.get, ("os", "architecture", "variant")) if part
-        ),
-        config=settings_of,
+        created=stored.config.created,
+        platform=stored.config.platform,
+        settings=settings,
         history=history,
         layers=tuple(
             LayerFacts(
@@ -199,13 +201,13 @@ def describe(stored: archive.Stored) -> Image:
 def _history(stored: archive.Stored) -> tuple[dict[str, Any], ...]:
     """Steps that made the image, the base first; empty ones changed only its config."""
     steps, sizes = [], iter([layer.size_bytes for layer in stored.layers])
-    for one in stored.config.get("history") or ():
-        empty = bool(one.get("empty_layer"))
+    for one in stored.config.history:
+        empty = bool(one.empty_layer)
         steps.append(
             {
-                "created_by": _SHELL.sub("", str(one.get("created_by") or "")).strip(),
+                "created_by": _SHELL.sub("", one.created_by or "").strip(),
                 "size_bytes": 0 if empty else next(sizes, 0),
-                "comment": one.get("comment") or "",
+                "comment": one.comment or "",
                 "empty": empty,
             }
         )

@@ -17,7 +17,9 @@ from wattbench.analysis.image.diff import Difference
 from wattbench.analysis.image.finding_codes import ImageFinding
 from wattbench.analysis.image.provenance import Image
 from wattbench.analysis.image.sections import Section
-from wattbench.analysis.image.text import aligned, markdown, plain, wrapped
+from wattbench.analysis.image.text import aligned, markdown, wrapped
+from wattbench.analysis.model import escaping
+from wattbench.analysis.model.escaping import one_line, visible
 from wattbench.analysis.model.finding_codes import Verdict
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -43,12 +45,12 @@ def as_text(image: Image, findings: Sequence[ImageFinding]) -> str:
 
 def as_markdown(image: Image, findings: Sequence[ImageFinding]) -> str:
     """For a pull request."""
-    lines = [f"# Energy audit of {plain(image.name)}", ""]
+    lines = [f"# Energy audit of {escaping.markdown(image.name)}", ""]
     lines += markdown(("", ""), content.facts(image))
     lines += ["", f"## Findings: {content.tally(findings)}", ""]
     for f in _of(findings, Verdict.FOUND):
         lines += [
-            f"* **{f.severity} `{f.code}`** {plain(f.message)}<br>{plain(f.why)}<br>"
+            f"* **{f.severity} `{f.code}`** {escaping.markdown(f.message)}<br>{_why(f)}<br>"
             f"*Next:* {f.action or finding_codes.CODES[f.code].action}"
         ]
     for verdict, title in _OTHERS:
@@ -71,7 +73,7 @@ def as_json(image: Image, findings: Sequence[ImageFinding]) -> str:
 def as_html(image: Image, findings: Sequence[ImageFinding]) -> str:
     """One self-contained page, light and dark."""
     return _page(
-        title=f"Energy audit of {plain(image.name)}",
+        title=f"Energy audit of {one_line(image.name)}",
         facts=content.facts(image),
         tally=content.tally(findings),
         found=[_for_page(f) for f in _of(findings, Verdict.FOUND)],
@@ -92,7 +94,7 @@ def difference_as_text(difference: Difference) -> str:
 
 def difference_as_markdown(difference: Difference) -> str:
     """For a pull request."""
-    lines = [f"# {difference.title}"]
+    lines = [f"# {escaping.markdown(difference.title)}"]
     for section in difference.sections:
         lines += ["", f"## {section.title}", ""]
         lines += markdown(section.head, section.rows, section.right)
@@ -125,7 +127,7 @@ def write(image: Image, findings: Sequence[ImageFinding], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(as_html(image, findings), encoding="utf-8")
     (out / "image.json").write_text(_json(image.to_dict()), encoding="utf-8")
-    (out / "findings.json").write_text(_printable(finding_codes.dump(findings)), encoding="utf-8")
+    (out / "findings.json").write_text(visible(finding_codes.dump(findings)), encoding="utf-8")
     _csv(out / "layers.csv", [dataclasses.asdict(layer) for layer in image.layers])
     _csv(out / "packages.csv", [dataclasses.asdict(one) for one in image.inventory.packages],
          ("manager", "name", "version", "where"))  # fmt: skip
@@ -135,16 +137,11 @@ def _csv(path: Path, rows: list[dict[str, Any]], names: Iterable[str] = ()) -> N
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else list(names), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: escaping.cell(value) for key, value in row.items()} for row in rows)
 
 
 def _json(told: Any) -> str:
-    return _printable(json.dumps(told, indent=1, ensure_ascii=False, default=list) + "\n")
-
-
-def _printable(text: str) -> str:
-    """File names of a layer may hold bytes that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return visible(json.dumps(told, indent=1, ensure_ascii=False, default=list) + "\n")
 
 
 def _of(findings: Iterable[ImageFinding], verdict: Verdict) -> list[ImageFinding]:
@@ -152,7 +149,12 @@ def _of(findings: Iterable[ImageFinding], verdict: Verdict) -> list[ImageFinding
 
 
 def _brief(findings: Iterable[ImageFinding]) -> list[tuple[str, str]]:
-    return [(f.code, plain(f.message)) for f in findings]
+    return [(f.code, one_line(f.message)) for f in findings]
+
+
+def _why(f: ImageFinding) -> str:
+    """With links that Markdown makes of addresses; a measured effect is text of a user's file."""
+    return escaping.markdown(f.why) if f.effect is not None else f.why
 
 
 def _for_page(f: ImageFinding) -> dict[str, str]:
@@ -160,7 +162,7 @@ def _for_page(f: ImageFinding) -> dict[str, str]:
         "severity": str(f.severity),
         "code": f.code,
         "meaning": finding_codes.CODES[f.code].meaning,
-        "message": plain(f.message),
+        "message": one_line(f.message),
         "why": finding_codes.CODES[f.code].why,
         "source": f.source or finding_codes.CODES[f.code].source,
         "effect": f.effect.sentence() if f.effect else "",
@@ -185,4 +187,8 @@ def _page(**context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return _printable(environment.get_template("image.html").render(**context))
+    return visible(
+        environment.get_template("image.html").render(
+            **context, policy=escaping.content_policy(_TEMPLATES)
+        )
+    )

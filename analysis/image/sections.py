@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from wattbench.analysis.image import settings
 from wattbench.analysis.image.finding_codes import ImageFinding
 from wattbench.analysis.image.provenance import Image
-from wattbench.analysis.image.text import plain, short, size
+from wattbench.analysis.image.text import short, size
+from wattbench.analysis.model.escaping import one_line
 from wattbench.analysis.model.finding_codes import Verdict
 
 _LISTED = 12
@@ -50,7 +51,7 @@ def facts(image: Image) -> tuple[tuple[str, str], ...]:
         "starts": " ".join(held.start.argv) or "nothing",
         "user": image.user or "root",
     }
-    return tuple((name, plain(value)) for name, value in told.items() if value)
+    return tuple((name, one_line(value)) for name, value in told.items() if value)
 
 
 def sections(image: Image) -> tuple[Section, ...]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from wattbench.analysis.model import escaping
+from wattbench.analysis.model.escaping import one_line
+
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -17,14 +20,9 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def plain(text: str) -> str:
-    """One line that any terminal and file can take: file names may hold any bytes."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
-
-
 def short(text: str, width: int) -> str:
     """At most so many characters, cut at the end."""
-    text = plain(text)
+    text = one_line(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -37,6 +35,7 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = "")
         right: titles of columns that are numbers, separated by blanks.
     """
     numeric = [title in right.split() for title in head]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = []
     for row in (head, *rows):
@@ -52,7 +51,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
     """The same in Markdown."""
     numeric = [title in right.split() for title in head]
     lines = [_row(head), _row(["--:" if number else "---" for number in numeric])]
-    return lines + [_row([cell.replace("|", "\\|") for cell in row]) for row in rows]
+    return lines + [_row([escaping.markdown(cell) for cell in row]) for row in rows]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -62,7 +61,7 @@ def _row(cells: Sequence[str]) -> str:
 def wrapped(text: str, indent: str, width: int = 100) -> list[str]:
     """Lines of a paragraph."""
     return textwrap.wrap(
-        plain(text),
+        one_line(text),
         width,
         initial_indent=indent,
         subsequent_indent=indent,

@@ -65,7 +65,6 @@ def infer_unit(values_j: FloatArray) -> float | None:
 def unwrap(
     values_j: FloatArray,
     *,
-    unit_j: float | None = None,
     span_j: float | None = None,
     time_s: FloatArray | None = None,
 ) -> Unwrapped:
@@ -73,17 +72,14 @@ def unwrap(
 
     A fall is a wrap if the energy that one wrap implies is plausible power for its interval, measured
     by the other intervals; else it is a reset (counter restarted, host rebooted), or, if tiny, a glitch
-    of a read. Where neither ``span_j`` nor ``unit_j`` is given and the values do not show the unit, the
-    range whose implied power is most like the others' is taken, and a note says so.
+    of a read. Where ``span_j`` is not given and the values do not show the unit, the range
+    whose implied power is most like the others' is taken, and a note says so.
 
     Args:
         values_j: J, shape (rows,), finite.
-        unit_j: the counter's unit, J, if known; the range is 2^32 units.
         span_j: the counter's range, J, if known.
         time_s: of each value, s; None: equal steps of unknown length, power is then per step.
     """
-    if unit_j is not None and span_j is None:
-        span_j = unit_j * 2.0**COUNTER_BITS
     steps = values_j[1:] - values_j[:-1]
     if not steps.size or steps.min() >= 0.0:
         return Unwrapped(values_j - values_j[:1], 0, 0, span_j)

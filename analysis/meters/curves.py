@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,14 +110,12 @@ def curves(
     samples: Samples,
     *,
     meter: str = "energibridge",
-    units_j: Mapping[str, float] | None = None,
 ) -> tuple[Curve, ...]:
     """The curves of an EnergiBridge log's energy and power columns; absent domains are absent.
 
     Args:
         samples: rows; fewer than two distinct times give no curve.
         meter: name of the meter in the curves.
-        units_j: counter units by domain, J, where the host's are known.
     """
     if samples.rows < 2:
         return ()
@@ -129,33 +127,10 @@ def curves(
             empty = np.empty(0)
             found.append(Curve(column.domain or "", meter, empty, empty, notes=(note,)))
         elif column.kind is Kind.CUMULATIVE:
-            unit_j = (units_j or {}).get(column.domain or "")
-            found.append(_counter_curve(samples, column, kept, meter, unit_j))
+            found.append(_counter_curve(samples, column, kept, meter))
         else:
             found.append(_power_curve(samples, column, kept, meter))
     return tuple(found)
-
-
-def row_energy(samples: Samples) -> dict[str, tuple[float, int]]:
-    """Joules from the first row to the last and wraps, by domain of a cumulative column.
-
-    Nothing is trimmed; the first two rows, which often share one ``Time``, both count.
-    """
-    found = {}
-    for column in samples.energy_columns:
-        values = column.values
-        if column.kind is not Kind.CUMULATIVE or not values.size:
-            continue
-        steps = values[1:] - values[:-1]
-        # Nothing fell and nothing is NaN: most columns of most files.
-        if steps.size and steps.min() >= 0.0:
-            found[column.domain or ""] = (float(values[-1] - values[0]), 0)
-            continue
-        kept = np.isfinite(values)
-        if kept.any():
-            whole = unwrap(values[kept], time_s=samples.time_s[kept])
-            found[column.domain or ""] = (float(whole.values_j[-1]), whole.wraps)
-    return found
 
 
 def _rows_of(samples: Samples, column: Column) -> IntArray:
@@ -193,10 +168,9 @@ def _counter_curve(
     column: Column,
     rows: IntArray,
     meter: str,
-    unit_j: float | None,
 ) -> Curve:
     time_s, values = samples.time_s[rows], column.values[rows]
-    whole = unwrap(values, unit_j=unit_j, time_s=time_s)
+    whole = unwrap(values, time_s=time_s)
     notes = [
         replace(n, column=column.name, line=None if n.line is None else
         int(samples.lines[rows[n.line]]))

@@ -14,21 +14,16 @@ killed meter may be cut.
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
-import pyarrow.csv
 
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Note
@@ -387,70 +382,6 @@ def read(data: bytes, *, separator: str | None = None, limit: int = SIZE_LIMIT) 
     return _samples(header, first, body, table)
 
 
-def read_many(files: Iterable[bytes], *, limit: int = SIZE_LIMIT) -> Iterator[Samples]:
-    """Read many logs, in their order; like :func:`read` of each, and twice as fast.
-
-    Logs of one header are parsed together, some MB at a time, which spares the parser's fixed cost.
-
-    Raises:
-        InputError: a log of more than ``limit`` bytes.
-    """
-    batch: list[bytes] = []
-    size = 0
-    for data in files:
-        batch.append(data)
-        size += len(data)
-        if size > _BATCH_BYTES:
-            yield from _read_batch(batch, limit)
-            batch, size = [], 0
-    yield from _read_batch(batch, limit)
-
-
-_BATCH_BYTES = 4 * 1024 * 1024
-
-
-def _read_batch(batch: list[bytes], limit: int) -> Iterator[Samples]:
-    opened = [_open(data, None, limit) for data in batch]
-    groups: dict[_Header, dict[int, tuple[bytes, int]]] = {}
-    for place, one in enumerate(opened):
-        if not isinstance(one, Samples):
-            header, _, body = one
-            if rows := _sound_rows(body, header):
-                groups.setdefault(header, {})[place] = (body, rows)
-    tables: dict[int, _Table] = {}
-    for header, bodies in groups.items():
-        tables |= _parse_together(header, bodies)
-    for place, one in enumerate(opened):
-        yield one if isinstance(one, Samples) else _samples(*one, tables.get(place))
-
-
-def _parse_together(header: _Header, bodies: Mapping[int, tuple[bytes, int]]) -> dict[int, _Table]:
-    """Tables of sound bodies and their rows; none if any cell that decides energy is no number."""
-    try:
-        parsed = pyarrow.csv.read_csv(
-            pyarrow.BufferReader(b"".join(body for body, _ in bodies.values())),
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, column_names=[str(i) for i in range(len(header.names))]
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=[str(i) for i in header.eager],
-                column_types={str(i): pyarrow.float64() for i in header.eager},
-                null_values=[],
-            ),
-        )
-    except pyarrow.ArrowInvalid:
-        return {}
-    columns = [column.to_numpy() for column in parsed.columns]
-    tables: dict[int, _Table] = {}
-    start = 0
-    for key, (body, rows) in bodies.items():
-        end = start + rows
-        eager = {i: values[start:end] for i, values in zip(header.eager, columns, strict=True)}
-        tables[key] = _Table(body, len(header.names), eager)
-        start = end
-    return tables
-
-
 def _open(data: bytes, separator: str | None, limit: int) -> tuple[_Header, bytes, bytes] | Samples:
     """Header, its line, and the body with plain line ends and commas; or a file without them."""
     if len(data) > limit:
@@ -498,28 +429,6 @@ def _samples(header: _Header, first: bytes, body: bytes, table: _Table | None) -
     delta_s = None if header.delta is None else table.column(header.delta) * 1e-3
     _look_at_clock(time_s, delta_s, lines, notes)
     return Samples(time_s, delta_s, lines, (*header.notes, *notes.finish()), header.columns, table)
-
-
-def read_file(path: Path, *, separator: str | None = None, limit: int = SIZE_LIMIT) -> Samples:
-    """Read a log from a file (``.gz``: unpacked) without loading what is over the limit.
-
-    Raises:
-        InputError: the file can't be read, unpacked, or is over the limit.
-    """
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rb") as packed:
-                data = packed.read(limit + 1)
-        else:
-            with path.open("rb") as plain:
-                data = plain.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: can't be read ({error}); copy it again from its host") from error
-    if len(data) > limit:
-        raise InputError(
-            f"{path}: over {limit} bytes unpacked; cut it into windows and import these"
-        )
-    return read(data, separator=separator, limit=limit)
 
 
 def _nothing(notes: tuple[Note, ...]) -> Samples:

@@ -280,28 +280,6 @@ def _outside(
     return float(curve.energy_j[end]) + slope * missing, width
 
 
-def window_energy(
-    found: Sequence[Curve], start_s: float, end_s: float, phases_s: Sequence[float] = ()
-) -> tuple[Domain, ...]:
-    """Joules of a window by domain; nothing is added up, an absent domain is absent.
-
-    Args:
-        found: curves on one clock.
-        start_s: of the window, on the curves' clock.
-        end_s: likewise.
-        phases_s: edges of phases inside the window, which sharpen the window's own edges.
-    """
-    bounds = window_bounds(start_s, end_s, phases_s)
-    return tuple(
-        domain_of(curve, split(curve, bounds)) for curve in found if curve.time_s.size >= 2
-    )
-
-
-def window_bounds(start_s: float, end_s: float, phases_s: Sequence[float]) -> list[float]:
-    """Start, the edges inside, end; in order."""
-    return [start_s, *sorted(min(max(p, start_s), end_s) for p in phases_s), end_s]
-
-
 def domain_of(curve: Curve, parts: Split) -> Domain:
     """The record of one domain."""
     return Domain(

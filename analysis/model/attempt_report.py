@@ -55,6 +55,7 @@ class AttemptReport:
         meter: ``argv``, ``rc``, ``version``, ``outlived``.
         container: of the container; None: there was none.
         output: how much the workload printed; None: not reported.
+        files: raw file → SHA-256 that the host took when the attempt ended.
         faults: fields that are not what was agreed.
     """
 
@@ -77,6 +78,7 @@ class AttemptReport:
     meter: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] | None = None
     output: Output | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
     @classmethod
@@ -109,6 +111,7 @@ class AttemptReport:
             meter=top.fields("meter").values,
             container=top.fields("container").values or None,
             output=top.fields("output").output(),
+            files=top.fields("files").sums(),
             faults=tuple(dict.fromkeys(top.faults)),
         )
 
@@ -170,13 +173,18 @@ class _Fields:
     def mark(self) -> Mark:
         return Mark(self.number("unix_s"), self.number("mono_s"), self.values)
 
+    def sums(self) -> dict[str, str]:
+        entries = ((str(name), self.fields(str(name))) for name in self.values)
+        return {name: sum_ for name, entry in entries if (sum_ := entry.text("sha256"))}
+
     def output(self) -> Output | None:
         if not self.values:
             return None
         printed, kept = self.number("stdout_bytes"), self.number("kept_bytes")
         if printed is None or kept is None:
             return None
-        return Output(int(printed), int(kept), bool(self.values.get("cut")))
+        errors = self.number("stderr_bytes") or 0.0
+        return Output(int(printed + errors), int(kept), bool(self.values.get("cut")))
 
 
 def _whole(value: float | None) -> int | None:

@@ -5,10 +5,16 @@ Imported campaigns yield the same records; what they can't tell is None and make
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.trials import TrialRow, with_units
 
@@ -142,9 +148,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Output:
-    """How much the workload printed, and how much of it was kept."""
+    """How much the workload printed on both streams, and how much of it was kept."""
 
-    stdout_bytes: int
+    printed_bytes: int
     kept_bytes: int
     cut: bool
 
@@ -220,33 +226,90 @@ class Record:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: the record was written by a newer version.
+            ValueError: the record was written by a newer version, or a field is of another type.
+            KeyError, TypeError: it is not a record.
         """
         if data["schema"] > SCHEMA_VERSION:
             raise ValueError(
                 f"record of schema {data['schema']}, this version reads up to {SCHEMA_VERSION}; "
                 "upgrade wattbench"
             )
-        work = dict(data["work"])
-        work["results"] = tuple(
-            PassResult(**r | {"fingerprint": tuple(r["fingerprint"])}) for r in work["results"]
-        )
-        work["errors"] = tuple(work["errors"])
-        work["problems"] = tuple(work.get("problems") or ())
-        plain = {
-            k: data[k]
-            for k in (
-                "state", "container", "edges", "series", "timing", "rest", "expected", "meter", "log",
-            )
-        }  # fmt: skip
-        return cls(
-            row=TrialRow(**with_units(data["row"])),
-            domains=tuple(Domain(**d | {"sources": tuple(d["sources"])}) for d in data["domains"]),
-            phases=tuple(Phase(**p) for p in data["phases"]),
-            work=Work(**work),
-            sampling=Sampling(**data["sampling"]) if data["sampling"] else None,
-            notes=tuple(Note(**n) for n in data["notes"]),
-            findings=tuple(Finding.from_dict(f) for f in data["findings"]),
-            output=Output(**data["output"]) if data.get("output") else None,
-            **plain,
-        )
+        for found in data["findings"]:
+            CODES.adopt(str(found["code"]), Severity(found["severity"]))
+        try:
+            # As JSON, strictly: arrays are tuples, and no text is taken for a number.
+            text = json.dumps({**data, "row": with_units(data["row"])})
+            whole, inner = _adapters()
+            inner.validate_json(text, strict=True)
+            return whole.validate_json(text, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(str(part) for part in first["loc"][:5])
+            raise ValueError(f"{key}: {first['msg'].lower()[:160]}") from error
+
+
+Number = int | float | None
+
+
+class _Edge(TypedDict, total=False):
+    """Of an edge's readings, what checks and figures compute with."""
+
+    cpu_busy_ns: Number
+    temperature_c: Number
+    throttle: dict[str, Number] | None
+    swap: dict[str, Number] | None
+    powercap: dict[str, Any] | None
+    nvml: list[dict[str, Any]] | None
+
+
+class _Timing(TypedDict, total=False):
+    started_unix_s: Number
+    ended_unix_s: Number
+    clock_step_s: Number
+    connections_in_window: int | None
+    boot: str | None
+    boot_changed: bool | None
+
+
+class _Pass(TypedDict):
+    resolution: int | str
+    iterations: int
+
+
+class _Unit(TypedDict):
+    name: str
+    count: Number
+    pattern: str | None
+
+
+class _SameWork(TypedDict):
+    pattern: str
+    tolerance: Number
+
+
+class _Expected(TypedDict, total=False):
+    device: str | None
+    meter: str | None
+    passes: list[_Pass] | None
+    gpus: list[str | int] | None
+    reports_itself: bool
+    unit: _Unit | None
+    same_work: _SameWork | None
+    ready: str | None
+
+
+class _Inner(TypedDict):
+    """Shapes of a record's mappings; other keys may stand beside these."""
+
+    edges: dict[str, _Edge]
+    timing: _Timing
+    rest: dict[str, Any]
+    expected: _Expected
+    meter: dict[str, Any]
+    log: dict[str, Any]
+
+
+@cache
+def _adapters() -> tuple[TypeAdapter[Record], TypeAdapter[_Inner]]:
+    """Validators of ``trial.json``: the record, and what lies in its mappings."""
+    return TypeAdapter(Record), TypeAdapter(_Inner)

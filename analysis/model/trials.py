@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model.escaping import cell, uncell, write_frame
+
 # pandas takes a second to import: readers of raw files in processes of their own do without it.
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +126,7 @@ COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(TrialRow))
 _INTEGERS = (
     "block", "position", "planned_position", "run", "attempt", "samples", "wraps", "images_inferred",
 )  # fmt: skip
+_TEXTS = [f.name for f in dataclasses.fields(TrialRow) if "str" in str(f.type)]
 _FLOATS = [f.name for f in dataclasses.fields(TrialRow) if "float" in str(f.type)]
 _DTYPES: dict[str, str] = (
     dict.fromkeys(COLUMNS, "string")
@@ -133,10 +136,10 @@ _DTYPES: dict[str, str] = (
 )
 
 
-def with_units(row: Mapping[str, Any]) -> dict[str, Any]:
+def with_units(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A stored row of a version that counted images only, in today's columns; others as they are."""
-    if "units" in row or row.get("images_inferred") is None:
-        return dict(row)
+    if not isinstance(row, Mapping) or "units" in row or row.get("images_inferred") is None:
+        return row
     return dict(row) | image_units(row["images_inferred"], row.get("j_per_image"))
 
 
@@ -171,7 +174,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV; missing cells are empty."""
-    frame.to_csv(path, index=False, lineterminator="\n")
+    write_frame(frame, path)
 
 
 def write_rows(rows: Iterable[TrialRow], path: Path) -> None:
@@ -181,14 +184,20 @@ def write_rows(rows: Iterable[TrialRow], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         # NaN, the one value that differs from itself, is an empty cell as in a frame.
-        writer.writerows([v if v == v else None for v in cells(row)] for row in rows)
+        writer.writerows([cell(v) if v == v else None for v in cells(row)] for row in rows)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read what :func:`write_csv` wrote, with the schema's types."""
     import pandas as pd
 
-    return _typed(pd.read_csv(path, dtype=_DTYPES))
+    return without_apostrophes(_typed(pd.read_csv(path, dtype=_DTYPES)))
+
+
+def without_apostrophes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts as they were before :func:`write_csv` kept spreadsheets from reading formulas in them."""
+    texts = {name: frame[name].map(uncell, na_action="ignore").astype("string") for name in _TEXTS}
+    return frame.assign(**texts)
 
 
 def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:

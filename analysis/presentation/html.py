@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from wattbench.analysis.model.escaping import content_policy
 from wattbench.analysis.presentation import palette
 from wattbench.analysis.report import tables
 
@@ -87,4 +88,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         template: its name below ``templates/``.
         context: everything else it uses.
     """
-    return environment().get_template(template).render(css=css(), **context)
+    return (
+        environment()
+        .get_template(template)
+        .render(css=css(), policy=content_policy(TEMPLATES), **context)
+    )

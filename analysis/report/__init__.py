@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, dump
 from wattbench.analysis.model.trials import write_csv
@@ -170,7 +171,7 @@ def _silent(_: str) -> None:
 def _write_data(done: Study, out: Path) -> None:
     write_csv(done.data.trials, out / "trials.csv")
     write_csv(done.data.attempts, out / "attempts.csv")
-    done.data.phases.to_csv(out / "phases.csv", index=False, lineterminator="\n")
+    write_frame(done.data.phases, out / "phases.csv")
     (out / "findings.json").write_text(dump(done.findings), encoding="utf-8")
     summary = json.dumps(summary_of(done), indent=1, ensure_ascii=False, allow_nan=False)
     (out / "summary.json").write_text(summary + "\n", encoding="utf-8")

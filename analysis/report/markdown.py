@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wattbench.analysis.model.escaping import code
+from wattbench.analysis.model.escaping import markdown as escaped
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.presentation.palette import looks_of
@@ -14,32 +16,32 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
     """The report's first screen as Markdown."""
     counts = conclusion.counts
     valid = int((data.trials["status"] == "valid").sum())
-    lines = [f"### {_plain(conclusion.headline.sentence)}", ""]
+    lines = [f"### {escaped(conclusion.headline.sentence)}", ""]
     if conclusion.headline.modelled:
         lines += ["> **Modelled, not measured.** These joules come from a power model.", ""]
     lines += [
-        f"`{data.run_id}` · {len(data.hosts)} host{'s' * (len(data.hosts) != 1)} · "
+        f"{code(data.run_id)} · {len(data.hosts)} host{'s' * (len(data.hosts) != 1)} · "
         f"{valid}/{len(data.trials)} trials valid",
         "",
     ]
-    lines += [f"- {_plain(s)}" for s in sections.missing(data, conclusion)]
+    lines += [f"- {escaped(s)}" for s in sections.missing(data, conclusion)]
     ranked = sections.forest(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
     if ranked:
         level = f"{100 * (1 - conclusion.settings.alpha):g} % interval"
         lines += [
             "",
-            f"| rank | image | energy vs {_cell(conclusion.reference or '')} | {level} | verdict |",
+            f"| rank | image | energy vs {escaped(conclusion.reference or '')} | {level} | verdict |",
             "| ---: | :--- | ---: | :--- | :--- |",
             *(
-                f"| {b.row.rank or '–'} | {_cell(b.row.image)} | {b.estimate} | {b.interval or '–'} "
-                f"| {_cell(b.verdict + (f': {b.detail}' if b.detail else ''))} |"
+                f"| {b.row.rank or '–'} | {escaped(b.row.image)} | {b.estimate} | {b.interval or '–'} "
+                f"| {escaped(b.verdict + (f': {b.detail}' if b.detail else ''))} |"
                 for b in ranked
             ),
         ]
     found = sections.groups(findings, Verdict.FOUND)
     lines += ["", f"**Findings**: {len(found) or 'none'}" if not found else "**Findings**", ""]
     lines += [
-        f"- **{g.severity}** `{g.code}` {_plain(g.subjects)}: {_plain(g.findings[0].message)}"
+        f"- **{g.severity}** `{g.code}` {escaped(g.subjects)}: {escaped(g.findings[0].message)}"
         for g in found
     ]
     unknown = sections.groups(findings, Verdict.UNDECIDABLE)
@@ -48,13 +50,3 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
     if not counts.get("valid"):
         lines += ["", "No workload trial is valid: nothing is compared."]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line without markup of its own."""
-    flat = " ".join(text.split())
-    return "".join("\\" + c if c in "*_`<>[]#" else c for c in flat)
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")

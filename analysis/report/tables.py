@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
@@ -166,7 +167,7 @@ class Table:
     def write(self, folder: Path, modelled: str = "") -> None:
         """``NAME.csv`` and ``NAME.tex``."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.frame.to_csv(folder / f"{self.name}.csv", index=False, lineterminator="\n")
+        write_frame(self.frame, folder / f"{self.name}.csv")
         (folder / f"{self.name}.tex").write_text(self.latex(modelled), encoding="utf-8")
 
     def latex(self, modelled: str = "") -> str:

@@ -16,6 +16,12 @@ from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Phase, Record
+from wattbench.analysis.model.run_document import (
+    HostDocument,
+    PlannedTrialDocument,
+    PullDocument,
+    RunDocument,
+)
 from wattbench.analysis.model.trials import to_frame
 from wattbench.analysis.runs.load import Run, name_of, planned_row
 from wattbench.analysis.stats.results import Settings
@@ -62,12 +68,16 @@ class RunData:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Hosts of the plan, in its order."""
-        return tuple(self.document.get("plan") or {})
+        return tuple(self.document["plan"])
+
+    def host(self, name: str) -> HostDocument:
+        """A host's document; empty where it has left none."""
+        found: HostDocument = self.document["hosts"].get(name, {})
+        return found
 
     def facts(self, host: str) -> Mapping[str, Any]:
         """What ``check`` found on a host; empty where it never passed."""
-        entry = (self.document.get("hosts") or {}).get(host) or {}
-        return entry.get("facts") or {}
+        return self.host(host).get("facts", {})
 
     @cached_property
     def settings(self) -> Settings:
@@ -123,7 +133,7 @@ def _absent(run: Run) -> list[Record]:
     absent = []
     for host, plan in run.document["plan"].items():
         for planned in plan:
-            if (host, int(planned["planned_position"])) in tried:
+            if (host, planned["planned_position"]) in tried:
                 continue
             status, reason = _why(run, host, planned)
             row = replace(planned_row(run.document, host, planned), status=status, reason=reason)
@@ -131,26 +141,26 @@ def _absent(run: Run) -> list[Record]:
     return absent
 
 
-def _why(run: Run, host: str, planned: Mapping[str, Any]) -> tuple[str, str]:
+def _why(run: Run, host: str, planned: PlannedTrialDocument) -> tuple[str, str]:
     outcome = run.outcomes.get((host, name_of(planned)))
     if outcome:
-        status = str(outcome.get("status"))
-        return (status if status == "skipped" else "missing"), str(outcome.get("reason") or status)
-    entry = (run.document.get("hosts") or {}).get(host) or {}
-    pull = (entry.get("pulls") or {}).get(planned["image"]) or {}
-    if pull.get("error"):
-        return "missing", f"the image can't be measured: {pull['error']}"
-    hard = [p for p in entry.get("problems") or () if p.get("severity") == "hard"]
+        status = outcome["status"]
+        return (status if status == "skipped" else "missing"), outcome["reason"] or status
+    entry: HostDocument = run.document.get("hosts", {}).get(host, {})
+    pull: PullDocument = entry.get("pulls", {}).get(planned["image"], {})
+    if error := pull.get("error"):
+        return "missing", f"the image can't be measured: {error}"
+    hard = [p for p in entry.get("problems", ()) if p["severity"] == "hard"]
     if hard:
-        return "missing", f"the host was not fit: {hard[0].get('message')}"
-    return "missing", str(entry.get("reason") or "never started")
+        return "missing", f"the host was not fit: {hard[0]['message']}"
+    return "missing", entry.get("reason") or "never started"
 
 
 def _place(record: Record) -> tuple[str, int]:
     return record.row.host, int(record.row.planned_position or 0)
 
 
-def _choose(document: Mapping[str, Any], judged: Sequence[Record]) -> tuple[Record, ...]:
+def _choose(document: RunDocument, judged: Sequence[Record]) -> tuple[Record, ...]:
     """Of each planned trial the first valid attempt, else the last one; in planned order."""
     by_place: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in judged:
@@ -159,7 +169,7 @@ def _choose(document: Mapping[str, Any], judged: Sequence[Record]) -> tuple[Reco
     for host, plan in document["plan"].items():
         for planned in plan:
             attempts = sorted(
-                by_place[host, int(planned["planned_position"])], key=lambda r: r.row.attempt or 0
+                by_place[host, planned["planned_position"]], key=lambda r: r.row.attempt or 0
             )
             valid = [r for r in attempts if r.row.status == "valid"]
             chosen.append((valid or attempts[-1:])[0])

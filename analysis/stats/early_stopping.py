@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,83 +171,6 @@ def _reason(
     a, b, width = max(wide, key=lambda w: math.inf if w[2] is None else w[2])
     so_far = "has no bounded interval yet" if width is None else f"is known to ±{width:.2f} %"
     return f"{a} against {b} {so_far} after {complete} complete blocks; asked for: ±{precision:g} %"
-
-
-@dataclass(frozen=True)
-class AgreementPoint:
-    """How often a campaign of ``n`` trials an image repeats every verdict of the full one.
-
-    ``share`` of draws in which all pairs' Dunn–Bonferroni verdicts recur; ``per_pair`` mean share
-    of pairs.
-    """
-
-    n: int
-    share: float
-    per_pair: float
-
-
-def agreement_curve(
-    samples: Mapping[str, Array],
-    sizes: Sequence[int] = (5, 10, 15, 20, 25, 30),
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-    alpha: float = 0.05,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[AgreementPoint, ...]:
-    """Whether unblocked campaigns of other sizes would have concluded the same.
-
-    Args:
-        samples: joules by image.
-        sizes: trials an image.
-        draws: resampled campaigns a size, independent draws with replacement within each image.
-        seed: of the draws.
-        alpha: of Dunn's test with Bonferroni's correction.
-        progress: called with (sizes done, sizes).
-
-    Returns:
-        One point a size. A verdict is significance with its direction.
-    """
-    values = [np.asarray(v, float) for v in samples.values()]
-    rng = np.random.default_rng(seed)
-    truth = _dunn_verdicts(
-        np.concatenate(values)[None, :], np.array([len(v) for v in values]), alpha
-    )[0]
-    points = []
-    for done, n in enumerate(sizes):
-        drawn = np.concatenate([v[rng.integers(0, len(v), (draws, n))] for v in values], axis=1)
-        same = _dunn_verdicts(drawn, np.full(len(values), n), alpha) == truth
-        points.append(AgreementPoint(n, float(same.all(axis=1).mean()), float(same.mean())))
-        if progress:
-            progress(done + 1, len(sizes))
-    return tuple(points)
-
-
-def _dunn_verdicts(rows: Array, ns: npt.NDArray[np.int64], alpha: float) -> npt.NDArray[np.int64]:
-    """Dunn's test with Bonferroni's correction on many campaigns at once: −1, 0 or 1 a pair.
-
-    Args:
-        rows: campaigns × trials, the images one after the other.
-        ns: trials of each image.
-        alpha: family-wise.
-    """
-    total = rows.shape[1]
-    ranks = stats.rankdata(rows, axis=1)
-    ordered = np.sort(rows, axis=1)
-    # Σ (t³ − t) over ties, from each value's multiplicity t: Σ over values of (t² − 1).
-    ties = np.array([float((np.unique(r, return_counts=True)[1] ** 3).sum()) for r in ordered])
-    ties -= total
-    variance = total * (total + 1) / 12 - ties / (12 * (total - 1))
-    edges = np.concatenate([[0], np.cumsum(ns)])
-    means = np.stack([ranks[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)], axis=1)
-    pairs = list(itertools.combinations(range(len(ns)), 2))
-    critical = stats.norm.ppf(1 - alpha / (2 * len(pairs)))
-    verdicts = []
-    for i, j in pairs:
-        se = np.sqrt(np.maximum(variance, 1e-300) * (1 / ns[i] + 1 / ns[j]))
-        z = (means[:, i] - means[:, j]) / se
-        verdicts.append(np.where(np.abs(z) >= critical, np.sign(z), 0))
-    return np.stack(verdicts, axis=1).astype(np.int64)
 
 
 @dataclass(frozen=True)

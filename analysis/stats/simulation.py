@@ -21,6 +21,9 @@ Array = npt.NDArray[np.float64]
 #: Walsh averages held at once, to bound memory (8 bytes each).
 _HELD = 20_000_000
 
+#: Margin of equivalence, ± % energy: the product's default.
+MARGIN_PCT = 1.0
+
 #: Coefficients of variation of the published study's five images, % (0.8–1.9).
 STUDY_CVS_PCT = (0.8, 1.0, 1.2, 1.5, 1.9)
 
@@ -123,7 +126,6 @@ def run(
     logs: Array,
     *,
     alpha: float = 0.05,
-    margin_pct: float = 1.0,
     precision_pct: float | None = None,
     blocks_min: int = 10,
     factor: float = 1.0,
@@ -136,7 +138,6 @@ def run(
         _run_part(
             logs[i : i + size, :, pairs[:, 0]] - logs[i : i + size, :, pairs[:, 1]],
             alpha,
-            margin_pct,
             precision_pct,
             blocks_min,
             factor,
@@ -150,14 +151,13 @@ def run(
 def _run_part(
     d: Array,
     alpha: float,
-    margin_pct: float,
     precision_pct: float | None,
     blocks_min: int,
     factor: float,
 ) -> tuple[npt.NDArray[np.int64], Array, Array, Array, Array, Array]:
     campaigns, blocks, m = d.shape
     level = 1 - factor * alpha / m
-    low, high = to_log(-margin_pct), to_log(margin_pct)
+    low, high = to_log(-MARGIN_PCT), to_log(MARGIN_PCT)
     used = np.full(campaigns, blocks)
     lower, upper, p, p_equal, sign = (np.zeros((campaigns, m)) for _ in range(5))
     active = np.arange(campaigns)
@@ -213,7 +213,6 @@ def rates(
     effects_pct: Sequence[float],
     *,
     alpha: float = 0.05,
-    margin_pct: float = 1.0,
 ) -> Rates:
     """Compares outcomes with the truth."""
     levels = np.array([to_log(e) for e in effects_pct])
@@ -222,7 +221,7 @@ def rates(
     differs = outcomes.p <= alpha
     wrong = differs & (outcomes.sign != np.sign(truth))
     equal = ~differs & (outcomes.p_equal <= alpha)
-    inside = (truth > to_log(-margin_pct) + 1e-12) & (truth < to_log(margin_pct) - 1e-12)
+    inside = (truth > to_log(-MARGIN_PCT) + 1e-12) & (truth < to_log(MARGIN_PCT) - 1e-12)
     real = np.abs(truth) > 1e-12
     return Rates(
         campaigns=len(outcomes.blocks),

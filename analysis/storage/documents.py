@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.storage.safe_files import open_regular
 
 #: Largest JSON document: a run's manifest of 50,000 objects. Parsed, it needs up to 25 times as much.
 JSON_BYTES: Final = 16 << 20
@@ -91,6 +92,18 @@ def _depth(value: Any) -> int:
         if not level:
             break
     return depth
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's value.
+
+    Raises:
+        DocumentError: as :func:`parse_yaml`.
+        UnsafeFileError: it is not a regular file.
+        OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        return parse_yaml(file.read(YAML_BYTES + 1), str(path))
 
 
 def parse_yaml(data: bytes, place: str, *, limit: int = YAML_BYTES) -> Any:
@@ -183,8 +196,3 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     if plain in ("int", "float", "timestamp") and len(node.value) > _SCALAR_CHARACTERS:
         raise ValueError(f"line {node.start_mark.line + 1}: a {plain} of {len(node.value)} digits")
     return []
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,12 +19,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.storage import s3
+from wattbench.analysis.storage import s3, safe_files
+from wattbench.analysis.storage.documents import DocumentError, parse_json
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MANIFEST = "manifest.json"
+#: Largest object of a run, packed and unpacked, bytes.
+OBJECT_BYTES = safe_files.FILE_BYTES
+_AGAIN = "fetch the run again"
+_TOO_LARGE = f"over {OBJECT_BYTES / 1e6:.0f} MB, too large for an object of a run; {_AGAIN}"
 
 
 class SourceError(InputError):
@@ -101,13 +105,15 @@ class Source(ABC):
         if not self._verify:
             return {}
         try:
-            document = json.loads(self._fetch(MANIFEST))
+            document = parse_json(self._fetch(MANIFEST), f"{self.place}/{MANIFEST}", action=_AGAIN)
             return {
-                o["key"]: Entry(o["key"], int(o["bytes"]), str(o["sha256"]))
+                str(o["key"]): Entry(str(o["key"]), int(o["bytes"]), str(o["sha256"]))
                 for o in document["objects"]
             }
         except MissingError:
             return {}
+        except DocumentError as error:
+            raise DamagedError(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(
                 f"{self.place}/{MANIFEST} is no manifest ({error!r}); fetch the run again"
@@ -151,25 +157,26 @@ class Source(ABC):
         data = self.read(key)
         if key.endswith(".gz"):
             try:
-                data = gzip.decompress(data)
+                with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                    data = packed.read(OBJECT_BYTES + 1)
             except (OSError, EOFError, zlib.error) as error:
                 raise DamagedError(
                     f"{self.place}/{key} can't be unpacked ({error}); fetch the run again"
                 ) from error
+            if len(data) > OBJECT_BYTES:
+                raise DamagedError(f"{self.place}/{key} unpacks to {_TOO_LARGE}")
         return io.BytesIO(data)
 
     def read_json(self, key: str) -> Any:
         """A JSON object.
 
         Raises:
-            MissingError, DamagedError: as :meth:`read`, or it is no JSON.
+            MissingError, DamagedError: as :meth:`read`, or it is no JSON, too large or too deep.
         """
         try:
-            return json.loads(self.read(key))
-        except ValueError as error:
-            raise DamagedError(
-                f"{self.place}/{key} is no JSON ({error}); fetch the run again"
-            ) from error
+            return parse_json(self.read(key), f"{self.place}/{key}", action=_AGAIN)
+        except DocumentError as error:
+            raise DamagedError(str(error)) from error
 
 
 class FolderSource(Source):
@@ -182,18 +189,19 @@ class FolderSource(Source):
     def _fetch(self, key: str) -> bytes:
         path = self.folder / key
         try:
-            return path.read_bytes()
+            return safe_files.read_inside(self.folder, key, limit=OBJECT_BYTES)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingError(f"{path}: no such file") from error
         except OSError as error:
             raise SourceError(f"{path} can't be read: {error.strerror}") from error
+        except (safe_files.UnsafeFileError, ValueError) as error:
+            raise DamagedError(str(error)) from error
 
     def _entries(self) -> Sequence[Entry]:
-        return [
-            Entry(p.relative_to(self.folder).as_posix(), p.stat().st_size)
-            for p in self.folder.rglob("*")
-            if p.is_file()
-        ]
+        try:
+            return [Entry(key, size) for key, size in safe_files.walk(self.folder)]
+        except OSError as error:
+            raise SourceError(f"{self.folder} can't be read: {error.strerror}") from error
 
 
 class StoreSource(Source):
@@ -225,13 +233,16 @@ class S3Source(Source):
 
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            return answer["Body"].read()
+            data = answer["Body"].read(OBJECT_BYTES + 1)
         except ClientError as error:
             if s3.code_of(error) in ("NoSuchKey", "404", "NotFound"):
                 raise MissingError(f"{self.place}/{key}: no such object") from error
             raise self._problem(error) from error
         except BotoCoreError as error:
             raise self._problem(error) from error
+        if len(data) > OBJECT_BYTES:
+            raise DamagedError(f"{self.place}/{key}: {_TOO_LARGE}")
+        return data
 
     def _entries(self) -> Sequence[Entry]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -246,13 +257,12 @@ class S3Source(Source):
         return SourceError(f"{self.place}: {s3.refusal(error)}")
 
 
-def open_source(place: str | Path, *, verify: bool = True) -> Source:
+def open_source(place: str | Path) -> Source:
     """A run by its place.
 
     Args:
         place: a folder, or ``s3://bucket/prefix/runs/RUN`` reached with the standard ``AWS_*``
             variables (``AWS_ENDPOINT_URL`` for stores that are not Amazon's).
-        verify: hold what is read against the run's manifest.
 
     Raises:
         SourceError: it is neither.
@@ -262,11 +272,11 @@ def open_source(place: str | Path, *, verify: bool = True) -> Source:
         parts = urlsplit(text)
         if not parts.netloc:
             raise SourceError(f"{text}: names no bucket; write s3://BUCKET/PREFIX/runs/RUN")
-        return from_client(s3_client(), parts.netloc, parts.path, verify=verify)
+        return from_client(s3_client(), parts.netloc, parts.path)
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"{text}: no such folder; name a run's folder or s3://BUCKET/…/runs/RUN")
-    return FolderSource(folder, verify=verify)
+    return FolderSource(folder)
 
 
 def s3_client() -> S3Client:
@@ -290,10 +300,10 @@ def from_client(client: S3Client, bucket: str, prefix: str, *, verify: bool = Tr
     return S3Source(client, bucket, prefix, verify=verify)
 
 
-def from_store(store: KeyedStore, key: str, *, verify: bool = False) -> StoreSource:
+def from_store(store: KeyedStore, key: str) -> StoreSource:
     """A run in the controller's store.
 
-    Not held against a manifest by default: while a run goes on, the manifest is of an earlier
+    Not held against a manifest: while a run goes on, the manifest is of an earlier
     generation, and the store has read back everything that it wrote.
     """
-    return StoreSource(store, key, verify=verify)
+    return StoreSource(store, key, verify=False)

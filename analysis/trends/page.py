@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from wattbench.analysis.model.escaping import content_policy
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.presentation import formatting
 from wattbench.analysis.presentation import html as report_page
@@ -40,6 +41,7 @@ def render(result: Comparison) -> str:
     template = "nights.html.j2" if result.is_nights else "runs.html.j2"
     return str(
         made.get_template(template).render(
+            policy=content_policy(report_page.TEMPLATES),
             css=report_page.css() + "\n" + (_TEMPLATES / "compare.css").read_text(encoding="utf-8"),
             result=result,
             sentence_=headline.sentence(result),

@@ -18,9 +18,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.escaping import cell
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
-from wattbench.analysis.model.trials import COLUMNS, from_records
+from wattbench.analysis.model.trials import COLUMNS, from_records, without_apostrophes
 from wattbench.analysis.runs.assemble import assemble
 from wattbench.analysis.runs.load import load
 from wattbench.analysis.runs.parquet import PARQUET_FACTS, parquet_bytes
@@ -178,9 +179,11 @@ def _from_csv(source: Source) -> bytes:
         except MissingError:
             continue
         try:
-            frame = from_records(
-                {str(k): v for k, v in row.items()}
-                for row in pd.read_csv(io.BytesIO(text)).to_dict("records")
+            frame = without_apostrophes(
+                from_records(
+                    {str(k): v for k, v in row.items()}
+                    for row in pd.read_csv(io.BytesIO(text)).to_dict("records")
+                )
             )
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
@@ -259,7 +262,7 @@ def write_csv(runs: Sequence[StoredRun], path: str) -> int:
     with pa_csv.CSVWriter(path, schema, write_options=options) as out:
         for table in _in_full(runs):
             columns = [
-                pc.cast(table[name], pa.string())
+                _cells(table[name])
                 if name in table.column_names
                 else pa.nulls(len(table), pa.string())
                 for name in COLUMNS
@@ -267,6 +270,14 @@ def write_csv(runs: Sequence[StoredRun], path: str) -> int:
             out.write_table(pa.table(columns, schema=schema))
             rows += len(table)
     return rows
+
+
+def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Cells of CSV; texts as :func:`wattbench.analysis.model.escaping.cell` makes them."""
+    texts = pc.cast(column, pa.string())
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return texts
+    return pa.chunked_array([pa.array(map(cell, texts.to_pylist()), pa.string())])
 
 
 def _in_full(runs: Sequence[StoredRun]) -> Iterator[pa.Table]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import dump
 from wattbench.analysis.trends import headline, page, read
@@ -25,7 +26,7 @@ def write(result: Comparison, out: Path) -> None:
     for name in TABLES:  # those of an earlier comparison of another mode
         (out / "tables" / f"{name}.csv").unlink(missing_ok=True)
     for name, table in result.tables().items():
-        table.to_csv(out / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+        write_frame(table, out / "tables" / f"{name}.csv")
     read.write_csv(result.runs, str(out / "trials.csv"))
     (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
     text = json.dumps(_plain(summary(result)), indent=1, ensure_ascii=False, allow_nan=False)

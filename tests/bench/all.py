@@ -43,7 +43,7 @@ BENCHES = (
         ("40",),
         (
             (
-                r"(pandas\.read_csv|read_many and energy) +(\d+) files/s +(\S+) MB/s.*",
+                r"(pandas\.read_csv|read and energy) +(\d+) files/s +(\S+) MB/s.*",
                 r"\1: \2 files/s, \3 MB/s",
             ),
         ),

@@ -18,8 +18,9 @@ import pandas as pd
 if __name__ == "__main__":  # run by its path: the repository root is not on the path yet
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from wattbench.analysis.meters.curves import row_energy
-from wattbench.analysis.meters.energibridge import read, read_many
+from wattbench.analysis.meters.curves import curves
+from wattbench.analysis.meters.energibridge import read
+from wattbench.analysis.meters.window import split
 
 COLUMNS = (
     "CPU_FREQUENCY_0,CPU_FREQUENCY_1,CPU_FREQUENCY_2,CPU_FREQUENCY_3,CPU_USAGE_0,CPU_USAGE_1,CPU_USAGE_2,"
@@ -76,16 +77,11 @@ def one_by_one(files: list[bytes]) -> None:
         read(data)
 
 
-def together(files: list[bytes]) -> None:
-    """Our reader, many files at a time."""
-    for _ in read_many(files):
-        pass
-
-
 def with_energy(files: list[bytes]) -> None:
-    """Many at a time, and each domain's joules from first row to last."""
-    for samples in read_many(files):
-        row_energy(samples)
+    """Our reader, and each domain's joules with their uncertainty from first row to last."""
+    for data in files:
+        for curve in curves(read(data)):
+            split(curve, [curve.time_s[0], curve.time_s[-1]])
 
 
 def measure(count: int = 400) -> dict[str, float]:
@@ -94,8 +90,7 @@ def measure(count: int = 400) -> dict[str, float]:
     ways = {
         "pandas.read_csv": with_pandas,
         "read": one_by_one,
-        "read_many": together,
-        "read_many and energy": with_energy,
+        "read and energy": with_energy,
     }
     return {name: 1.0 / seconds_a_file(work, files) for name, work in ways.items()}
 

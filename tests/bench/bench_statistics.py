@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from wattbench.analysis.stats.early_stopping import agreement_curve, calibrate, saving  # noqa: E402
+from wattbench.analysis.stats.early_stopping import calibrate, saving  # noqa: E402
 from wattbench.analysis.stats.simulation import STUDY_CVS_PCT, Rates, blocked_logs, rates, run  # noqa: E402
 
 SEED = 20260101
@@ -100,14 +100,6 @@ def print_single_pair(campaigns: int) -> None:
         say(f"  {blocks:>2} blocks  {100 * rates(run(logs), truth).coverage:.2f} %")
 
 
-def print_agreement() -> None:
-    say("\nThe study resampled: share of campaigns in which all ten Dunn verdicts recur")
-    for point in agreement_curve(study()):
-        say(
-            f"  n = {point.n:>2}  {100 * point.share:5.1f} %  (a pair: {100 * point.per_pair:.1f} %)"
-        )
-
-
 def print_saving(campaigns: int) -> None:
     for name, truth in (
         ("effects as in the study", TRUTHS["as in the study"]),
@@ -154,7 +146,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print_rates(args.campaigns)
     print_single_pair(args.campaigns)
-    print_agreement()
     print_naive(args.campaigns)
     print_saving(args.campaigns)
     return 0

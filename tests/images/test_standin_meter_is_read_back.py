@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import joules as measured_joules
 from tests.support.side_by_side import side_by_side
-from wattbench.analysis.meters import curves, energibridge, window
+from wattbench.analysis.meters import energibridge
 from wattbench.analysis.meters.energibridge import Samples
 
 pytestmark = pytest.mark.slow  # meters in real time
@@ -46,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             env=environ, check=True, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         return (
-            energibridge.read_file(folder / "e.csv"),
+            energibridge.read((folder / "e.csv").read_bytes()),
             json.loads((folder / "truth.json").read_text()),
         )
 
@@ -58,7 +59,7 @@ def test_counted_joules_over_the_rows_are_the_truth_to_a_counter_unit(
     runs: Runs, name: str
 ) -> None:
     samples, truth = runs[name]
-    found = curves.row_energy(samples)
+    found = measured_joules.between_rows(samples)
     checked = [domain for domain in found if domain in truth["rows_joules"]]
     assert "package" in checked
     for domain in checked:
@@ -74,7 +75,7 @@ def test_joules_of_the_commands_window_are_the_truth_within_their_uncertainty(
     samples, truth = runs[name]
     command = truth["command"]
     start_s, end_s = (command[edge]["unix_ms"] / 1000 for edge in ("started", "ended"))
-    domains = window.window_energy(curves.curves(samples), start_s, end_s)
+    domains = measured_joules.in_window(samples, start_s, end_s)
     checked = [domain for domain in domains if domain.name in command["joules"]]
     assert {d.name for d in checked} >= {"package"} | ({"gpu0"} if name == "gpu" else set())
     for domain in checked:

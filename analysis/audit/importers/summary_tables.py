@@ -18,7 +18,8 @@ from wattbench.analysis.meters import counters
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 
-_SIZE_LIMIT = 64 * 1024 * 1024
+#: Read as rows of cells, a file needs up to a hundred times its size.
+_SIZE_LIMIT = 8 * 1024 * 1024
 
 #: Joules and seconds within which a derived row is the same as a log line.
 SAME_J = 0.01

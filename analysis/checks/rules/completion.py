@@ -166,7 +166,7 @@ def container_orphaned(record: Record) -> Outcomes:
 @check(
     OUTPUT_FLOOD,
     fine="all that the workloads printed was kept",
-    example=lambda r: replace(r, output=Output(stdout_bytes=10**9, kept_bytes=10**7, cut=True)),
+    example=lambda r: replace(r, output=Output(printed_bytes=10**9, kept_bytes=10**7, cut=True)),
 )
 def output_flood(record: Record) -> Outcomes:
     """Output of the workload beyond what is kept."""
@@ -176,7 +176,7 @@ def output_flood(record: Record) -> Outcomes:
             yield Unknown("how much the workload printed was not recorded")
     elif output.cut:
         yield Found(
-            f"the workload printed {output.stdout_bytes / 1e6:.1f} MB, "
+            f"the workload printed {output.printed_bytes / 1e6:.1f} MB, "
             f"{output.kept_bytes / 1e6:.1f} MB of it are kept",
-            place(record, stdout_bytes=output.stdout_bytes, kept_bytes=output.kept_bytes),
+            place(record, printed_bytes=output.printed_bytes, kept_bytes=output.kept_bytes),
         )

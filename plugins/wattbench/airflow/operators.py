@@ -25,11 +25,12 @@ from wattbench.config.trigger import Selection, select
 from wattbench.run.plan import PlannedTrial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow.sdk import Context
 
+    from wattbench.analysis.model.run_document import PullDocument
     from wattbench.run.stored_run import Run
 
 
@@ -143,13 +144,13 @@ class PlanHost(BaseOperator):
 
 
 def _marked(
-    trial: PlannedTrial, ref: str | None, pulls: dict[str, dict[str, Any]]
+    trial: PlannedTrial, ref: str | None, pulls: Mapping[str, PullDocument]
 ) -> dict[str, Any]:
-    spec = trial.to_dict()
+    spec: dict[str, Any] = {**trial.to_dict()}
     if ref is not None:
-        pull = pulls.get(trial.image, {"error": "was not pulled"})
-        if "error" in pull:
-            spec["unavailable"] = f"image {trial.image}: {pull['error']}"
+        pull: PullDocument = pulls.get(trial.image, {"error": "was not pulled"})
+        if error := pull.get("error"):
+            spec["unavailable"] = f"image {trial.image}: {error}"
     return spec
 
 

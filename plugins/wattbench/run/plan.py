@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from wattbench.analysis.model.run_document import PlannedTrialDocument
 from wattbench.config.experiment import Protocol
 from wattbench.run.store_keys import trial_name
 
@@ -47,12 +47,15 @@ class PlannedTrial:
         extra = " (idle)" if self.kind == "idle" and self.image != IDLE_HOST else ""
         return f"{self.planned_position:02d} · {self.image}{extra}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PlannedTrialDocument:
         """JSON-ready, with the derived names."""
-        return asdict(self) | {"name": self.name, "label": self.label}
+        return {
+            "planned_position": self.planned_position, "block": self.block, "kind": self.kind,
+            "image": self.image, "name": self.name, "label": self.label,
+        }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> PlannedTrial:
+    def from_dict(cls, data: PlannedTrialDocument) -> PlannedTrial:
         """The inverse of :meth:`to_dict`."""
         return cls(data["planned_position"], data["block"], data["kind"], data["image"])
 

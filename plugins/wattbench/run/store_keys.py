@@ -61,11 +61,6 @@ def trials_parquet_key(run_id: str) -> str:
     return run_key(run_id, "trials.parquet")
 
 
-def manifest_key(run_id: str) -> str:
-    """Every object of the run with size and SHA-256; written last."""
-    return run_key(run_id, MANIFEST)
-
-
 def report_key(run_id: str, *names: str) -> str:
     """The report's folder, or what lies below it."""
     return run_key(run_id, "report", *names)

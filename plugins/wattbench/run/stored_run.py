@@ -6,12 +6,23 @@ by ``analyze``; in between every host writes below its own folder only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.run_document import (
+    HostDocument,
+    OutcomeDocument,
+    PullDocument,
+    RunDocument,
+    read_host,
+    read_outcome,
+    read_pull,
+    read_run,
+)
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run import store_keys
@@ -22,15 +33,12 @@ if TYPE_CHECKING:
     from wattbench.storage.object_store import Store
 
 
-SCHEMA_VERSION = 1
-
-
 @dataclass(frozen=True)
 class Run:
     """One run as ``prepare`` stored it."""
 
     store: Store
-    document: dict[str, Any]
+    document: RunDocument
 
     @classmethod
     def load(cls, store: Store, run_id: str) -> Run:
@@ -39,12 +47,13 @@ class Run:
         Raises:
             StoreError: unreachable, or ``prepare`` has not written it.
         """
-        return cls(store, store.get_json(store_keys.run_json_key(run_id)))
+        key = store_keys.run_json_key(run_id)
+        return cls(store, read_run(store.get_json(key), key)[0])
 
     @property
     def run_id(self) -> str:
         """Folder, label and key name of this run."""
-        return str(self.document["run_id"])
+        return self.document["run_id"]
 
     @property
     def seed(self) -> str:
@@ -101,26 +110,32 @@ class Run:
 
     # ── what hosts write ────────────────────────────────────────────────────────────────────────
 
-    def host_document(self, host: str) -> dict[str, Any] | None:
+    def host_document(self, host: str) -> HostDocument | None:
         """Facts, problems and pulls of a host; None before its ``check`` has passed."""
         key = store_keys.host_json_key(self.run_id, host)
-        return dict(self.store.get_json(key)) if self.store.exists(key) else None
+        return read_host(self.store.get_json(key), key) if self.store.exists(key) else None
 
-    def write_host_document(self, host: str, document: dict[str, Any]) -> None:
+    def write_host_document(self, host: str, document: Mapping[str, Any]) -> None:
         """Replace a host's document. Only tasks of this host do so, one at a time."""
-        self.store.put_json(store_keys.host_json_key(self.run_id, host), document)
+        key = store_keys.host_json_key(self.run_id, host)
+        self.store.put_json(key, read_host(document, key))
+
+    def facts(self, host: str) -> dict[str, Any]:
+        """What the agent reported of a host; empty before its ``check``."""
+        return (self.host_document(host) or HostDocument()).get("facts", {})
 
     def _pull_key(self, host: str, image: str) -> str:
         return store_keys.host_key(self.run_id, host, "pulls", f"{image}.json")
 
-    def write_pull(self, host: str, image: str, report: dict[str, Any]) -> None:
+    def write_pull(self, host: str, image: str, report: Mapping[str, Any]) -> None:
         """Keep what pulling an image took, or why it failed (``error``)."""
-        self.store.put_json(self._pull_key(host, image), report)
+        key = self._pull_key(host, image)
+        self.store.put_json(key, read_pull(report, key))
 
-    def pulls(self, host: str) -> dict[str, dict[str, Any]]:
+    def pulls(self, host: str) -> dict[str, PullDocument]:
         """Every image's pull on a host."""
         return {
-            image: dict(self.store.get_json(key))
+            image: read_pull(self.store.get_json(key), key)
             for image in self.document["experiment"]["images"]
             if self.store.exists(key := self._pull_key(host, image))
         }
@@ -148,14 +163,15 @@ class Run:
 
     def write_outcome(self, host: str, trial: PlannedTrial, status: str, reason: str) -> None:
         """Say why a planned trial has no attempt: ``skipped`` on purpose, or ``missing``."""
-        self.store.put_json(self._outcome_key(host, trial), {"status": status, "reason": reason})
+        outcome = OutcomeDocument(status=status, reason=reason)
+        self.store.put_json(self._outcome_key(host, trial), outcome)
 
-    def outcomes(self, host: str) -> dict[str, dict[str, str]]:
+    def outcomes(self, host: str) -> dict[str, OutcomeDocument]:
         """``{trial name: {status, reason}}`` of trials without an attempt."""
         folder = store_keys.host_key(self.run_id, host, "outcomes")
         return {
-            listed.key.rsplit("/", 1)[-1].removesuffix(".json"): dict(
-                self.store.get_json(listed.key)
+            listed.key.rsplit("/", 1)[-1].removesuffix(".json"): read_outcome(
+                self.store.get_json(listed.key), listed.key
             )
             for listed in self.store.list(folder + "/")
         }
@@ -166,10 +182,10 @@ class Run:
         again = []
         for trial in self.plan(host):
             attempts = records.get(trial.name, [])
-            outcome = outcomes.get(trial.name, {})
+            outcome = outcomes.get(trial.name)
             if any(r.row.status == "valid" for r in attempts):
                 continue
-            if outcome.get("status") == "skipped" or any(map(is_deterministic, attempts)):
+            if (outcome and outcome["status"] == "skipped") or any(map(is_deterministic, attempts)):
                 continue
             again.append(trial)
         return shuffled(again, host, self.seed)

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.run_document import HostDocument, RunDocument
 from wattbench.history import host_history
 from wattbench.run import store_keys
 from wattbench.run.stored_run import Run
@@ -25,13 +27,16 @@ def analyze(run: Run) -> dict[str, Any]:
     from wattbench.analysis import report
     from wattbench.analysis.storage import source
 
-    document = dict(run.document)
-    hosts = {name: dict(entry) for name, entry in document["hosts"].items()}
-    for name, entry in hosts.items():
-        entry |= run.host_document(name) or {"problems": [], "reason": "check has not passed"}
-        entry["pulls"] = run.pulls(name)
-        entry["outcomes"] = run.outcomes(name)
-    document["hosts"] = hosts
+    hosts: dict[str, HostDocument] = {
+        name: {
+            **entry,
+            **_left_by(run, name),
+            "pulls": run.pulls(name),
+            "outcomes": run.outcomes(name),
+        }
+        for name, entry in run.document.get("hosts", {}).items()
+    }
+    document: RunDocument = {**run.document, "hosts": hosts}
     run.store.put_json(store_keys.run_json_key(run.run_id), document)
     host_history.remember(run)
 
@@ -46,3 +51,12 @@ def analyze(run: Run) -> dict[str, Any]:
         log.warning("%s: %s", event.title, event.text)
     run.store.write_manifest(store_keys.run_key(run.run_id))
     return {"sentence": made.headline, "report": store_keys.report_key(run.run_id, "index.html")}
+
+
+def _left_by(run: Run, host: str) -> HostDocument:
+    """A host's document, or why there is none."""
+    try:
+        found = run.host_document(host)
+    except InputError as error:
+        return {"problems": [], "reason": str(error)}
+    return found or {"problems": [], "reason": "check has not passed"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.run_document import SCHEMA_VERSION, RunDocument
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostsConfig
 from wattbench.container import registry
@@ -19,7 +20,7 @@ from wattbench.errors import ConfigError
 from wattbench.history import deadline
 from wattbench.run import store_keys
 from wattbench.run.plan import make_plan, seed_of
-from wattbench.run.stored_run import SCHEMA_VERSION, Run
+from wattbench.run.stored_run import Run
 from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ def prepare(
         )
     seed = seed_of(experiment.seed, run_id)
     names = list(images)
-    document: dict[str, Any] = {
+    document: RunDocument = {
         "schema": SCHEMA_VERSION,
         "run_id": run_id,
-        **identity,
+        "dag_id": identity["dag_id"],
+        "dag_run_id": identity["dag_run_id"],
+        "run_after": identity["run_after"],
         "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "experiment": experiment.model_dump(mode="json") | {"images": images},
         "seed": seed,

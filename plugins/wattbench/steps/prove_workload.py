@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError
 from wattbench.run.stored_run import Run
 from wattbench.steps.trial import fetch_file
@@ -73,10 +74,11 @@ def _attempt(host: Host, spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     if not answer["over"]:
         raise HostError(f"the probe {spec['id']} is still not over", code="timeout")
     report = answer["report"]
+    sums = AttemptReport.of(report).files
     raw = {
-        name: fetch_file(host, f"{answer['path']}/{name}", report["files"][name])
+        name: fetch_file(host, f"{answer['path']}/{name}", sums[name])
         for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES)
-        if name in report["files"]
+        if name in sums
     }
     host.call("forget", {"id": spec["id"]})
     return report, raw

@@ -17,6 +17,7 @@ from wattbench.workloads import workload_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wattbench.analysis.model.run_document import PullDocument
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def pull_image(
 
     ref = run.image_ref(image)
     assert ref is not None, f"{image} runs without a container"
-    facts = (run.host_document(host_name) or {}).get("facts") or {}
+    facts = run.facts(host_name)
     found: dict[str, Any] = {}
     try:
         resolved = registry.resolve(ref, _platform(facts), registries)
@@ -99,9 +100,10 @@ def pull_image(
                 )
             log.info("%s on %s: %s", image, host_name, _told(report, found["energy"]))
             found |= report.to_dict()
-            earlier = run.pulls(host_name).get(image, {})
+            earlier: PullDocument = run.pulls(host_name).get(image, {})
             if report.already_present and earlier.get("bytes"):  # a try of this task brought it
-                found |= {key: earlier[key] for key in ("energy", *report.to_dict())}
+                kept = ("energy", *report.to_dict())
+                found |= {key: value for key, value in earlier.items() if key in kept}
             found["provenance"] = pull.inspect(client, ref)
         prove(run, host, host_name, image)
     except UserError as error:

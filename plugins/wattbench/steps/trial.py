@@ -11,11 +11,11 @@ record is in the store, so repeating a step finds the same attempt until ``colle
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError, StoreError
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
@@ -62,12 +62,11 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
     if holder := take_lease(run, host):
         log.info("waiting for %s: %s", host_name, holder)
         return Readiness(False, {}, look_again_s=15)
-    document = run.host_document(host_name) or {}
     answer = host.call(
         "quiet",
         {
             "owner": run.run_id,
-            "idle": document.get("facts", {}).get("idle") or {},
+            "idle": run.facts(host_name).get("idle") or {},
             "tolerance": rest.tolerance.model_dump(),
             "min_s": rest.min_s,
             "max_s": rest.max_s,
@@ -139,9 +138,9 @@ def measure(
             "look at the supervisor on the host (agent verb status)",
             code="timeout",
         )
-    report = answer["report"]
-    log.info("%s: %s %s", trial.label, report["state"], report.get("message") or "")
-    return {"attempt": attempt, "state": report["state"], "message": report.get("message") or ""}
+    report = AttemptReport.of(answer["report"])
+    log.info("%s: %s %s", trial.label, report.state, report.message)
+    return {"attempt": attempt, "state": report.state, "message": report.message}
 
 
 # ── collect ─────────────────────────────────────────────────────────────────────────────────────
@@ -170,6 +169,9 @@ def collect(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> Record
     raw = bring(run, host, report, answer["path"], key)
     record = _evaluate(run, host_name, trial, attempt, report, raw)
     run.store.put_json(f"{key}/trial.json", record.to_dict())
+    if faults := AttemptReport.of(report).faults:
+        log.warning("%s: malformed report (%s); the host keeps the files", identity, faults[0])
+        return record
     host.call("forget", {"id": identity})
     return record
 
@@ -186,11 +188,11 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
         The raw files by name.
     """
     raw: dict[str, bytes] = {}
+    sums = AttemptReport.of(report).files
     for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES):  # CSVs are compressed
-        expected = report["files"].get(name)
-        if expected is None:
+        if name not in sums:
             continue
-        raw[name] = data = fetch_file(host, f"{folder}/{name}", expected)
+        raw[name] = data = fetch_file(host, f"{folder}/{name}", sums[name])
         if name.endswith(".csv"):
             run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
@@ -199,15 +201,13 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     return raw
 
 
-def fetch_file(host: Host, path: str, expected: dict[str, Any]) -> bytes:
+def fetch_file(host: Host, path: str, expected: str) -> bytes:
     """A file of the host, verified against the SHA-256 that the host took when the attempt ended."""
-    buffer = io.BytesIO()
-    host.fetch(path, buffer)
-    data = buffer.getvalue()
+    data = host.fetch_bytes(path)
     got = hashlib.sha256(data).hexdigest()
-    if got != expected["sha256"]:
+    if got != expected:
         raise StoreError(
-            f"{path} changed after the attempt: SHA-256 {got[:12]}… instead of {expected['sha256'][:12]}…; "
+            f"{path} changed after the attempt: SHA-256 {got[:12]}… instead of {expected[:12]}…; "
             "the host still has it, look at its disk"
         )
     return data

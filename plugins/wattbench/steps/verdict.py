@@ -50,15 +50,15 @@ def account(run: Run) -> Account:
         for trial in run.plan(host):
             planned += 1
             attempts = records.get(trial.name, [])
-            outcome = outcomes.get(trial.name, {})
+            outcome = outcomes.get(trial.name)
             if any(r.row.status == "valid" for r in attempts):
                 valid += 1
-            elif outcome.get("status") == "skipped":
+            elif outcome and outcome["status"] == "skipped":
                 skipped += 1
             else:
                 last = attempts[-1].row if attempts else None
-                why = (
-                    (last.reason or last.status) if last else outcome.get("reason", "never started")
-                )
+                why = outcome["reason"] if outcome else "never started"
+                if last:
+                    why = last.reason or last.status
                 lost.append(f"{host}/{trial.name}: {why}")
     return Account(planned, valid, skipped, tuple(lost))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from wattbench.analysis.model.run_document import HostDocument
 from wattbench.config.experiment import WarmUp
 from wattbench.run.stored_run import Run
 
@@ -95,8 +96,8 @@ def _moves(readings: Sequence[Reading]) -> list[tuple[float, float, str]] | None
 
 def keep(run: Run, host: str, found: Warmth) -> None:
     """Put a warm-up's end into the host's document; one without steady state is a soft problem."""
-    document = run.host_document(host) or {}
-    problems = [p for p in document.get("problems", ()) if p.get("code") != "not-steady"]
+    document = run.host_document(host) or HostDocument()
+    problems = [p for p in document.get("problems", ()) if p["code"] != "not-steady"]
     if found.steady is False:
         problems.append(
             {
@@ -106,4 +107,4 @@ def keep(run: Run, host: str, found: Warmth) -> None:
                 "action": "raise protocol.warm_up.max_s, or look at the host's cooling",
             }
         )
-    run.write_host_document(host, document | {"warm_up": asdict(found), "problems": problems})
+    run.write_host_document(host, {**document, "warm_up": asdict(found), "problems": problems})

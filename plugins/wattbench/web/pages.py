@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.run_document import PlannedTrialDocument, read_run
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import config_dir, load_hosts
 from wattbench.history.quarantine import Standing, standing_of
@@ -312,16 +313,17 @@ def _standing(name: str, config: HostConfig) -> Standing:
 def _plan(run_id: str) -> dict[str, list[str]]:
     """The readable names of the trials that each host was handed, in order."""
     try:
-        document = _json(store_keys.run_json_key(run_id)) or {}
+        key = store_keys.run_json_key(run_id)
+        document, _ = read_run(_json(key) or {"run_id": run_id, "plan": {}}, key)
         return {
             host: [trial.label for trial in _handed(run_id, host, trials)]
-            for host, trials in document.get("plan", {}).items()
+            for host, trials in document["plan"].items()
         }
     except UserError:
         return {}  # the trials are numbered without their names until it can be read
 
 
-def _handed(run_id: str, host: str, trials: Sequence[dict[str, Any]]) -> list[PlannedTrial]:
+def _handed(run_id: str, host: str, trials: Sequence[PlannedTrialDocument]) -> list[PlannedTrial]:
     """The planned trials without blocks that did not fit, in quarantine the control workload's."""
     planned = [PlannedTrial.from_dict(trial) for trial in trials]
     budget = _json(store_keys.host_key(run_id, host, "budget.json"))

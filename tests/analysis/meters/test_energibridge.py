@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +16,6 @@ from wattbench.analysis.meters.energibridge import (
     Kind,
     Samples,
     read,
-    read_file,
-    read_many,
     spec_of,
 )
 from wattbench.analysis.model.errors import InputError
@@ -81,19 +77,6 @@ def test_all_columns_equal_those_of_another_parser() -> None:
     assert samples.lines.tolist() == list(range(2, len(table) + 1))
     for index, name in enumerate(table[0][2:], start=2):
         assert samples.columns[name].values.tolist() == [float(row[index]) for row in table[1:]]
-
-
-def test_many_logs_read_together_equal_those_read_one_by_one() -> None:
-    other = rows(*GOOD)
-    files = [LOG, other, b"", LOG[:-30], other.replace(b"10.5", b"1.0.5"), LOG, b"junk"]
-    together = list(read_many(files))
-    alone = [read(data) for data in files]
-    for one, two in zip(together, alone, strict=True):
-        assert one.notes == two.notes
-        assert one.time_s.tolist() == two.time_s.tolist()
-        assert list(one.columns) == list(two.columns)
-        for name, column in one.columns.items():
-            np.testing.assert_array_equal(column.values, two.columns[name].values)
 
 
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
@@ -196,29 +179,9 @@ def test_unknown_columns_are_kept_and_reported() -> None:
     assert samples.columns["FAN (rpm)"].values.tolist() == [900, 901]
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+def test_a_log_over_the_limit_is_refused() -> None:
     with pytest.raises(InputError, match="limit"):
         read(LOG, limit=100)
-    sparse = tmp_path / "ten-gigabytes.csv"
-    with sparse.open("wb") as file:
-        file.truncate(10 * 1024**3)
-    with pytest.raises(InputError, match="ten-gigabytes"):
-        read_file(sparse, limit=1024**2)
-    bomb = tmp_path / "bomb.csv.gz"
-    bomb.write_bytes(gzip.compress(b"0" * 10_000_000))
-    with pytest.raises(InputError, match="bomb"):
-        read_file(bomb, limit=1024**2)
-
-
-def test_files_are_read_plain_and_packed_and_broken_ones_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(LOG)
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(LOG))
-    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(LOG)[:-20])
-    plain, packed = read_file(tmp_path / "a.csv"), read_file(tmp_path / "a.csv.gz")
-    assert plain.time_s.tolist() == packed.time_s.tolist() == read(LOG).time_s.tolist()
-    for name in ("cut.csv.gz", "absent.csv"):
-        with pytest.raises(InputError, match=name):
-            read_file(tmp_path / name)
 
 
 @settings(max_examples=150)
@@ -243,7 +206,7 @@ def test_published_logs_read_without_notes_and_equal_another_parser() -> None:
     assert files
     for file in files:
         table = list(csv.reader(file.read_text().splitlines()))
-        samples = read_file(file)
+        samples = read(file.read_bytes())
         assert not samples.notes
         assert samples.interval_s == pytest.approx(10.0, abs=0.01)
         at = table[0].index("PP0_ENERGY (J)")

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import joules as measured_joules
 from tests.support.simulated_rapl import START_S, Level, Machine, Meter
 from tests.support.study import SAMPLE
 from wattbench.analysis.meters.counters import infer_unit, unwrap
-from wattbench.analysis.meters.curves import Curve, add, curves, integrate_power, row_energy
-from wattbench.analysis.meters.energibridge import read, read_file
-from wattbench.analysis.meters.window import split, window_energy
+from wattbench.analysis.meters.curves import Curve, add, curves, integrate_power
+from wattbench.analysis.meters.energibridge import read
+from wattbench.analysis.meters.window import split
 
 
 def curve_of(data: bytes, domain: str) -> Curve:
@@ -39,7 +40,7 @@ def test_a_walk_with_wraps_gives_the_true_energy(
     span = unit * 2.0**32
     truth = np.concatenate([[0.0], np.cumsum(np.array(watts) * interval_s)])
     register = np.mod(np.floor((truth + start * span) / unit), 2.0**32) * unit
-    whole = unwrap(register, unit_j=unit, time_s=np.arange(truth.size) * interval_s)
+    whole = unwrap(register, span_j=span, time_s=np.arange(truth.size) * interval_s)
     # A jump in power beyond what the walk showed before would be refused, never miscounted.
     if not whole.resets:
         assert whole.values_j[-1] == pytest.approx(truth[-1], abs=2 * unit)
@@ -80,14 +81,14 @@ def test_rounded_values_take_the_likeliest_range_and_say_so(digits: int) -> None
 @pytest.mark.parametrize("before", [1000.0, 90_000.0, 200_000.0])
 def test_a_counter_that_starts_again_is_a_reset_not_a_wrap(before: float) -> None:
     values = np.concatenate([before + 10.0 * np.arange(10), 3.0 + 10.0 * np.arange(10)])
-    whole = unwrap(values, unit_j=2.0**-14, time_s=np.arange(20) * 0.2)
+    whole = unwrap(values, span_j=2.0**18, time_s=np.arange(20) * 0.2)
     assert (whole.wraps, whole.resets) == (0, 1)
     assert [n.kind for n in whole.notes if n.fatal] == ["reset"]
 
 
 def test_a_read_out_of_order_is_neither_wrap_nor_reset() -> None:
     values = np.array([10.0, 12.0, 14.0, 13.99, 16.0, 18.0])
-    whole = unwrap(values, unit_j=2.0**-14, time_s=np.arange(6) * 0.2)
+    whole = unwrap(values, span_j=2.0**18, time_s=np.arange(6) * 0.2)
     assert (whole.wraps, whole.resets) == (0, 0)
     assert [n.kind for n in whole.notes] == ["backwards"]
     assert whole.values_j.tolist() == [0.0, 2.0, 4.0, 4.0, 6.0, 8.0]
@@ -118,7 +119,7 @@ def test_from_row_to_row_the_error_is_below_a_thousandth(seed: int) -> None:
     meter = Meter(start_j=262_144.0 - 200.0)
     times, moments, _ = meter.moments(machine, seed)
     data = read(meter.log(machine, seed))
-    found = row_energy(data)
+    found = measured_joules.between_rows(data)
     truth = float(np.diff(machine.energy_j([moments[0], moments[-1]]))[0])
     assert found["package"] == (pytest.approx(truth, rel=1e-3), 1)
     assert found["dram"][0] == pytest.approx(truth * 0.1, rel=1e-3)
@@ -132,8 +133,8 @@ def test_from_row_to_row_the_error_is_below_a_thousandth(seed: int) -> None:
 
 def test_domains_stay_apart_and_what_is_inside_the_package_is_never_added() -> None:
     machine = Machine([Level("a", 4.0, 50.0)], 2)
-    found = curves(read(Meter().log(machine, 2)))
-    domains = window_energy(found, machine.begin_s + 0.1, machine.end_s - 0.1)
+    samples = read(Meter().log(machine, 2))
+    domains = measured_joules.in_window(samples, machine.begin_s + 0.1, machine.end_s - 0.1)
     by_name = {d.name: d.energy_j for d in domains}
     assert set(by_name) == {"package", "dram", "pp0"}
     assert by_name["pp0"] == pytest.approx(0.6 * by_name["package"], rel=0.01)
@@ -157,7 +158,7 @@ def test_published_logs_give_the_joules_that_plain_arithmetic_gives() -> None:
     seen = 0
     for file in files:
         table = list(csv.reader(file.read_text().splitlines()))
-        found = row_energy(read_file(file))
+        found = measured_joules.between_rows(read(file.read_bytes()))
         for domain, name in (("package", "PACKAGE"), ("dram", "DRAM"), ("pp0", "PP0")):
             at = table[0].index(f"{name}_ENERGY (J)")
             values = [float(row[at]) for row in table[1:]]

@@ -146,7 +146,7 @@ def test_reading_tells_missing_from_damaged_and_unpacks(small_root: Path) -> Non
     with pytest.raises(DamagedError, match="SHA-256 differs"):
         opened.read(key)
     with pytest.raises(DamagedError, match="can't be unpacked"):
-        source.open_source(small_root, verify=False).open(key)
+        source.FolderSource(small_root, verify=False).open(key)
 
 
 @pytest.mark.parametrize(

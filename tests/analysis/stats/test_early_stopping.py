@@ -1,4 +1,4 @@
-"""Stopping early: the rule, its calibration, and the study's agreement curve."""
+"""Stopping early: the rule and its calibration."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scikit_posthocs import posthoc_dunn
 
-from tests.support.study import PUBLISHED
 from wattbench.analysis.model.trials import TrialRow, to_frame
 from wattbench.analysis.stats import early_stopping, simulation
 from wattbench.analysis.stats.conclude import conclude
 from wattbench.analysis.stats.early_stopping import (
-    agreement_curve,
     calibrated,
     saving,
     stop_after_block,
@@ -172,30 +169,3 @@ def test_clear_differences_are_found_in_little_more_than_a_third_of_the_time() -
 
 
 # The study --------------------------------------------------------------------------------------
-
-
-def study() -> dict[str, np.ndarray]:
-    return {
-        p.name.split("-")[0]: pd.read_csv(p).dropna(how="all").iloc[:, 1].to_numpy(float)
-        for p in sorted(PUBLISHED.glob("*-base_output.csv"))
-    }
-
-
-def test_the_agreement_curve_of_the_study() -> None:
-    curve = {p.n: p.share for p in agreement_curve(study(), (10, 15, 20, 30), draws=1000)}
-    expected = {10: 0.12, 15: 0.43, 20: 0.69, 30: 0.83}
-    for n, share in expected.items():
-        assert curve[n] == pytest.approx(share, abs=0.05)
-
-
-def test_dunns_verdicts_are_those_of_scikit_posthocs() -> None:
-    rng = np.random.default_rng(2)
-    samples = [np.round(rng.normal(100 + k, 2, 15 + k), 1) for k in range(4)]
-    p = posthoc_dunn(samples, p_adjust="bonferroni").to_numpy()
-    (found,) = early_stopping._dunn_verdicts(
-        np.concatenate(samples)[None], np.array([len(s) for s in samples]), 0.05
-    )
-    expected = [p[i, j] <= 0.05 for i in range(4) for j in range(i + 1, 4)]
-    assert list(found != 0) == expected
-    assert any(expected)
-    assert not all(expected)

@@ -25,7 +25,6 @@ def test_keys_are_those_of_the_documented_layout() -> None:
         == f"runs/{RUN}/hosts/gpu-a/trials/003-pip-torch/2/trial.json"
     )
     assert store_keys.trials_parquet_key(RUN) == f"runs/{RUN}/trials.parquet"
-    assert store_keys.manifest_key(RUN) == f"runs/{RUN}/manifest.json"
     assert store_keys.report_key(RUN, "index.html") == f"runs/{RUN}/report/index.html"
     assert store_keys.attempt_id(RUN, "gpu-a", trial, 1) == f"{RUN}/gpu-a/003-pip-torch/1"
     assert store_keys.trial_name(1234, "x") == "1234-x"

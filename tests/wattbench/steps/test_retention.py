@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattbench.analysis.storage.source import from_store
+from wattbench.analysis.storage.source import StoreSource
 from wattbench.config.hosts import Retention
 from wattbench.run import store_keys
 from wattbench.steps.retention import RawLogs, by_run, expire, to_expire
@@ -97,7 +97,7 @@ def test_raw_logs_go_and_all_else_stays(store: Store) -> None:
     assert all(o["reason"] == "older than 90 days" and o["sha256"] for o in manifest["expired"])
     assert manifest["generation"] == 2
     assert store.verify_manifest(old) == ()
-    assert from_store(store, old, verify=True).lost() == ()
+    assert StoreSource(store, old, verify=True).lost() == ()
     assert expire(store, Retention(days=90), always, NOW).startswith("0 raw files")
 
 

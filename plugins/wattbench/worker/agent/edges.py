@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 
 from wattbench.worker.agent.base import stamp
 from wattbench.worker.agent.sysfs import (
     frequency_khz,
+    governor,
     host_cpu_ns,
     is_container,
     memory,
@@ -42,6 +44,8 @@ def edges(spec: Json, readers: Sequence[Meter], containers: ContainerCpu, over: 
     known = host_ns is not None and trial_ns is not None
     state: Json = {
         **stamp(),
+        "kernel": platform.release(),
+        "governor": governor(),
         "throttle": throttle_counts() | quota_throttles(),
         "swap": swap(),
         "memory_available_bytes": memory()["available_bytes"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 import platform
 import re
@@ -28,6 +27,7 @@ from wattbench.worker.agent.levels import sample
 from wattbench.worker.agent.preflight import preflight
 from wattbench.worker.agent.sysfs import (
     cpuinfo,
+    governor,
     is_container,
     memory,
     temperature_c,
@@ -159,14 +159,13 @@ def docker_facts() -> Json:
 def cpu_facts() -> Json:
     """Governor, turbo and SMT; None where the platform does not tell."""
     base = rooted("/sys/devices/system/cpu")
-    governors = {read_text(p) for p in glob.glob(base + "/cpu[0-9]*/cpufreq/scaling_governor")}
     turbo_off, boost = read_int(base + "/intel_pstate/no_turbo"), read_int(base + "/cpufreq/boost")
     turbo = None if turbo_off is None else not turbo_off
     if turbo is None and boost is not None:
         turbo = bool(boost)
     smt = read_int(base + "/smt/active")
     return {
-        "governor": "/".join(sorted(g for g in governors if g)) or None,
+        "governor": governor(),
         "turbo": turbo,
         "smt": None if smt is None else bool(smt),
     }

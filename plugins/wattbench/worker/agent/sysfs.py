@@ -159,6 +159,13 @@ def frequency_khz() -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def governor() -> str | None:
+    """The CPUs' frequency governor, several joined by ``/``; None where there is none."""
+    pattern = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
+    found = {read_text(path) for path in glob.glob(rooted(pattern))}
+    return "/".join(sorted(name for name in found if name)) or None
+
+
 def temperature_c() -> float | None:
     """The hottest CPU sensor, °C; without one the hottest thermal zone."""
     cpu = ("coretemp", "k10temp", "zenpower", "cpu_thermal")

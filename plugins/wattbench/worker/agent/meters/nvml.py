@@ -67,7 +67,9 @@ class NvmlMeter(Meter):
             return {"nvml": []}
         return {
             "nvml": [
-                library.identity(i) | library.readings(i) | {"processes": library.processes(i)}
+                library.identity(i)
+                | library.readings(i)
+                | {"driver": library.driver(), "processes": library.processes(i)}
                 for i in self._chosen
             ]
         }

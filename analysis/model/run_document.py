@@ -1,0 +1,232 @@
+"""``run.json``, a host's document, pulls and outcomes: one definition for who writes and who reads them.
+
+Bytes become documents in :func:`read_run`, :func:`read_host`, :func:`read_pull` and :func:`read_outcome`;
+past them every field has the type that stands here. Keys that are not listed are kept: another version of
+wattbench wrote them. ``facts`` is the agent's own answer; :mod:`wattbench.analysis.checks.facts` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from wattbench.analysis.model.errors import InputError
+
+SCHEMA_VERSION = 1
+
+D = TypeVar("D")
+_CONFIG = ConfigDict(extra="allow", strict=True)
+
+
+@with_config(_CONFIG)
+class PlannedTrialDocument(TypedDict):
+    """One planned trial; ``name`` is its folder, ``label`` what people read."""
+
+    planned_position: int
+    block: int
+    kind: str
+    image: str
+    name: NotRequired[str]
+    label: NotRequired[str]
+
+
+@with_config(_CONFIG)
+class OutcomeDocument(TypedDict):
+    """Why a planned trial has no attempt: ``skipped`` on purpose, or ``missing``."""
+
+    status: str
+    reason: str
+
+
+@with_config(_CONFIG)
+class ProblemDocument(TypedDict):
+    """What a host's check found; ``severity`` is ``hard`` or ``soft``."""
+
+    code: str
+    severity: str
+    message: str
+    action: NotRequired[str | None]
+
+
+@with_config(_CONFIG)
+class PullEnergyDocument(TypedDict, total=False):
+    """Energy of the whole host during a pull, or ``why`` there is none."""
+
+    energy_j: float | None
+    energy_uncertainty_j: float | None
+    energy_scope: str | None
+    energy_source: str | None
+    package_j: float | None
+    dram_j: float | None
+    window_s: float | None
+    why: str | None
+
+
+@with_config(_CONFIG)
+class PullDocument(TypedDict, total=False):
+    """How an image came to a host; ``error``: why it did not. Of a process, its packages."""
+
+    image: str | None
+    digest: str | None
+    seconds: float | None
+    attempts: int | None
+    bytes: int | None
+    size_bytes_unpacked: int | None
+    already_present: bool
+    packages: list[str]
+    energy: PullEnergyDocument
+    provenance: dict[str, Any]
+    tag_moved_to: str
+    why: str
+    error: str
+
+
+@with_config(_CONFIG)
+class HostDocument(TypedDict, total=False):
+    """A host in a run. Its check writes ``facts`` to ``quarantine``, ``analyze`` adds pulls and outcomes.
+
+    Attributes:
+        config: the host's entry of hosts.yaml.
+        clock_offset_s: host's clock minus the controller's.
+        quarantine: why its results are not used.
+        reason: why nothing else is known of it.
+    """
+
+    host: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    clock_offset_s: float | None
+    problems: list[ProblemDocument]
+    quarantine: str | None
+    warm_up: dict[str, Any]
+    reason: str
+    pulls: dict[str, PullDocument]
+    outcomes: dict[str, OutcomeDocument]
+
+
+@with_config(_CONFIG)
+class RunDocument(TypedDict):
+    """``run.json``: everything that was known before the first trial, completed by ``analyze``.
+
+    Attributes:
+        experiment: as resolved: each image with its digest.
+        plan: host → trials in planned order.
+        skipped_hosts: host → why this run leaves it out; ``skipped_images`` likewise.
+        deadline: when measuring should be over, ISO 8601.
+    """
+
+    run_id: str
+    plan: dict[str, list[PlannedTrialDocument]]
+    schema: NotRequired[int]
+    dag_id: NotRequired[str]
+    dag_run_id: NotRequired[str]
+    run_after: NotRequired[str]
+    created_at: NotRequired[str]
+    experiment: NotRequired[dict[str, Any]]
+    seed: NotRequired[str]
+    deadline: NotRequired[str | None]
+    skipped_hosts: NotRequired[dict[str, str]]
+    skipped_images: NotRequired[dict[str, str]]
+    hosts: NotRequired[dict[str, HostDocument]]
+    versions: NotRequired[dict[str, str]]
+
+
+_RUN: TypeAdapter[RunDocument] = TypeAdapter(RunDocument)
+_HOST: TypeAdapter[HostDocument] = TypeAdapter(HostDocument)
+_PULL: TypeAdapter[PullDocument] = TypeAdapter(PullDocument)
+_OUTCOME: TypeAdapter[OutcomeDocument] = TypeAdapter(OutcomeDocument)
+
+
+def read_run(value: object, place: str) -> tuple[RunDocument, dict[str, str]]:
+    """Read ``run.json``.
+
+    What a host's entry holds comes from the worker: a field of it that is not what was agreed is left out,
+    and is that host's fault, not the run's.
+
+    Returns:
+        The document, and host → what is wrong with its entry.
+
+    Raises:
+        InputError: it is not a run's document, or a newer version's.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("plan"), Mapping):
+        raise InputError(f"{place} holds no plan; it is not a run's document")
+    if "run_id" not in value:
+        raise InputError(f"{place} names no run_id; it is not a run's document")
+    schema = value.get("schema", 1)
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise InputError(
+            f"{place} is of schema {schema}, this version reads up to {SCHEMA_VERSION}; "
+            "upgrade wattbench"
+        )
+    entries = value.get("hosts") or {}
+    if not isinstance(entries, Mapping):
+        raise InputError(f"{place}: hosts: is not an object; fetch the run again")
+    hosts: dict[str, HostDocument] = {}
+    faults: dict[str, str] = {}
+    for name, entry in entries.items():
+        hosts[str(name)], fault = _tolerant(entry)
+        if fault is not None:
+            faults[str(name)] = fault
+    return _checked(_RUN, {**value, "hosts": hosts}, place), faults
+
+
+def read_host(value: object, place: str) -> HostDocument:
+    """Read a host's document.
+
+    Raises:
+        InputError: a field is not what was agreed.
+    """
+    return _checked(_HOST, value, place)
+
+
+def read_pull(value: object, place: str) -> PullDocument:
+    """Read what pulling an image took.
+
+    Raises:
+        InputError: a field is not what was agreed.
+    """
+    return _checked(_PULL, value, place)
+
+
+def read_outcome(value: object, place: str) -> OutcomeDocument:
+    """Read why a trial has no attempt.
+
+    Raises:
+        InputError: a field is not what was agreed.
+    """
+    return _checked(_OUTCOME, value, place)
+
+
+def _tolerant(entry: object) -> tuple[HostDocument, str | None]:
+    """A host's entry without its malformed fields, and what is wrong with the first of them."""
+    if entry is None:
+        return {}, None
+    if not isinstance(entry, Mapping):
+        return {}, "is not an object"
+    try:
+        _HOST.validate_python(entry)
+    except ValidationError as error:
+        malformed = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
+        kept = {key: field for key, field in entry.items() if key not in malformed}
+        return cast("HostDocument", kept), _first_of(error)
+    return cast("HostDocument", entry), None
+
+
+def _checked(adapter: TypeAdapter[D], value: object, place: str) -> D:
+    """The very value, once it is known to be what was agreed."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{place}: {_first_of(error)}; fetch it again") from None
+    return cast("D", value)
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field}: {first['msg']}{more}" if field else f"{first['msg']}{more}"
