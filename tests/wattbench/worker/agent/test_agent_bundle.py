@@ -87,7 +87,7 @@ def test_bundle_holds_every_module_of_the_package_and_nothing_else(tmp_path: Pat
     assert set(names) == outside | package
 
 
-BASE = {"base", "cli", "limits", "processes"}
+BASE = {"base", "cli", "limits"}
 PLAIN = BASE | {"spool", "settle"}
 
 
@@ -97,7 +97,7 @@ PLAIN = BASE | {"spool", "settle"}
         ("clock", BASE),
         ("status", PLAIN | {"status"}),
         ("lease", PLAIN | {"lease"}),
-        ("warm", PLAIN | {"lease", "quiet", "burner", "levels", "sysfs", "meters", "meters.extra",
+        ("warm", PLAIN | {"lease", "processes", "quiet", "burner", "levels", "sysfs", "meters", "meters.extra",
                           "meters.command", "meters.rapl", "meters.nvml"}),
     ],
 )  # fmt: skip
