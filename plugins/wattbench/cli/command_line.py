@@ -734,7 +734,10 @@ def _host_parsers(hosts: Any, airflow: argparse.ArgumentParser) -> None:
         "--gpu", action="append", default=[], metavar="UUID", help="give it to trials; repeat"
     )
     command.add_argument(
-        "--meter", default="energibridge", choices=["energibridge", "nvml", "powercap", "modelled"]
+        "--meter",
+        default="energibridge",
+        metavar="KIND",
+        help="energibridge, or another that `wattbench explain hosts.NAME.meter.kind` lists",
     )
     command.add_argument("--meter-command", metavar="PATH", help="the meter's program there")
     command.add_argument("--spool", metavar="PATH", help=f"raw logs there ({limits.DEFAULT_SPOOL})")

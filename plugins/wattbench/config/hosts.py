@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -12,6 +12,12 @@ from wattbench.config.types import (
     Name,
 )
 from wattbench.worker.agent import limits
+from wattbench.worker.agent_bundle import meter_kinds
+
+if TYPE_CHECKING:
+    MeterKind = str
+else:  # those of the agent, and of other distributions
+    MeterKind = Literal[tuple(sorted(meter_kinds()))]
 
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
 
@@ -77,7 +83,7 @@ class MeterConfig(Model):
         interval_ms: Sampling interval, milliseconds.
     """
 
-    kind: Literal["energibridge", "nvml", "powercap", "modelled"] = "energibridge"
+    kind: MeterKind = "energibridge"
     command: Command | None = None
     interval_ms: Annotated[int, Field(ge=1, le=600_000)] = limits.INTERVAL_MS
 
@@ -90,7 +96,7 @@ class MeterConfig(Model):
     @property
     def argv(self) -> list[str] | None:
         """The meter's command; None for meters that the agent reads itself."""
-        if self.kind in ("nvml", "powercap"):
+        if not meter_kinds()[self.kind].wraps:
             return None
         return list(self.command or ["/usr/local/bin/energibridge"])
 

@@ -1,0 +1,67 @@
+"""Runs stored by earlier versions read as ever: the same numbers, byte by byte.
+
+``stored-run-1.tar.gz`` is the demo's run as version 0.1.0 stored it, with the tables that its report had.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from wattbench.analysis.__main__ import main
+
+REFERENCE = Path(__file__).parents[2] / "reference"
+#: Columns added since; what was there before stays as it was.
+ADDED = {"unit", "units", "j_per_unit"}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    with tarfile.open(REFERENCE / "stored-run-1.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    assert main(["report", str(stored), "--out", str(out)]) == 0
+    return out
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_trials_are_what_they_were(stored: Path, report: Path) -> None:
+    before = rows_of(stored / "report/trials.csv")
+    after = rows_of(report / "trials.csv")
+    assert len(before) == 24
+    assert [{k: v for k, v in row.items() if k not in ADDED} for row in after] == before
+
+
+def test_every_table_says_what_it_said(stored: Path, report: Path) -> None:
+    tables = sorted((stored / "report/tables").glob("*.csv"))
+    assert len(tables) > 15
+    for table in tables:
+        if table.name == "raw_files.csv":  # analyze writes the manifest, its source, after the report
+            continue
+        before, after = rows_of(table), rows_of(report / "tables" / table.name)
+        assert len(after) == len(before), table.name
+        kept = [{k: row.get(k) for k in old} for row, old in zip(after, before, strict=True)]
+        assert kept == before, table.name
+
+
+def test_findings_are_the_same_but_for_new_codes(stored: Path, report: Path) -> None:
+    def outcomes(path: Path) -> set[tuple[str, str, str]]:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {(f["code"], f["subject"], f["verdict"]) for f in found}
+
+    before = outcomes(stored / "report/findings.json")
+    assert before <= outcomes(report / "findings.json")

@@ -1,0 +1,66 @@
+"""The modules shown in docs/extending.md do what the page says, installed as distributions of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import extension
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+MODULES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
+GROUPS = dict(
+    re.findall(r'^\[project\.entry-points\."([\w.]+)"\]\n\w+ = "acme_wattbench\.(\w+)"', TEXT, re.MULTILINE)
+)  # fmt: skip
+
+
+def test_each_module_of_the_page_is_named_by_an_entry_point_of_it() -> None:
+    assert set(GROUPS.values()) == set(MODULES)
+    assert set(GROUPS) < set(re.findall(r"^\| `(wattbench\.\w+)` \|", TEXT, re.MULTILINE))
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    for group, module in GROUPS.items():
+        extension.install(tmp_path, group, module, MODULES[module])
+    return tmp_path
+
+
+def output_of(installed: Path, program: str) -> str:
+    done = extension.run(installed, "-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_check_is_among_all_others(installed: Path) -> None:
+    page = extension.run(installed, "-m", "analysis", "findings").stdout
+    assert "## window-short\n\nThe window is shorter than the laboratory's rule." in page
+
+
+METERED = """
+import json
+from wattbench.analysis.meters.attempt import RawAttempt, evaluate
+from wattbench.analysis.model.trials import TrialRow
+from wattbench.config.hosts import HostConfig
+from wattbench.worker import agent_bundle
+
+assert HostConfig.model_validate({"ssh_conn_id": "a", "meter": {"kind": "plug"}}).meter.kind == "plug"
+assert "plug.csv" in agent_bundle.raw_files()
+
+rows = "".join(f"{t},{t},{50e6 * t:.0f}\\n" for t in range(1000, 1070))
+mark = lambda t: {"unix_s": t, "mono_s": t}
+report = {"state": "done", "rc": 0, "command": {"started": mark(1005.0), "ended": mark(1065.0)}}
+raw = RawAttempt(report, {"plug.csv": ("unix_s,mono_s,plug_uj\\n" + rows).encode()})
+row = TrialRow(run_id="r", host="h", kind="workload", block=1, position=1, planned_position=1, image="a")
+record = evaluate(raw, expected={"meter": "plug", "gpus": []}, plan_row=row)
+print(json.dumps([record.row.energy_j, record.row.energy_scope]))
+"""
+
+
+def test_the_meter_is_a_choice_of_hosts_yaml_and_its_joules_count(installed: Path) -> None:
+    energy_j, scope = json.loads(output_of(installed, METERED))
+    assert (round(energy_j, 6), scope) == (50.0 * 60, "system")
