@@ -62,12 +62,14 @@ def ensure_variants(
         UserError: a build or a push failed.
     """
     bases = base_image.ensure(docker_engine.ensure(checkout, say), checkout, say)
+    folder = settings.folder(checkout) / "experiments"
     build_all(
-        read_experiment(settings.folder(checkout) / "experiments" / f"{experiment}.yaml"),
+        read_experiment(folder / f"{experiment}.yaml"),
         base_of=lambda dockerfile: base_of(dockerfile, bases),
         registry=registry.push,
         label=checkout.label,
         say=_without_chores(say),
+        folder=folder,
     )
 
 

@@ -11,8 +11,9 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from wattbench.config.dockerfile_ladder import ladder
 from wattbench.config.experiment import Experiment
 from wattbench.config.loader import read_experiment
 from wattbench.container.image_ref import ImageRef
+from wattbench.workloads import workload_of
 
 from .build import BuiltImage, build
 from .context import Context, names
@@ -76,6 +78,7 @@ def build_all(
     registry: str | None = None,
     label: str | None = None,
     say: Callable[[str], None] = print,
+    folder: Path | None = None,
 ) -> list[BuiltImage]:
     """Builds and pushes the images of an experiment and the rungs that can run its workload.
 
@@ -85,6 +88,7 @@ def build_all(
         registry: where to push to, where that is another address than the references'.
         label: a further label, `KEY=VALUE`.
         say: receives progress, one line at a time.
+        folder: of the experiment's file.
 
     Raises:
         UserError: a build or a push failed, nothing is built from here, or of a ladder nothing can be
@@ -103,7 +107,7 @@ def build_all(
             build, part.folder, base=base_of(part.dockerfile or Context(part.folder).dockerfile),
             tag=part.tag, label=label, dockerfile=part.dockerfile, say=tell,
         )  # fmt: skip
-        if part.dockerfile and (why := _fault(make().ref, part.image, experiment)):
+        if part.dockerfile and (why := _fault(make().ref, part.image, experiment, folder)):
             tell(f"can't run the workload yet ({why}); left out")
             continue
         able.add(part.image)
@@ -122,16 +126,27 @@ def _tell(say: Callable[[str], None], which: str, folder: str, text: str) -> Non
     say(which + text.removeprefix(f"{folder}: "))
 
 
-def _fault(ref: str, image: str, experiment: Experiment) -> str | None:
+def _fault(ref: str, image: str, experiment: Experiment, beside: Path | None) -> str | None:
     """Why an image can't run the experiment's workload, here on a CPU, in a few words; None if it can."""
-    work = experiment.workload
-    framework = experiment.images[image].framework or work.framework
-    argv = [
-        "--program", work.program, "--framework", framework, "--device", "cpu", "--passes", "32:1",
-    ]  # fmt: skip
-    result = subprocess.run(
-        ["docker", "run", "--rm", "--network", "none", ref, *argv], capture_output=True, text=True
+    settings = experiment.workload_of(image)
+    workload = workload_of(settings)
+    program, *arguments = workload.probe_argv(
+        settings, replace(experiment.place_of(image), device="cpu")
     )
+    with tempfile.TemporaryDirectory() as folder:
+        mounts = []
+        for path, sha256 in workload.files(settings).items():
+            file = Path(folder) / sha256
+            file.write_bytes(workload.content(settings, path, beside))
+            mounts += ["--mount", f"type=bind,source={file},target={path},readonly"]
+        Path(folder).chmod(0o755)
+        result = subprocess.run(
+            [
+                "docker", "run", "--rm", "--network", "none", *mounts, "--entrypoint", program, ref,
+                *arguments,
+            ],
+            capture_output=True, text=True,
+        )  # fmt: skip
     if result.returncode == 0:
         return None
     said = [line for line in (result.stderr or result.stdout).splitlines() if line.strip()]
@@ -156,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             base_of=lambda _: options.base,
             registry=options.registry,
             label=options.label,
+            folder=options.experiment.parent,
         )
     except UserError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Build context of one image: the image's folder, and packages where needed.
+"""Build context of one image: the image's folder, shared files, and packages where needed.
 
 The same layout as this folder, so that `docker build -f images/NAME/Dockerfile images` by hand sees
 the same files.
@@ -17,6 +17,8 @@ from typing import IO
 FOLDER = Path(__file__).resolve().parent
 #: Files beside the folders that Dockerfiles copy.
 SHARED = ("torch-cpu.txt", "torch-cuda.txt", "trim.sh")
+#: The folder of the image that plays a machine.
+HOST = "worker-host"
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,15 @@ class Context:
         for name in SHARED:
             if f"{name} " in self.dockerfile:
                 yield FOLDER / name
-        for folder in ("workload", self.name):
-            for path in sorted((FOLDER / folder).rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts and path.name != "ruff.toml":
-                    yield path
+        for path in sorted((FOLDER / self.name).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
 
 
 def names() -> list[str]:
-    """The images there are: the folders with a Dockerfile that runs the workload."""
+    """The images there are: the folders with a Dockerfile, but for that of the demo's hosts."""
     return sorted(
-        path.parent.name
-        for path in FOLDER.glob("*/Dockerfile")
-        if "COPY workload " in path.read_text()
+        path.parent.name for path in FOLDER.glob("*/Dockerfile") if path.parent.name != HOST
     )
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from wattbench.analysis.meters import registry, workload_log
+from wattbench.analysis.meters import output_lines, registry, workload_log
 from wattbench.analysis.meters.curves import Curve
 from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.meters.window import Split, domain_of, split
-from wattbench.analysis.meters.workload_log import Span
+from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.records import Domain, Note, Phase, Record, Work
 from wattbench.analysis.model.trials import TrialRow
@@ -34,6 +34,8 @@ FOREIGN_CLOCK_S = 0.01
 
 #: The workload's own log, among the raw files.
 WORKLOAD_LOG = "workload.jsonl"
+#: Lines of a program of the user's with their times.
+OUTPUT_LINES = "output.log"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     """
     report = AttemptReport.of(raw.report)
     window = _window(report)
-    log = workload_log.parse(raw.files.get(WORKLOAD_LOG, b""))
+    log = _work_of(raw.files, expected)
     kind = str(expected.get("meter") or report.meter_kind or "energibridge")
     marks = (Edge.of(mark.readings) for mark in (report.started, report.ended))
     edges = registry.Edges(tuple(m for m in marks if m is not None), report.before, report.after)
@@ -111,6 +113,17 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         meter=report.meter,
         output=report.output,
     )
+
+
+def _work_of(files: Mapping[str, bytes], expected: Mapping[str, Any]) -> WorkloadLog:
+    """What the workload reports; of a program of the user's, what its output shows."""
+    if OUTPUT_LINES in files or expected.get("reports_itself") is False:
+        return output_lines.read(files.get(OUTPUT_LINES, b""), expected)
+    log = workload_log.parse(files.get(WORKLOAD_LOG, b""))
+    unit = expected.get("unit")
+    if not isinstance(unit, Mapping):
+        return log
+    return replace(log, work=replace(log.work, unit=str(unit["name"])))
 
 
 def _window(report: AttemptReport) -> _Window | None:
@@ -285,7 +298,11 @@ def _phases(
             joules = float(sum(p.energy_j[place] for p in energy.parts))
             # An edge is off in the same way for all domains: half-widths add up.
             uncertainty = float(sum(p.uncertainty_j[place] for p in energy.parts))
-        images = sum(r.images for r in work.results if r.phase == span.name) or None
+        mine = [r for r in work.results if r.phase == span.name]
+        images = sum(r.images for r in mine) or None
+        units = sum(r.done for r in mine) or None
+        if units is None and span.name == output_lines.STEADY:
+            units = work.units
         phases.append(
             Phase(
                 name=span.name,
@@ -296,6 +313,8 @@ def _phases(
                 mean_w=joules / seconds if joules is not None and seconds > 0 else None,
                 images_inferred=images,
                 j_per_image=joules / images if joules is not None and images else None,
+                units=units,
+                j_per_unit=joules / units if joules is not None and units else None,
             )
         )
     return tuple(phases)
@@ -315,6 +334,8 @@ def _row(
         plan_row,
         energy_source="modelled" if _is_modelled(kind) else "measured",
         images_inferred=images,
+        unit=work.unit if work.units else None,
+        units=work.units,
         rest_s=report.rested_s,
         device=work.device_actual,
     )
@@ -344,6 +365,7 @@ def _row(
         dram_j=_of(energy, "dram"),
         gpu_j=_of(energy, "gpu"),
         j_per_image=total / images if images else None,
+        j_per_unit=total / work.units if work.units else None,
         steady_j_per_image=row.steady_j / images if images and row.steady_j is not None else None,
     )
 

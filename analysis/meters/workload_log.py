@@ -1,4 +1,4 @@
-"""The workload's JSON lines → what it says it did, and where its phases lie.
+"""The workload's event lines → what it reports of its work, and where its phases lie.
 
 Lines that are no JSON object with an ``event`` are other programs' output and are passed over; so
 are fields of the wrong type. Phases are told on the host's clocks. The window's remainder is the
@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattbench.analysis.model.records import Note, PassResult, Work
+
+#: Version of the event lines (docs/workload-protocol.md) up to which they are read.
+PROTOCOL = 1
 
 #: Unclaimed time of this share of the window is shown as a phase of its own.
 NOTABLE = 0.01
@@ -107,6 +110,16 @@ def parse(data: bytes) -> WorkloadLog:
         notes = [*notes[:20], Note("bad-row", f"workload.jsonl: {len(notes) - 20} more such lines")]
     if not events:
         return WorkloadLog(Work(), notes=tuple(notes))
+    return _log(events, notes)
+
+
+def of_events(events: Sequence[Mapping[str, Any]]) -> WorkloadLog:
+    """The log of stamped events; no event: an empty one."""
+    known = [e for e in events if isinstance(e.get("event"), str) and _time(e) is not None]
+    return _log(known, []) if known else WorkloadLog(Work())
+
+
+def _log(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> WorkloadLog:
     spans = _spans(events, notes)
     times = [_time(e) or 0.0 for e in events]
     return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes))
@@ -170,6 +183,9 @@ def _work(events: Sequence[Mapping[str, Any]]) -> Work:
         if e["event"] == "input" and isinstance(e.get("sha256"), str)
     }
     parameters = _number(weights.get("parameters"))
+    results = tuple(_result(e) for e in events if e["event"] == "result")
+    counted = [r for r in results if r.phase.partition(":")[0] != "warmup"]
+    ended = any(e["event"] == "end" for e in events)
     return Work(
         program=_text(start.get("program")),
         framework=_text(start.get("framework")),
@@ -180,10 +196,22 @@ def _work(events: Sequence[Mapping[str, Any]]) -> Work:
         weights_sha256=_text(weights.get("sha256")),
         parameters=None if parameters is None else int(parameters),
         inputs_sha256=inputs,
-        results=tuple(_result(e) for e in events if e["event"] == "result"),
+        results=results,
         versions=versions,
-        errors=tuple(str(e.get("message")) for e in events if e["event"] == "error"),
-        finished=any(e["event"] == "end" for e in events),
+        errors=(*_newer(start), *(str(e.get("message")) for e in events if e["event"] == "error")),
+        finished=ended if ended or start else None,
+        unit=_text(start.get("unit")) or ("image" if any(r.images for r in counted) else None),
+        units=sum(r.done for r in counted) or None,
+    )
+
+
+def _newer(start: Mapping[str, Any]) -> tuple[str, ...]:
+    version = _number(start.get("protocol"))
+    if version is None or version <= PROTOCOL:
+        return ()
+    return (
+        f"it prints event lines of protocol {version:g}, this version reads up to {PROTOCOL}; upgrade "
+        "wattbench",
     )
 
 
@@ -191,12 +219,15 @@ def _result(event: Mapping[str, Any]) -> PassResult:
     fingerprint = event.get("fingerprint")
     values = fingerprint if isinstance(fingerprint, list) else []
     iterations, batch = _integer(event.get("iterations")), _integer(event.get("batch")) or 1
-    images = _number(event.get("images"))
+    images, units = _number(event.get("images")), _number(event.get("units"))
+    if images is None:
+        images = 0.0 if units is not None else iterations * batch
     return PassResult(
         phase=str(event.get("phase") or f"steady:{event.get('resolution')}"),
         iterations=iterations,
         batch=batch,
-        images=iterations * batch if images is None else int(images),
+        images=int(images),
         duration_s=_number(event.get("duration_s")) or 0.0,
         fingerprint=tuple(n for v in values if (n := _number(v)) is not None),
+        units=units,
     )

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
-from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.model.trials import TrialRow, with_units
 
 SCHEMA_VERSION = 1
 
@@ -59,11 +59,24 @@ class Phase:
     mean_w: float | None = None
     images_inferred: int | None = None
     j_per_image: float | None = None
+    units: float | None = None
+    j_per_unit: float | None = None
 
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass of the workload computed; ``fingerprint`` are fixed projections of its logits."""
+    """What one phase of the workload computed.
+
+    Attributes:
+        phase: its name.
+        iterations: number of inferences, or 0 where the program has none.
+        batch: inputs per inference.
+        images: iterations × batch.
+        duration_s: by the program's own clock.
+        fingerprint: numbers that equal work yields equally: of the built-in program, fixed projections of
+            its logits.
+        units: of work done; None: the images.
+    """
 
     phase: str
     iterations: int
@@ -71,11 +84,22 @@ class PassResult:
     images: int
     duration_s: float
     fingerprint: tuple[float, ...] = ()
+    units: float | None = None
+
+    @property
+    def done(self) -> float:
+        """Units of work done."""
+        return self.images if self.units is None else self.units
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the workload says it did. None or empty: it did not say."""
+    """What the workload reports of its work. None or empty: it does not.
+
+    ``unit`` and ``units`` are the name and the number of what the energy is divided by; ``same_work`` is
+    the value that all images must report alike; ``problems`` says which of them was not found as the
+    experiment asks for.
+    """
 
     program: str | None = None
     framework: str | None = None
@@ -90,6 +114,10 @@ class Work:
     versions: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     finished: bool | None = None
+    unit: str | None = None
+    units: float | None = None
+    same_work: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +175,8 @@ class Record:
             ``boot`` (names the host's boot at the start), ``boot_changed``.
         rest: how the host rested before, of the agent's report.
         expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
-            ``interval_ms``, ``meter``.
+            ``interval_ms``, ``meter``; ``unit``, ``same_work``, ``ready`` and
+            ``reports_itself`` of the workload.
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
         log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
         findings: checks' outcomes for this attempt.
@@ -209,7 +238,7 @@ class Record:
             CODES.adopt(str(found["code"]), Severity(found["severity"]))
         try:
             # As JSON, strictly: arrays are tuples, and no text is taken for a number.
-            text = json.dumps(data)
+            text = json.dumps({**data, "row": with_units(data["row"])})
             whole, inner, _ = _adapters()
             inner.validate_json(text, strict=True)
             return whole.validate_json(text, strict=True)
@@ -247,11 +276,26 @@ class _Pass(TypedDict):
     iterations: int
 
 
+class _Unit(TypedDict):
+    name: str
+    count: Number
+    pattern: str | None
+
+
+class _SameWork(TypedDict):
+    pattern: str
+    tolerance: Number
+
+
 class _Expected(TypedDict, total=False):
     device: str | None
     meter: str | None
     passes: list[_Pass] | None
     gpus: list[str | int] | None
+    reports_itself: bool
+    unit: _Unit | None
+    same_work: _SameWork | None
+    ready: str | None
 
 
 class _Inner(TypedDict):

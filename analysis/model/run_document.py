@@ -116,6 +116,7 @@ class RunDocument(TypedDict):
         plan: host → trials in planned order.
         skipped_hosts: host → why this run leaves it out; ``skipped_images`` likewise.
         deadline: when measuring should be over, ISO 8601.
+        workload_files: image → path in the container → SHA-256 of the file that is mounted there.
     """
 
     run_id: str
@@ -131,6 +132,7 @@ class RunDocument(TypedDict):
     skipped_hosts: NotRequired[dict[str, str]]
     skipped_images: NotRequired[dict[str, str]]
     hosts: NotRequired[dict[str, HostDocument]]
+    workload_files: NotRequired[dict[str, dict[str, str]]]
     versions: NotRequired[dict[str, str]]
 
 

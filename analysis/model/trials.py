@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,9 @@ class TrialRow:
         late: whether this is a further attempt, executed after the trial's block.
         findings: codes found for this attempt, joined by a blank.
         raw: the raw samples' key or path.
+        unit: name of what the energy is divided by: ``image``, ``document``, ``request``, ….
+        units: number of them done in the window; warm-up excluded.
+        j_per_unit: energy_j / units.
     """
 
     run_id: str
@@ -106,6 +109,9 @@ class TrialRow:
     late: bool | None = None
     findings: str | None = None
     raw: str | None = None
+    unit: str | None = None
+    units: float | None = None
+    j_per_unit: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("status", STATUSES)):
@@ -130,6 +136,23 @@ _DTYPES: dict[str, str] = (
 )
 
 
+def with_units(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored row of a version that counted images only, in today's columns; others as they are."""
+    if not isinstance(row, Mapping) or "units" in row or row.get("images_inferred") is None:
+        return row
+    return dict(row) | image_units(row["images_inferred"], row.get("j_per_image"))
+
+
+def image_units(images: int | None, j_per_image: float | None) -> dict[str, Any]:
+    """The unit's columns where the unit is an image."""
+    known = images is not None
+    return {
+        "unit": "image" if known else None,
+        "units": float(images) if images is not None else None,
+        "j_per_unit": j_per_image if known else None,
+    }
+
+
 def to_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
     """Rows as a typed frame with exactly :data:`COLUMNS`."""
     import pandas as pd
@@ -139,6 +162,13 @@ def to_frame(rows: Iterable[TrialRow]) -> pd.DataFrame:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    if "units" not in frame and "images_inferred" in frame:  # written before there were units
+        known = frame["images_inferred"].notna()
+        frame = frame.assign(
+            unit=known.map({True: "image", False: None}),
+            units=frame["images_inferred"],
+            j_per_unit=frame["j_per_image"].where(known) if "j_per_image" in frame else None,
+        )
     return frame.reindex(columns=list(COLUMNS)).astype(_DTYPES)
 
 

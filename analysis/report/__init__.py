@@ -105,7 +105,8 @@ def study(source: Source, progress: Progress | None = None) -> Study:
     say(f"reading {source.place}")
     data = assemble.assemble(load.load(source))
     say(f"concluding from {len(data.trials)} trials")
-    conclusion = conclude(data.trials, data.settings)
+    undecided = {f.code for f in data.findings if f.verdict is Verdict.UNDECIDABLE}
+    conclusion = conclude(data.trials, data.settings, "unequal-work" not in undecided)
     made = tables.everything(data, conclusion)
     sizes, _ = sections.sizes(made["sizes"].frame)
     sizes_mb = {image: 1000 * size for image, size in sizes.items()}

@@ -384,6 +384,8 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
     plan = experiment.get("protocol") or {}
     rest, idle = plan.get("rest") or {}, plan.get("idle_baseline") or {}
     settings = data.settings
+    command = work.get("command")
+    unit, same = work.get("unit") or {}, work.get("same_work") or {}
     passes = ", ".join(
         f"{p['resolution']} px × {p['iterations']}" for p in work.get("passes") or ()
     )
@@ -395,6 +397,9 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
     rows = [
         ("workload", ", ".join(str(v) for v in (work.get("program"), work.get("framework"),
                                                 work.get("precision"), experiment.get("device")) if v)),
+        ("command", " ".join(map(str, command)) if command else ""),
+        ("unit of work", str(unit.get("name") or "")),
+        ("equal work", f"lines that match {same['pattern']!r}" if same.get("pattern") else ""),
         ("passes", passes),
         ("blocks", str(blocks or "")),
         ("order", "every block holds every image once, shuffled per host and block"),

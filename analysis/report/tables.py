@@ -6,6 +6,7 @@ Joules of different hosts are never added or averaged: every table of joules has
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "sd_s": ("σ", "s", ".2f"),
     "median_w": ("median", "W", ".2f"),
     "median_j_per_image": ("median", "J/image", ".3f"),
+    "median_j_per_unit": ("median", "J/unit", ".3f"),
     "shapiro_p": ("Shapiro–Wilk p", "", "p"),
     "test": ("test", "", ""),
     "statistic": ("statistic", "", ".3f"),
@@ -76,13 +78,14 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "energy_j": ("energy", "J", ".2f"),
     "mean_w": ("mean power", "W", ".1f"),
     "j_per_image": ("energy", "J/image", ".4f"),
+    "j_per_unit": ("energy", "J/unit", ".4f"),
     "share_pct": ("share of joules", "%", ".1f"),
     "fixed_j": ("start-up and end", "J", ".2f"),
     "fixed_s": ("start-up and end", "s", ".2f"),
-    "marginal_j": ("each inference", "J", ".4f"),
+    "marginal_j": ("each unit", "J", ".4f"),
     "fixed_diff_j": ("start-up", "J", "+.2f"),
-    "marginal_diff_j": ("each inference", "J", "+.4f"),
-    "break_even_images": ("break-even", "inferences", ",.0f"),
+    "marginal_diff_j": ("each unit", "J", "+.4f"),
+    "break_even_images": ("break-even", "units", ",.0f"),
     "outcome": ("what follows", "", ""),
     "compressed_mb": ("to pull", "MB", ",.0f"),
     "unpacked_gb": ("on disk", "GB", ".2f"),
@@ -138,6 +141,7 @@ class Table:
         frame: the numbers at full precision; missing cells are empty.
         shown: columns of the page and of LaTeX, in order; None: all.
         note: why cells are empty, or there are no rows.
+        unit: what a unit of the workload is called, where columns hold it.
     """
 
     name: str
@@ -146,6 +150,7 @@ class Table:
     frame: pd.DataFrame
     shown: tuple[str, ...] | None = None
     note: str = ""
+    unit: str = "unit"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -155,7 +160,10 @@ class Table:
     @property
     def heads(self) -> list[tuple[str, str, bool]]:
         """Label, unit and whether it is a number, of each column that people see."""
-        return [(*head(c)[:2], bool(head(c)[2])) for c in self.columns]
+        return [
+            (*(re.sub(r"\bunit", self.unit, text) for text in head(c)[:2]), bool(head(c)[2]))
+            for c in self.columns
+        ]
 
     def rows(self, host: str | None = None) -> list[list[str]]:
         """Cells as text, of one host or of all."""
@@ -389,18 +397,31 @@ def summaries(conclusion: Conclusion, data: RunData) -> Table:
                     "cv_pct": image.cv_pct,
                     "median_j_above_idle": median(mine["idle_corrected_j"]),
                     "median_j_per_image": median(mine["j_per_image"]),
+                    "median_j_per_unit": median(mine["j_per_unit"]),
                     "median_s": image.median_s,
                     "reason": image.reason,
                 }
             )
     columns = ("host", "image", "planned", "valid", "rank", "median_j", "cv_pct",
-               "median_j_above_idle", "median_j_per_image", "median_s", "reason")  # fmt: skip
+               "median_j_above_idle", "median_j_per_image", "median_s", "reason",
+               "median_j_per_unit")  # fmt: skip
+    shown = [c for c in columns if c not in ("median_j_per_image", "median_j_per_unit")]
+    if valid["units"].notna().any():
+        shown.insert(shown.index("median_s"), "median_j_per_unit")
     return Table(
         "images",
         "Images on each host",
         "Valid workload trials, whole window; ranks by the blocked estimate.",
         _frame(rows, columns),
+        tuple(shown),
+        unit=unit_of(data),
     )
+
+
+def unit_of(data: RunData) -> str:
+    """What a unit of the workload is called: ``image``, ``document``, …; ``unit`` where it has no name."""
+    names = set(valid_work(data)["unit"].dropna())
+    return str(names.pop()) if len(names) == 1 else "unit"
 
 
 def valid_work(data: RunData) -> pd.DataFrame:
@@ -478,29 +499,33 @@ def paper(
 
 
 def phases(data: RunData) -> Table:
-    """Median seconds, joules, watts and J/image of every phase."""
-    frame = data.phases
+    """Median seconds, joules, watts and joules per unit of every phase."""
+    frame = data.phases.assign(
+        j_per_unit=data.phases["j_per_unit"].fillna(data.phases["j_per_image"])
+    )
     frame = frame[(frame["kind"] == "workload") & (frame["status"] == "valid")]
     rows = []
     keys = ["host", "image", "phase"]
     totals = frame.groupby(["host", "image", "block", "attempt"])["energy_j"].transform("sum")
     frame = frame.assign(share_pct=100 * frame["energy_j"] / totals.where(totals > 0))
+    measures = ("duration_s", "energy_j", "mean_w", "j_per_image", "share_pct", "j_per_unit")
     for (host, image, phase), mine in frame.groupby(keys, sort=False):
         rows.append(
             {"host": host, "image": image, "phase": phase, "n": len(mine),
              "start_s": median(mine["start_s"])}
-            | {c: median(mine[c]) for c in ("duration_s", "energy_j", "mean_w", "j_per_image", "share_pct")}
+            | {c: median(mine[c]) for c in measures}
         )  # fmt: skip
     columns = ("host", "image", "phase", "n", "start_s", "duration_s", "energy_j", "mean_w",
-               "j_per_image", "share_pct")  # fmt: skip
+               "j_per_image", "share_pct", "j_per_unit")  # fmt: skip
     found = _frame(rows, columns).sort_values(["host", "image", "start_s"], kind="stable")
     return Table(
         "phases",
         "Where the joules go",
         "Medians over valid workload trials; phases lie between markers that the workload prints.",
         found,
-        ("image", "phase", "n", "duration_s", "energy_j", "mean_w", "j_per_image", "share_pct"),
+        ("image", "phase", "n", "duration_s", "energy_j", "mean_w", "j_per_unit", "share_pct"),
         "" if rows else "no valid trial is split into phases",
+        unit_of(data),
     )
 
 
@@ -515,7 +540,7 @@ def startup(data: RunData) -> Table:
                 "n": len(mine),
                 "fixed_j": float((mine["energy_j"] - mine["steady_j"]).median()),
                 "fixed_s": float((mine["duration_s"] - mine["steady_s"]).median()),
-                "marginal_j": float((mine["steady_j"] / mine["images_inferred"]).median()),
+                "marginal_j": float((mine["steady_j"] / mine["units"]).median()),
             }
         )
     return Table(
@@ -525,13 +550,14 @@ def startup(data: RunData) -> Table:
         "inference in this run’s mix of resolutions.",
         _frame(rows, ("host", "image", "n", "fixed_j", "fixed_s", "marginal_j")),
         ("image", "n", "fixed_j", "fixed_s", "marginal_j"),
-        "" if rows else "no valid trial has steady phases",
+        "" if rows else "no valid trial has steady phases with units of work",
+        unit_of(data),
     )
 
 
 def _steady(data: RunData) -> pd.DataFrame:
     valid = valid_work(data)
-    return valid[valid["steady_j"].notna() & (valid["images_inferred"] > 0)]
+    return valid[valid["steady_j"].notna() & (valid["units"] > 0)]
 
 
 def break_even(costs: Table, reference: str | None) -> Table:
@@ -559,6 +585,7 @@ def break_even(costs: Table, reference: str | None) -> Table:
         _frame(rows, columns),
         columns[1:],
         "" if rows else "no host has steady phases of the reference and of another image",
+        costs.unit,
     )
 
 

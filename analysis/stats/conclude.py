@@ -37,12 +37,13 @@ from wattbench.analysis.stats.results import (
 ONE_HOST = "one host"
 
 
-def conclude(trials: pd.DataFrame, settings: Settings) -> Conclusion:
+def conclude(trials: pd.DataFrame, settings: Settings, equal_work: bool = True) -> Conclusion:
     """Concludes from a run.
 
     Args:
         trials: rows in the schema of :mod:`analysis.trials`; all kinds and statuses.
         settings: as laid down before the first trial.
+        equal_work: whether the images are shown to have done the same work.
 
     Returns:
         A conclusion for whatever is there, including nothing: each missing part says why.
@@ -69,7 +70,7 @@ def conclude(trials: pd.DataFrame, settings: Settings) -> Conclusion:
         notes.append("which image uses less depends on the host: see the hosts one by one")
     view = _View(reference, ranking, leading, basis, len(across.hosts), settings, source)
     return Conclusion(
-        headline=_headline(view, hosts),
+        headline=_headline(view, hosts, equal_work),
         settings=settings,
         reference=reference,
         images=images,
@@ -295,7 +296,7 @@ class _View:
         return f"{self.hosts} hosts{tail}"
 
 
-def _headline(view: _View, hosts: Sequence[HostConclusion]) -> Headline:
+def _headline(view: _View, hosts: Sequence[HostConclusion], equal_work: bool) -> Headline:
     ranked = [r for r in view.ranking if r.rank is not None]
     if len(ranked) < 2:
         sentence = f"No verdict: {_no_verdict(view, hosts)}."
@@ -307,7 +308,8 @@ def _headline(view: _View, hosts: Sequence[HostConclusion]) -> Headline:
     pair = rivals.get(against or "")
     decided = all(p is not None and p.verdict is PairVerdict.LESS for p in rivals.values())
     sentence = _lead(view, best, str(against), pair, decided) + _rest(view, rivals, str(against))
-    return Headline(_prefixed(view, sentence + "."), best, decided, pair, view.basis, view.modelled)
+    sentence += "." if equal_work else ". Equal work is not proven."
+    return Headline(_prefixed(view, sentence), best, decided, pair, view.basis, view.modelled)
 
 
 def _prefixed(view: _View, sentence: str) -> str:

@@ -27,6 +27,15 @@ SECONDARY = (
 )
 
 
+def secondary_endpoints(rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
+    """:data:`SECONDARY` for trials whose energy is divided by what their workload counts."""
+    names = sorted(set(rows["unit"].dropna()) - {"image"})
+    if not names:
+        return SECONDARY
+    own = ("j_per_unit", f"energy per {' or '.join(names)}", "J")
+    return tuple(own if known[0] == "j_per_image" else known for known in SECONDARY)
+
+
 @dataclass(frozen=True, eq=False)
 class HostTrials:
     """One host's trials, ready to be compared.

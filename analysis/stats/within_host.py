@@ -24,7 +24,7 @@ from scipy import stats
 from statsmodels.stats.nonparametric import rank_compare_2indep
 
 from wattbench.analysis.stats import power
-from wattbench.analysis.stats.endpoints import SECONDARY, HostTrials
+from wattbench.analysis.stats.endpoints import HostTrials, secondary_endpoints
 from wattbench.analysis.stats.ranks import RankShift, two_sided
 from wattbench.analysis.stats.results import (
     TOO_FEW_BLOCKS,
@@ -303,7 +303,7 @@ def secondary(trials: HostTrials, settings: Settings, factor: float = 1.0) -> tu
     """The secondary endpoints, each with its own correction over pairs."""
     found = []
     scopes = trials.rows["energy_scope"].dropna().nunique()
-    for column, label, unit in SECONDARY:
+    for column, label, unit in secondary_endpoints(trials.rows):
         values = trials.rows[column]
         reason = None
         if values.isna().all():

@@ -11,9 +11,11 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from . import generator
-from .backends import BACKENDS, open_backend
+from .backends import open_backend
 from .backends.base import Backend
-from .events import Refusal, emit, phase
+from .events import PROTOCOL, Refusal, emit, phase
+from .names import FRAMEWORKS, PRECISIONS
+from .names import PROGRAMS as NAMES
 from .programs import PROGRAMS, parameters
 from .weights import load as load_weights
 
@@ -61,9 +63,9 @@ def _count(least: int) -> Callable[[str], int]:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options; a mistake ends the program with one line and exit code 2."""
     parser = _Parser(prog="workload", description=__doc__)
-    parser.add_argument("--program", choices=sorted(PROGRAMS), default="resnet50")
-    parser.add_argument("--framework", choices=list(BACKENDS), default="torch")
-    parser.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
+    parser.add_argument("--program", choices=NAMES, default="resnet50")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda"], required=True)
     parser.add_argument("--batch", type=_count(1), default=1)
     parser.add_argument("--passes", type=passes, required=True, metavar="RES:N,…")
@@ -86,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         framework=options.framework,
         precision=options.precision,
         batch=options.batch,
+        protocol=PROTOCOL,
+        unit="image",
     )
     try:
         _work(options)

@@ -1,4 +1,4 @@
-"""What the workload tells: one JSON object a line, stamped on both clocks, flushed at once."""
+"""The event lines (docs/workload-protocol.md): one JSON object per line, stamped on both clocks, flushed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+#: Version of the event lines.
+PROTOCOL = 1
 
 
 class Refusal(Exception):  # noqa: N818

@@ -22,9 +22,10 @@ from wattbench.analysis.__main__ import main as analysis_main
 from wattbench.analysis.model.finding_codes import CODES
 from wattbench.cli.command_line import main as wattbench_main
 from wattbench.config import reference
-from wattbench.config.experiment import ExperimentFile, Protocol, Workload
+from wattbench.config.experiment import ExperimentFile, Protocol
 from wattbench.config.hosts import HostsConfig, MeterConfig
 from wattbench.worker.agent import limits, preparation
+from wattbench.workloads import kinds
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -226,13 +227,19 @@ def snippets() -> list[object]:
 
 
 @pytest.mark.parametrize("code", snippets())
-def test_yaml_that_is_shown_is_accepted(code: str) -> None:
+def test_yaml_that_is_shown_is_accepted(code: str, tmp_path: Path) -> None:
     # An ellipsis stands for characters of a UUID that are left out.
     data = yaml.safe_load(code.replace("…", "0"))
     # An excerpt is held against the rest of a file that is whole.
     if set(data) <= set(ExperimentFile.model_fields):
         rest = yaml.safe_load((REPO / "config/experiments/paper.yaml").read_text("utf-8"))
-        ExperimentFile.model_validate(data if "workload" in data else rest | data)
+        workload = data.get("workload") or {}
+        for name in (workload.get("files") or {}).values():
+            (tmp_path / name).touch()
+        experiment = ExperimentFile.model_validate(
+            data if "workload" in data else rest | data, context={"folder": tmp_path}
+        )
+        assert experiment.expanded().images
         return
     rest = yaml.safe_load((REPO / "config/hosts.example.yaml").read_text("utf-8"))
     HostsConfig.model_validate(data if "hosts" in data else rest | data)
@@ -249,17 +256,19 @@ def test_the_preparation_of_a_host_is_what_the_agent_says() -> None:
 
 def test_settings_that_are_named_exist() -> None:
     models: dict[str, type[BaseModel]] = {
-        "protocol": Protocol, "meter": MeterConfig, "workload": Workload,
+        "protocol": Protocol, "meter": MeterConfig,
     }  # fmt: skip
+    known = {section: set(model.model_fields) for section, model in models.items()}
+    known["workload"] = {key for kind in kinds().values() for key in kind.Settings.model_fields}
     seen = 0
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for section, key in re.findall(
             r"(?<![\w./])(protocol|meter|workload)\.([a-z_]+)\b(?!\()", text
         ):
-            if key in {"log", "jsonl", "py"}:
+            if key in {"log", "jsonl", "md", "py", "pyz"}:
                 continue  # files
-            assert key in models[section].model_fields, f"{page.name}: {section}.{key}"
+            assert key in known[section], f"{page.name}: {section}.{key}"
             seen += 1
     assert seen > 0
 
@@ -268,7 +277,7 @@ def test_settings_that_are_named_exist() -> None:
 
 #: Where Linux and our own programs have things on every host; anything else is somebody's machine.
 EVERYWHERE = ("/usr/local/bin/", "/var/spool/wattbench", "/var/run/docker.sock", "/opt/wattbench/",
-              "/dev/", "/etc/", "/sys/")  # fmt: skip
+              "/dev/", "/etc/", "/sys/", "/bench/", "/opt/venv/bin/python", "/srv/")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", named(PAGES))

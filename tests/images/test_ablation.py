@@ -77,7 +77,9 @@ def test_rungs_that_cannot_run_the_workload_are_named_and_not_pushed(built):
 def test_a_rung_is_tried_with_the_experiments_own_workload(built):
     _, _, asked = built()
     tried = next(line for line in asked.splitlines() if line.startswith("run --rm"))
-    assert "--program vit-tiny --framework torch --device cpu" in tried
+    assert "--entrypoint python3" in tried
+    assert "target=/opt/wattbench/workload.pyz,readonly" in tried
+    assert "--program vit-tiny --framework torch --precision fp32 --device cpu" in tried
 
 
 def test_a_rungs_label_and_context_are_its_own(built, docker):

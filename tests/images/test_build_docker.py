@@ -4,12 +4,16 @@ import contextlib
 import json
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from demo import base_image, checkout
 from images import context
 from images.build import build
+from wattbench.workloads.builtin import PATH
+from wattbench.workloads.program_bundle import bundle
 
 pytestmark = pytest.mark.docker
 RUN = ["docker", "run", "--rm", "--network", "none", "--cpuset-cpus", "0"]
@@ -30,7 +34,13 @@ def pip_torch(base):
 
 
 def workload(ref, *arguments):
-    result = subprocess.run([*RUN, ref, *PASSES, *arguments], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        program = Path(folder) / "workload.pyz"
+        program.write_bytes(bundle().content)
+        mount = f"type=bind,source={program},target={PATH},readonly"
+        argv = [*RUN, "--mount", mount, "--entrypoint", "python3", ref, PATH, *PASSES, *arguments]
+        result = subprocess.run(argv, capture_output=True, text=True)
     return result.returncode, [json.loads(line) for line in result.stdout.splitlines()]
 
 

@@ -31,7 +31,8 @@ from wattbench.config.hosts import HostConfig
 from wattbench.errors import HostError
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.store_keys import attempt_id
-from wattbench.worker.agent import cli
+from wattbench.storage.object_store import Listed
+from wattbench.worker.agent import cli, limits
 from wattbench.worker.agent.processes import processes_of
 from wattbench.worker.agent_bundle import bundle
 from wattbench.worker.attempt_spec import attempt_spec, expectation
@@ -193,8 +194,15 @@ class Shelf:
     def get_json(self, key: str) -> Any:
         return self.kept[key]
 
+    def get(self, key: str) -> bytes:
+        data: bytes = self.kept[key]
+        return data
+
     def exists(self, key: str) -> bool:
         return key in self.kept
+
+    def list(self, prefix: str) -> list[Listed]:
+        return [Listed(key, 0) for key in sorted(self.kept) if key.startswith(prefix)]
 
 
 class Here:
@@ -208,6 +216,17 @@ class Here:
     def fetch_bytes(self, remote_path: str) -> bytes:
         return Path(remote_path).read_bytes()
 
+    def has_file(self, sha256: str) -> bool:
+        return (self.spool / limits.FILES / sha256).is_file()
+
+    def ship_file(self, sha256: str, content: bytes) -> None:
+        path = self.spool / limits.FILES / sha256
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+    def wait(self, attempt_id: str, timeout_s: float) -> dict[str, Any]:
+        return self.call("wait", {"id": attempt_id, "timeout_s": timeout_s}, timeout_s + 60)
+
     def call(self, verb: str, payload: dict[str, Any], timeout_s: float = 60) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-IS", str(self.agent), verb],
@@ -216,8 +235,16 @@ class Here:
         )  # fmt: skip
         answer: dict[str, Any] = json.loads(done.stdout)
         if not answer["ok"]:
-            raise HostError(answer["message"], code=answer["error"])
+            raise HostError(answer["message"], code=answer["error"], details=answer)
         return answer
+
+
+def quiet_platform(folder: Path) -> Path:
+    """A machine without other work, whatever the one below the tests is doing."""
+    for path, text in {"proc/stat": "cpu  1 0 1 1 0 0 0 0\n", "proc/1/stat": INIT}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
 
 
 class Chain:
@@ -230,11 +257,7 @@ class Chain:
         self.spoken = folder / "spoken.py"
         self.spoken.write_text(SPOKEN)
         self._token, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)
-        # A machine where nobody else works, whatever the one below the tests is doing.
-        self.platform = folder / "platform"
-        for path, text in {"proc/stat": "cpu  1 0 1 1 0 0 0 0\n", "proc/1/stat": INIT}.items():
-            (self.platform / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.platform / path).write_text(text)
+        self.platform = quiet_platform(folder / "platform")
 
     def run(self, name: str, case: Case) -> Live:
         """One attempt from its spec to its findings."""
@@ -251,7 +274,7 @@ class Chain:
         trial = PlannedTrial(1, 1, case.kind, image)
         spec = attempt_spec(
             experiment, host, run_id="run-1", host_name=worker, trial=trial, attempt=1, ref=None,
-            rest={"rested_s": 1.0},
+            files={}, rest={"rested_s": 1.0},
         )  # fmt: skip
         spec |= {"lead_s": 0, "min_free_bytes": 0, **case.spec}
         cli.answer_verb(

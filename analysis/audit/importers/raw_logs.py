@@ -302,6 +302,8 @@ def record_of(
         known |= {
             "device": start.device,
             "images_inferred": inferred,
+            "unit": None if inferred is None else "image",
+            "units": inferred,
             "steady_s": start.worked_s or None,
         }
     if raw is None:
@@ -334,6 +336,7 @@ def record_of(
         samples=raw.rows,
         wraps=sum(e.wraps for e in raw.energies),
         j_per_image=joules / inferred if joules is not None and inferred else None,
+        j_per_unit=joules / inferred if joules is not None and inferred else None,
         energy_uncertainty_j=sum(d.uncertainty_j for d in counted) if joules is not None else None,
         raw=raw.path,
     )

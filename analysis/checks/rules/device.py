@@ -62,6 +62,8 @@ def device_mismatch(record: Record) -> Outcomes:
         refused = next((e for e in record.work.errors if NO_DEVICE.search(e)), None)
         if refused:
             yield Found(f"the workload refused: {refused}", place(record, requested=wanted))
+        elif record.expected.get("reports_itself") is False:
+            yield from _by_use(record, str(wanted))
         elif record.row.status == "failed":
             yield Unknown("the attempt ended before the workload reported its device")
         else:
@@ -76,6 +78,23 @@ def device_mismatch(record: Record) -> Outcomes:
             f"{wanted} was asked for, the workload ran on {actual}",
             evidence | {"requested": wanted, "actual": actual},
         )
+
+
+def _by_use(record: Record, wanted: str) -> Outcomes:
+    """Of a program that reports no device: what its container was given, and what the GPUs did."""
+    container = record.container
+    given = bool((container or {}).get("device_requests"))
+    usage = series(record, GPU_USAGE)
+    if container is not None and given != is_gpu(wanted):
+        what = "a GPU" if given else "no GPU"
+        yield Found(
+            f"{wanted} was asked for, the container was given {what}",
+            place(record, requested=wanted),
+        )
+    elif is_gpu(wanted) and not usage:
+        yield Unknown("the program reports no device and GPU utilisation was not sampled")
+    elif container is None and not is_gpu(wanted):
+        yield Unknown("neither the program nor a container shows which device was used")
 
 
 def _of_import(record: Record, actual: str | None) -> Outcomes:

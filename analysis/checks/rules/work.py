@@ -44,15 +44,26 @@ WORKLOAD_CHANGED = code(
 @check(
     UNEQUAL_WORK,
     kinds=("workload",),
-    fine="iterations are those asked for",
+    fine="the work done is the work asked for",
     example=lambda r: replace(
         r, work=replace(r.work, results=(replace(r.work.results[0], iterations=399),))
     ),
 )
 def unequal_work(record: Record) -> Outcomes:
-    """Iterations done against iterations asked for."""
+    """Work done against work asked for."""
+    if record.row.status == "failed":
+        return
+    for problem in record.work.problems:
+        yield Found(problem, place(record))
+    for key in ("program", "precision"):
+        asked, reported = record.expected.get(key), getattr(record.work, key)
+        if asked is not None and reported is not None and asked != reported:
+            yield Found(
+                f"{key} {asked} was asked for, {reported} is reported",
+                place(record, asked=asked, reported=reported),
+            )
     passes = record.expected.get("passes")
-    if not passes or record.row.status == "failed":
+    if not passes:
         return
     done = {r.phase.removeprefix("steady:"): r.iterations for r in record.work.results}
     wanted = {str(p["resolution"]): int(p["iterations"]) for p in passes}
@@ -80,16 +91,17 @@ def _change_last(campaign: Campaign, **change: Any) -> Campaign:
     example=lambda c: _change_last(c, weights_sha256="another"),
 )
 def equal_work(campaign: Campaign) -> Outcomes:
-    """Weights, inputs and outputs of every trial against those of most."""
+    """Weights, inputs, outputs and amount of work of every trial against those of most."""
     workloads = [r for r in campaign.records if r.row.kind == "workload"]
-    reporting = [r for r in workloads if r.work.results]
-    if workloads and not reporting:
+    reporting = [r for r in workloads if r.work.results or r.work.same_work is not None]
+    if not reporting and any(r.expected.get("reports_itself") is False for r in workloads):
+        yield Unknown("nothing shows that the images did the same work; set workload.same_work")
+    elif workloads and not reporting:
         yield Unknown(
             "the workload prints no iterations, weights, inputs or outputs to compare"
             + _wordings(campaign.records)
         )
-    by_precision = grouped(reporting, lambda r: r.work.precision or "fp32")
-    for precision, group in by_precision.items():
+    for (precision, *_), group in grouped(reporting, _asked_work).items():
         yield from _odd_ones(group, "weights", lambda r: r.work.weights_sha256)
         yield from _odd_ones(
             group, "inputs", lambda r: tuple(sorted(r.work.inputs_sha256.items())) or None
@@ -97,9 +109,49 @@ def equal_work(campaign: Campaign) -> Outcomes:
         yield from _odd_outputs(
             group, FINGERPRINT_RTOL.get(precision, max(FINGERPRINT_RTOL.values()))
         )
-    silent = [r for r in reporting if not r.work.weights_sha256 or not r.work.inputs_sha256]
+        yield from _odd_values(group)
+    as_asked = [r for r in reporting if not any(True for _ in unequal_work(r))]
+    yield from _odd_ones(as_asked, "units done", lambda r: r.work.units)
+    silent = [r for r in reporting if not _shows_work(r)]
     if silent:
         yield Unknown(f"{len(silent)} of {len(reporting)} trials report no weights or no inputs")
+
+
+def _shows_work(record: Record) -> bool:
+    """Whether a trial reports something that equal work yields equally."""
+    work = record.work
+    if record.expected.get("reports_itself") is False:
+        return work.same_work is not None or any(r.fingerprint for r in work.results)
+    return bool(work.weights_sha256 and work.inputs_sha256)
+
+
+def _asked_work(record: Record) -> tuple[str, ...]:
+    """What an experiment may ask of one image other than of another; precision first."""
+    asked = record.expected
+    sizes = sorted(str(p.get("resolution")) for p in asked.get("passes") or ())
+    precision = str(record.work.precision or "fp32")
+    return (precision, str(asked.get("program")), str(asked.get("batch")), *sizes)
+
+
+def _odd_values(records: Sequence[Record]) -> Outcomes:
+    """Values of ``same_work`` that differ from the usual one by more than their tolerance."""
+    tolerances = {(r.expected.get("same_work") or {}).get("tolerance") for r in records}
+    tolerance = next(iter(tolerances)) if len(tolerances) == 1 else None
+    if tolerance is None:
+        yield from _odd_ones(records, "values of same_work", lambda r: r.work.same_work)
+        return
+    values = [
+        (r, float(r.work.same_work)) for r in records if r.work.same_work and not r.work.problems
+    ]
+    usual = float(np.median([value for _, value in values])) if values else 0.0
+    for record, value in values:
+        if abs(value - usual) > tolerance * abs(usual):
+            yield Found(
+                f"the value of same_work is {value:g}, of the other trials {usual:g}; a difference of "
+                f"{100 * tolerance:g} % is allowed",
+                place(record, own=value, usual=usual, tolerance=tolerance),
+                subject=record.subject,
+            )
 
 
 def _wordings(records: Sequence[Record]) -> str:

@@ -69,6 +69,7 @@ class Prepare(BaseOperator):
                 skipped_hosts=skipped_hosts,
                 skipped_images=skipped_images,
                 registries=registry_access(hosts),
+                folder=self.path.parent,
             )
         log.info("run %s", run.run_id)
         return run.run_id
@@ -89,7 +90,7 @@ class PullImage(BaseOperator):
         """Pull with progress in the log; a failure leaves its reason beside the other images' pulls."""
         from wattbench.airflow.connections import registry_access
         from wattbench.history.quarantine import quarantine
-        from wattbench.steps.pull_image import list_packages, pull_image
+        from wattbench.steps.pull_image import bring_process, pull_image
 
         with one_clear_line():
             run = load_run(context)
@@ -99,7 +100,7 @@ class PullImage(BaseOperator):
                 skip(reason)
             with connected(self.host) as host:
                 if run.image_ref(self.image) is None:
-                    list_packages(run, host, self.host, self.image)
+                    bring_process(run, host, self.host, self.image)
                 else:
                     pull_image(run, host, self.host, self.image, registry_access(hosts_config()))
 

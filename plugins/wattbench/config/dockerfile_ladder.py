@@ -1,9 +1,8 @@
 """Layer ladder: a Dockerfile cut after each of its layers. Pure.
 
-A rung keeps the settings of the whole (``ENV``, ``USER``, ``ENTRYPOINT``, …) and what puts the workload
-in, from the line ``COPY workload …`` on; it differs from the rung below by one ``RUN``, ``COPY`` or
-``ADD`` of the last stage. So the effect of a rung is that of the layer's files. What a setting does is
-a factor's question.
+A rung keeps the settings of the whole (``ENV``, ``USER``, ``ENTRYPOINT``, …); it differs from the rung
+below by one ``RUN``, ``COPY`` or ``ADD`` of the last stage. So the effect of a rung is that of the layer's
+files. What a setting does is a factor's question.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Rung:
     """One rung of the ladder.
 
     Attributes:
-        number: how many layers it has; 0 is the base with the workload alone.
+        number: how many layers it has; 0 is the base.
         instruction: its last layer's, in one line; empty on rung 0.
         text: its Dockerfile.
     """
@@ -41,20 +40,15 @@ def ladder(text: str) -> tuple[Rung, ...]:
     """All rungs of a Dockerfile, the base first; the last one is the whole.
 
     Raises:
-        ValueError: it has no layer before the workload, or can't be read.
+        ValueError: it adds no layer, or can't be read.
     """
     steps = list(_steps(text))
     last = max((i for i, s in enumerate(steps) if s.keyword == "FROM"), default=None)
     if last is None:
         raise ValueError("has no FROM")
-    workload = next(
-        (i for i in range(last, len(steps)) if re.match(r"(?i)COPY workload ", steps[i].line)), None
-    )
-    if workload is None:
-        raise ValueError("has no line COPY workload …, from which on every rung is the same")
-    layers = [i for i in range(last, workload) if steps[i].keyword in _LAYERS]
+    layers = [i for i in range(last, len(steps)) if steps[i].keyword in _LAYERS]
     if not layers:
-        raise ValueError("adds no layer before its workload: there is nothing to take apart")
+        raise ValueError("adds no layer: there is nothing to take apart")
     return tuple(
         Rung(
             number,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from wattbench.config.container_settings import ContainerSettings
 from wattbench.config.factors import Design, Factors, Layer, expand
 from wattbench.config.types import (
     Clock,
-    Framework,
     Image,
     Model,
     Name,
@@ -20,48 +20,19 @@ from wattbench.config.types import (
     Seconds,
     TimeZone,
 )
+from wattbench.workloads import any_settings, workload_of
+from wattbench.workloads.protocol import Place
+from wattbench.workloads.settings import Settings
 
 RESERVED_IMAGES = ("idle", "control")
 
+if TYPE_CHECKING:
+    AnyWorkload = Settings
+else:
+    AnyWorkload = any_settings()
+
 
 # ── experiments/*.yaml ──────────────────────────────────────────────────────────────────────────
-
-
-class Pass(Model):
-    """One steady phase: a number of inferences at one resolution.
-
-    Attributes:
-        resolution: Width and height of the input, pixels.
-        iterations: Number of inferences.
-    """
-
-    resolution: Annotated[int, Field(ge=32, le=8192)]
-    iterations: PositiveInt
-
-
-class Workload(Model):
-    """What every image computes.
-
-    Attributes:
-        program: the model that is run: ``resnet50`` or ``vit-tiny``.
-        framework: with what it is run; an image may have its own.
-        precision: of the arithmetic.
-        batch: inputs an inference.
-        passes: the steady phases, one a resolution, in this order.
-    """
-
-    program: Name = "resnet50"
-    framework: Framework = "torch"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    batch: PositiveInt = 1
-    passes: Annotated[list[Pass], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _one_pass_a_resolution(self) -> Workload:
-        seen = [p.resolution for p in self.passes]
-        if len(set(seen)) < len(seen):
-            raise ValueError(f"passes name a resolution twice: {seen}; join them")
-        return self
 
 
 class BlocksRule(Model):
@@ -234,7 +205,8 @@ class _Study(Model):
             own. It is recorded either way.
         hosts: Names from hosts.yaml.
         device: Device that the work must run on; a trial on any other is invalid.
-        workload: The work that every image does.
+        workload: The work that every image does; its keys depend on its kind.
+        container: Settings of all containers; an image may have its own.
         images: The treatments, by name; ``idle`` and ``control`` are reserved.
         reference: The image that the others are compared with.
         protocol: How trials are repeated and separated.
@@ -249,7 +221,8 @@ class _Study(Model):
     seed: int | str | None = None
     hosts: Annotated[list[Name], Field(min_length=1)]
     device: Literal["cpu", "cuda"] = "cpu"
-    workload: Workload
+    workload: AnyWorkload
+    container: ContainerSettings = ContainerSettings()
     images: Annotated[dict[Name, Image], Field(min_length=1)]
     reference: Name
     protocol: Protocol = Protocol()
@@ -268,6 +241,45 @@ class _Study(Model):
         if len(set(self.hosts)) < len(self.hosts):
             raise ValueError(f"hosts: a name stands twice in {self.hosts}; remove one")
         return self
+
+    @model_validator(mode="after")
+    def _workloads_fit(self) -> _Study:
+        for name, image in self.images.items():
+            try:
+                settings = self.workload_of(name)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                key = ".".join(str(part) for part in first["loc"])
+                short = key == "framework" and image.framework is not None
+                path = f"images.{name}." + (key if short else f"workload.{key}")
+                if first["type"] == "extra_forbidden":
+                    allowed = ", ".join(type(self.workload).model_fields)
+                    raise ValueError(f"{path}: unknown key; allowed: {allowed}") from None
+                message = first["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{path}: {first['input']!r}: {message}") from None
+            argv = workload_of(settings).argv(settings, self.place_of(name))
+            if image.runtime == "process" and not argv:
+                raise ValueError(
+                    f"images.{name}: runtime: process has no entry point; name a command"
+                )
+        return self
+
+    def workload_of(self, image: str) -> Settings:
+        """What an image computes; of no image (idle, control) the experiment's own workload."""
+        known = self.images.get(image)
+        if known is None or not known.changes:
+            return self.workload
+        return self.workload.changed(known.changes)
+
+    def place_of(self, image: str) -> Place:
+        """Where and how an image's workload starts."""
+        found = self.images[image]
+        command = None if found.command is None else tuple(found.command)
+        return Place(found.runtime, self.device, command, found.python)
+
+    def container_of(self, image: str) -> ContainerSettings:
+        """The settings of an image's container."""
+        return self.container.changed(self.images[image].container)
 
 
 class ExperimentFile(_Study):

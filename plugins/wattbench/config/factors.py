@@ -14,16 +14,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from wattbench.config.container_settings import ContainerSettings
 from wattbench.config.dockerfile_ladder import ladder
 from wattbench.config.types import (
     NAME_LENGTH,
     Command,
     Environment,
-    Framework,
     Image,
     Model,
     Name,
     Reference,
+    WorkloadChanges,
 )
 from wattbench.container.image_ref import ImageRef
 
@@ -34,24 +35,36 @@ Design = Literal["one-factor", "factorial"]
 
 
 class Change(Model):
-    """One level of a factor: its changes to the reference image. ``env`` is added to the variables.
+    """One level of a factor: its changes to the reference image; mappings are joined with the reference's.
 
     Attributes:
         ref: Reference of another image.
         command: Another command.
+        python: Another Python interpreter.
         env: Additional environment variables.
-        framework: Another framework.
+        framework: Short for ``workload: {framework: …}``.
+        workload: Keys of ``workload`` that differ.
+        container: Settings of the container that differ.
     """
 
     ref: Reference | None = None
     command: Command | None = None
+    python: str | None = None
     env: Environment = Field(default={})
-    framework: Framework | None = None
+    framework: str | None = None
+    workload: WorkloadChanges = Field(default={})
+    container: ContainerSettings = Field(default=ContainerSettings())
 
     def settings(self) -> Iterator[str]:
-        """What it sets: ``ref``, ``env.OMP_NUM_THREADS``, …."""
-        yield from (k for k in ("ref", "command", "framework") if getattr(self, k) is not None)
+        """What it sets: ``ref``, ``env.OMP_NUM_THREADS``, ``workload.batch``, …."""
+        alone = ("ref", "command", "python")
+        yield from (k for k in alone if getattr(self, k) is not None)
         yield from (f"env.{variable}" for variable in self.env)
+        framework = ["framework"] if self.framework is not None else []
+        yield from (f"workload.{key}" for key in [*self.workload, *framework])
+        for key, value in self.container.set_keys().items():
+            inner = value if isinstance(value, dict) else ()
+            yield from ([f"container.{key}.{i}" for i in inner] or [f"container.{key}"])
 
     def applied_to(self, image: Image) -> Image:
         """The image with this change.
@@ -59,8 +72,20 @@ class Change(Model):
         Raises:
             ValidationError: it can't be changed so.
         """
-        changes = self.model_dump(exclude_none=True) | {"env": image.env | self.env}
-        return Image.model_validate(image.model_dump() | changes | {"layers": False})
+        alone = {
+            key: value
+            for key in ("ref", "command", "python")
+            if (value := getattr(self, key)) is not None
+        }
+        framework = {} if self.framework is None else {"framework": self.framework}
+        joined = {
+            "env": image.env | self.env,
+            "framework": None,
+            "workload": image.changes | self.workload | framework,
+            "container": image.container.changed(self.container).set_keys(),
+            "layers": False,
+        }
+        return Image.model_validate(image.model_dump() | alone | joined)
 
 
 def _levels(value: object) -> object:

@@ -82,6 +82,9 @@ def read_experiment(path: Path) -> Experiment:
     """
     try:
         return _validated(ExperimentFile, path).expanded()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{place_of(path)}: {first}") from None
     except ValueError as error:
         raise ConfigError(f"{place_of(path)}: {error}") from None
 
@@ -128,6 +131,6 @@ def _check_length(path: Path, experiment: Experiment) -> None:
 def _validated(model: type[M], path: Path) -> M:
     document = read_yaml(path)
     try:
-        return model.model_validate(document.data)
+        return model.model_validate(document.data, context={"folder": path.parent})
     except ValidationError as error:
         raise ConfigError(describe(error, model, document)) from None

@@ -10,18 +10,19 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from wattbench.config import experiment, factors, hosts, trigger, types
+from wattbench.config import container_settings, experiment, factors, hosts, trigger, types
 from wattbench.config.experiment import ExperimentFile
 from wattbench.config.hosts import HostsConfig
 from wattbench.config.mistakes import nearest
 from wattbench.config.trigger import Selection
 from wattbench.errors import ConfigError
+from wattbench.workloads import kinds
 
 Schema = dict[str, Any]
 
@@ -53,11 +54,14 @@ def markdown() -> str:
     for title, model in _FILES:
         whole = model.model_json_schema()
         definitions: Schema = whole.get("$defs", {})
-        parts.append(f"## {title}\n\n{_about(model)}\n\n{_table(model, '', whole)}")
+        paths: dict[str, str] = {}
         for path, name in _groups("", whole, definitions):
+            paths.setdefault(name, path)  # a group that stands at several places is described once
+        parts.append(f"## {title}\n\n{_about(model)}\n\n{_table(model, paths, whole)}")
+        for name, path in paths.items():
             group = _model(name)
             parts.append(
-                f"### {path}\n\n{_about(group)}\n\n{_table(group, path, definitions[name])}"
+                f"### {path}\n\n{_about(group)}\n\n{_table(group, paths, definitions[name])}"
             )
     return "\n".join(parts)
 
@@ -83,13 +87,15 @@ def explain(key: str) -> str:
             (path, _model(name), whole["$defs"][name])
             for path, name in _groups("", whole, whole.get("$defs", {}))
         ]
-        for path, group, schema in groups:
+        paths = {name: path for path, name in _groups("", whole, whole.get("$defs", {}))}
+        for place, group, schema in groups:
+            path = place.partition(" (")[0]
             for row, node in schema["properties"].items():
                 at = f"{path}.{row}".lstrip(".")
                 default = (
                     "required" if row in schema.get("required", []) else f"default {_default(node)}"
                 )
-                value = re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"keys below", _value(node, at))
+                value = re.sub(r"\[([^]]*)\]\(#[^)]*\)", r"keys below", _value(node, paths))
                 known.setdefault(at, f"{title}: {at}: {value}; {default}\n{meanings(group)[row]}")
     wanted = key.split(".")
     for at in known:
@@ -144,19 +150,20 @@ def _about(model: type[BaseModel]) -> str:
 
 
 def _model(name: str) -> type[BaseModel]:
-    for module in (hosts, experiment, trigger, types, factors):
+    own = (hosts, experiment, trigger, types, factors, container_settings)
+    for module in (*own, *(sys.modules[w.Settings.__module__] for w in kinds().values())):
         if model := getattr(module, name, None):
             return model  # type: ignore[no-any-return]
     raise KeyError(name)
 
 
-def _table(model: type[BaseModel], path: str, schema: Schema) -> str:
+def _table(model: type[BaseModel], paths: Mapping[str, str], schema: Schema) -> str:
     said = meanings(model)
     required = schema.get("required", [])
     rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
     for key, node in schema["properties"].items():
         default = "**required**" if key in required else _default(node)
-        value = _value(node, f"{path}.{key}".lstrip("."))
+        value = _value(node, paths)
         rows.append(f"| `{key}` | {value} | {default} | {said[key]} |")
     return "\n".join(rows) + "\n"
 
@@ -170,19 +177,20 @@ def _default(node: Schema) -> str:
     return f"`{value if isinstance(value, str) and value else json.dumps(value)}`"
 
 
-def _value(node: Schema, path: str) -> str:
+def _value(node: Schema, paths: Mapping[str, str]) -> str:
     """What a key takes, in words."""
-    if "anyOf" in node:
-        return " or ".join(_value(one, path) for one in node["anyOf"])
+    if branches := node.get("anyOf") or node.get("oneOf"):
+        return " or ".join(_value(one, paths) for one in branches)
     if "$ref" in node:
+        path = paths[_name(node)]
         return f"[{path}](#{_anchor(path)})"
     if "enum" in node or "const" in node:
         return ", ".join(f"`{one}`" for one in node.get("enum", [node.get("const")]))
     if node["type"] == "array":
-        return f"list of {_value(node['items'], f'{path}[]')}"
+        return f"list of {_value(node['items'], paths)}"
     if node["type"] == "object":
         content = _content(node)
-        return f"name → {_value(content, f'{path}.NAME') if content else 'anything'}"
+        return f"name → {_value(content, paths) if content else 'anything'}"
     return {"string": "text", "null": "`null`", "boolean": "`true` or `false`"}.get(
         node["type"], _number(node)
     )
@@ -212,12 +220,15 @@ def _groups(path: str, schema: Schema, definitions: Schema) -> Iterator[tuple[st
     for key, node in schema["properties"].items():
         for inner, name in _references(node, f"{path}.{key}".lstrip(".")):
             yield inner, name
-            yield from _groups(inner, definitions[name], definitions)
+            yield from _groups(inner.partition(" (")[0], definitions[name], definitions)
 
 
 def _references(node: Schema, path: str) -> Iterator[tuple[str, str]]:
     if "$ref" in node:
-        yield path, node["$ref"].rpartition("/")[2]
+        yield path, _name(node)
+    for one in node.get("oneOf", []):  # kinds of workloads: each has a group of its own
+        kind = _model(_name(one)).model_fields["kind"].default
+        yield f"{path} ({kind})", _name(one)
     for one in node.get("anyOf", []):
         yield from _references(one, path)
     if node.get("type") == "array":
@@ -227,7 +238,12 @@ def _references(node: Schema, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _anchor(path: str) -> str:
-    return re.sub(r"[^\w-]", "", path.lower())
+    return re.sub(r"[^\w\- ]", "", path.lower()).replace(" ", "-")
+
+
+def _name(node: Schema) -> str:
+    """The model that a reference names."""
+    return str(node["$ref"].rpartition("/")[2])
 
 
 def main() -> None:

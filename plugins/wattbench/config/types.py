@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import zoneinfo
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
+from wattbench.config.container_settings import ContainerSettings
 from wattbench.container.image_ref import ImageRef
 from wattbench.errors import RegistryError
+from wattbench.workloads.settings import Command, Model, PositiveInt
+
+__all__ = [
+    "NAME_LENGTH", "NAME_PATTERN", "Clock", "Command", "Environment", "Image", "Model", "Name", "PositiveInt",
+    "Reference", "Seconds", "TimeZone", "WorkloadChanges",
+]  # fmt: skip
 
 #: Names become folders, container names, keys and Airflow ids: letters, digits and `-` only.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -28,9 +32,7 @@ NAME_LENGTH = 40
 SCHEDULE_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
-PositiveInt = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 86400)]
-Framework = Literal["torch", "torch-compile", "onnxruntime", "jax", "tensorflow"]
 
 
 def _reference(value: str) -> str:
@@ -39,10 +41,6 @@ def _reference(value: str) -> str:
     except RegistryError as error:
         raise ValueError(str(error)) from None
     return value
-
-
-def _argv(value: object) -> object:
-    return shlex.split(value) if isinstance(value, str) else value
 
 
 def _environment(value: dict[str, str]) -> dict[str, str]:
@@ -85,6 +83,12 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _without_kind(value: dict[str, Any]) -> dict[str, Any]:
+    if "kind" in value:
+        raise ValueError("kind: all images of an experiment have workloads of one kind; remove it")
+    return value
+
+
 def _schedule(value: str) -> str:
     from croniter import CroniterError, croniter
 
@@ -103,9 +107,6 @@ Schedule = Annotated[str, AfterValidator(_schedule)]
 Clock = Annotated[str, BeforeValidator(_clock), AfterValidator(_clock_text)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Reference = Annotated[str, AfterValidator(_reference)]
-Command = Annotated[
-    list[str], BeforeValidator(_argv, json_schema_input_type=list[str] | str), Field(min_length=1)
-]
 Environment = Annotated[
     dict[str, str],
     BeforeValidator(_text, json_schema_input_type=dict[str, str | int | float]),
@@ -113,10 +114,8 @@ Environment = Annotated[
 ]
 
 
-class Model(BaseModel):
-    """A model that knows its keys and never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+#: Keys of ``workload`` that an image or a level changes; the kind of workload checks them.
+WorkloadChanges = Annotated[dict[str, Any], AfterValidator(_without_kind)]
 
 
 class Image(Model):
@@ -125,28 +124,41 @@ class Image(Model):
     Attributes:
         ref: the image's reference; a tag is resolved to a digest before the first trial.
         runtime: ``docker``: a container; ``process``: a command on the bare host.
-        command: what is started, a list or one line; the image's own entry point if not
-            given.
+        command: what is started instead of the workload's command, a list or one line. Before the
+            built-in program's arguments; ``{workload}`` in it stands for the program's path.
+        python: the Python that runs the built-in program, 3.9 or later.
         env: environment variables; numbers are taken as text.
-        framework: instead of ``workload.framework``.
+        framework: short for ``workload: {framework: …}``.
+        workload: keys of ``workload`` that differ for this image.
+        container: settings of its container; over those of the experiment.
         layers: measure the ladder of its Dockerfile's layers too.
     """
 
     ref: Reference | None = None
     runtime: Literal["docker", "process"] = "docker"
     command: Command | None = None
-    env: Environment = {}
-    framework: Framework | None = None
+    python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/+-]+$")] = "python3"
+    env: Environment = Field(default={})
+    framework: str | None = None
+    workload: WorkloadChanges = Field(default={})
+    container: ContainerSettings = ContainerSettings()
     layers: bool = False
 
     @model_validator(mode="after")
     def _one_way_to_run(self) -> Image:
         if self.runtime == "docker" and self.ref is None:
-            raise ValueError(
-                "ref is missing; name the image, or set runtime: process and a command"
-            )
-        if self.runtime == "process" and (self.ref is not None or self.command is None):
-            raise ValueError("runtime: process takes a command and no ref")
+            raise ValueError("ref is missing; name the image, or set runtime: process")
+        if self.runtime == "process" and self.ref is not None:
+            raise ValueError("runtime: process takes no ref; remove one of them")
+        if self.runtime == "process" and self.container.set_keys():
+            raise ValueError("runtime: process has no container; remove the container settings")
+        if self.framework is not None and "framework" in self.workload:
+            raise ValueError("framework stands twice; remove one")
         if self.runtime == "process" and self.layers:
             raise ValueError("runtime: process has no layers; remove layers: true")
         return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The keys of ``workload`` that differ for this image."""
+        return self.workload | ({} if self.framework is None else {"framework": self.framework})

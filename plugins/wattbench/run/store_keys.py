@@ -46,6 +46,11 @@ def run_json_key(run_id: str) -> str:
     return run_key(run_id, "run.json")
 
 
+def file_key(run_id: str, sha256: str) -> str:
+    """A file of the workload, by its content."""
+    return run_key(run_id, "files", sha256)
+
+
 def host_json_key(run_id: str, host: str) -> str:
     """Facts, problems, lease and pulls of one host."""
     return host_key(run_id, host, "host.json")

@@ -90,6 +90,14 @@ class Run:
         resolved = self.document["experiment"]["images"].get(image, {}).get("resolved_ref")
         return None if resolved is None else str(resolved)
 
+    def files(self, image: str) -> dict[str, str]:
+        """The workload's files in an image: path → SHA-256."""
+        return dict((self.document.get("workload_files") or {}).get(image) or {})
+
+    def file_content(self, sha256: str) -> bytes:
+        """A file of the workload, as ``prepare`` stored it."""
+        return self.store.get(store_keys.file_key(self.run_id, sha256))
+
     def digest(self, image: str, host: str) -> str | None:
         """``sha256:…`` of an image; of a process, of the packages that its host listed."""
         known = self.document["experiment"]["images"].get(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wattbench.errors import HostError
@@ -38,9 +39,18 @@ def take_lease(run: Run, host: Host) -> str | None:
 
 
 def examine(
-    host: Host, config: HostConfig, gpus: Sequence[str]
+    host: Host,
+    config: HostConfig,
+    gpus: Sequence[str],
+    containers: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], float, list[dict[str, Any]]]:
     """Ask a host for its facts and its clock.
+
+    Args:
+        host: the host.
+        config: its configuration.
+        gpus: that trials get.
+        containers: image → settings of its container, for which the host must have what they ask.
 
     Returns:
         The facts, how far its clock is off ours, s, and all problems.
@@ -57,6 +67,7 @@ def examine(
                 "interval_ms": config.meter.interval_ms,
             },
             "gpus": list(gpus),
+            "containers": {image: dict(settings) for image, settings in containers.items()},
             "sample_s": IDLE_SAMPLE_S,
             "min_free_bytes": MIN_FREE_BYTES,
         },
@@ -106,7 +117,13 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
     """
     config = run.host_config(name)
     gpus = config.gpus if run.experiment.device == "cuda" else []
-    facts, offset_s, problems = examine(host, config, gpus)
+    experiment = run.experiment
+    containers = {
+        name: settings
+        for name, image in experiment.images.items()
+        if image.runtime == "docker" and (settings := experiment.container_of(name).set_keys())
+    }
+    facts, offset_s, problems = examine(host, config, gpus, containers)
     standing = quarantine.standing_of(run.store, name, config)
     if standing.quarantined:
         problems.append(quarantine.problem(standing))

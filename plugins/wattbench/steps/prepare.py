@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
@@ -19,6 +21,7 @@ from wattbench.history import deadline
 from wattbench.run import store_keys
 from wattbench.run.plan import make_plan, seed_of
 from wattbench.run.stored_run import Run
+from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
     from wattbench.storage.object_store import Store
@@ -38,11 +41,20 @@ def prepare(
     skipped_hosts: Mapping[str, str],
     skipped_images: Mapping[str, str],
     registries: Mapping[str, registry.Access],
+    folder: Path | None = None,
 ) -> Run:
     """Write ``run.json``; a second call for the same run returns the first one's.
 
     Args:
+        store: where it goes.
+        hosts: hosts.yaml.
+        experiment: as it is run.
+        run_id: the run's.
         identity: Airflow's own ids (``dag_id``, ``dag_run_id``, ``run_after``).
+        skipped_hosts: host → why it is left out.
+        skipped_images: image → why it is left out.
+        registries: logins.
+        folder: of the experiment's file, which its workload's files are beside.
 
     Raises:
         StoreError: the bucket is missing or not writable.
@@ -81,6 +93,7 @@ def prepare(
         "hosts": {
             host: {"config": hosts.hosts[host].model_dump(mode="json")} for host in experiment.hosts
         },
+        "workload_files": _store_files(store, experiment, run_id, names, folder),
         "versions": _versions(),
     }
     store.put_json(key, document)
@@ -90,6 +103,38 @@ def prepare(
     for host in experiment.hosts:
         _show_plan(run, host)
     return run
+
+
+def _store_files(
+    store: Store, experiment: Experiment, run_id: str, images: Sequence[str], folder: Path | None
+) -> dict[str, dict[str, str]]:
+    """Store the workload's files, each once; returns image → path in the container → SHA-256.
+
+    Hosts get these copies: a file that is edited while the run lasts changes nothing.
+
+    Raises:
+        ConfigError: a file has changed since the experiment was read.
+    """
+    stored: set[str] = set()
+    found: dict[str, dict[str, str]] = {}
+    for image in images:
+        settings = experiment.workload_of(image)
+        workload = workload_of(settings)
+        found[image] = dict(workload.files(settings))
+        for path, sha256 in found[image].items():
+            if sha256 in stored:
+                continue
+            try:
+                content = workload.content(settings, path, folder)
+            except OSError as error:
+                raise ConfigError(f"workload.files.{path}: can't be read: {error}") from error
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise ConfigError(
+                    f"workload.files.{path}: the file changed while the run began; trigger it again"
+                )
+            store.put(store_keys.file_key(run_id, sha256), content)
+            stored.add(sha256)
+    return found
 
 
 def _deadline(experiment: Experiment, run_after: str) -> str | None:

@@ -10,8 +10,9 @@ from wattbench.container import image_ref, pull, registry
 from wattbench.container.registry import Access
 from wattbench.errors import HostError, RegistryError, UserError
 from wattbench.run.stored_run import Run
+from wattbench.steps.prove_workload import prove
 from wattbench.steps.pull_energy import metered
-from wattbench.worker.attempt_spec import probe_spec
+from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,33 +22,48 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The agent gives a container a minute to speak; Docker may need another to start and remove it.
-PROBE_TIMEOUT_S = 180
+
+def bring_process(run: Run, host: Host, host_name: str, image: str) -> None:
+    """List a process's packages, then run its workload once.
+
+    Raises:
+        HostError: with the reason, which is kept too; other images carry on.
+    """
+    found = list_packages(run, host, host_name, image)
+    try:
+        prove(run, host, host_name, image)
+    except UserError as error:
+        run.write_pull(host_name, image, found | {"error": str(error)})
+        raise
 
 
-def list_packages(run: Run, host: Host, host_name: str, image: str) -> None:
+def list_packages(run: Run, host: Host, host_name: str, image: str) -> dict[str, Any]:
     """Keep what a process is made of on its host, in the place of a pull.
 
-    A command that is no Python has no digest, which the checks then say; that is no reason not to measure.
+    A command that is not a Python has no digest, which the checks then say; it is measured all the same.
 
     Raises:
         HostError: the host could not be asked.
     """
-    process = run.experiment.images[image]
+    experiment = run.experiment
+    settings = experiment.workload_of(image)
+    command = list(workload_of(settings).argv(settings, experiment.place_of(image)))
     found: dict[str, Any] = {"image": None, "digest": None, "packages": []}
     try:
-        answer = host.call("packages", {"command": process.command, "env": process.env})
+        answer = host.call("packages", {"command": command, "env": experiment.images[image].env})
     except HostError as error:
         if error.code != "packages":
             raise
         log.warning("%s on %s has no digest: %s", image, host_name, error)
-        run.write_pull(host_name, image, found | {"why": str(error)})
-        return
+        found |= {"why": str(error)}
+        run.write_pull(host_name, image, found)
+        return found
     found |= {"digest": f"sha256:{answer['sha256']}", "packages": answer["packages"]}
     run.write_pull(host_name, image, found)
     log.info(
         "%s on %s: %d packages, %s", image, host_name, len(found["packages"]), found["digest"][:19]
     )
+    return found
 
 
 def pull_image(
@@ -55,8 +71,8 @@ def pull_image(
 ) -> None:
     """Pull by digest through the host's own Docker socket, forwarded over SSH; keep what it took.
 
-    Then see whether the workload starts in it, so that another image than meant is refused before its
-    first window.
+    Then its workload runs once, so that an image that can't pass the checks is refused before its first
+    window.
 
     Raises:
         HostError, RegistryError: with the reason, which is kept too; other images carry on.
@@ -89,7 +105,7 @@ def pull_image(
                 kept = ("energy", *report.to_dict())
                 found |= {key: value for key, value in earlier.items() if key in kept}
             found["provenance"] = pull.inspect(client, ref)
-        _probe(run, host, host_name, image, found["provenance"]["entrypoint"])
+        prove(run, host, host_name, image)
     except UserError as error:
         run.write_pull(host_name, image, found | {"error": str(error)})
         raise
@@ -131,18 +147,3 @@ def _moved_tag(
         ref, now[:19], planned[:19],
     )  # fmt: skip
     return {"tag_moved_to": now}
-
-
-def _probe(run: Run, host: Host, host_name: str, image: str, entry_point: list[str] | None) -> None:
-    spec = probe_spec(
-        run.experiment, run.host_config(host_name), run_id=run.run_id, host_name=host_name,
-        image=image, ref=str(run.image_ref(image)),
-    )  # fmt: skip
-    try:
-        host.call("probe", spec, PROBE_TIMEOUT_S)
-    except HostError as error:
-        if error.code != "entry-point":
-            raise
-        entry = " ".join(entry_point or ()) or "none"
-        raise HostError(f"{error} (the image's entry point: {entry})", code=error.code) from None
-    log.info("%s on %s: its workload starts", image, host_name)

@@ -21,6 +21,7 @@ from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 from wattbench.steps.check_host import take_lease
+from wattbench.steps.workload_files import ship_files
 from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits
 from wattbench.worker.attempt_spec import attempt_spec, expectation
@@ -115,9 +116,16 @@ def measure(
         trial=trial,
         attempt=attempt,
         ref=run.image_ref(trial.image),
+        files=run.files(trial.image),
         rest=rest,
     )
-    started = host.call("start", spec)
+    try:
+        started = host.call("start", spec)
+    except HostError as error:
+        if error.code != "file-missing":
+            raise
+        ship_files(run, host, trial.image)
+        started = host.call("start", spec)
     log.info(
         "%s %s, attempt %d of %s; nothing touches the host until it is over",
         started["state"], trial.label, attempt, run.experiment.protocol.attempts,
@@ -184,7 +192,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES):  # CSVs are compressed
         if name not in sums:
             continue
-        raw[name] = data = _fetch(host, f"{folder}/{name}", sums[name])
+        raw[name] = data = fetch_file(host, f"{folder}/{name}", sums[name])
         if name.endswith(".csv"):
             run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
@@ -193,7 +201,7 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     return raw
 
 
-def _fetch(host: Host, path: str, expected: str) -> bytes:
+def fetch_file(host: Host, path: str, expected: str) -> bytes:
     """A file of the host, verified against the SHA-256 that the host took when the attempt ended."""
     data = host.fetch_bytes(path)
     got = hashlib.sha256(data).hexdigest()
@@ -248,5 +256,5 @@ def describe(record: Record) -> str:
         return f"{row.status}: {reason} [{codes}]; kept, but out of the statistics"
     energy = f"{row.energy_j:.2f} J" if row.energy_j is not None else "no energy"
     duration = f"{row.duration_s:.2f} s" if row.duration_s is not None else "no window"
-    per_image = f", {row.j_per_image:.4g} J/image" if row.j_per_image is not None else ""
-    return f"valid: {energy} ({row.energy_scope}, {row.energy_source}) in {duration}{per_image} [{codes}]"
+    per_unit = f", {row.j_per_unit:.4g} J/{row.unit}" if row.j_per_unit is not None else ""
+    return f"valid: {energy} ({row.energy_scope}, {row.energy_source}) in {duration}{per_unit} [{codes}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from wattbench.config.experiment import Experiment
@@ -9,22 +11,17 @@ from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.limits import MIN_FREE_BYTES
+from wattbench.workloads import workload_of
+from wattbench.workloads.protocol import Expectation
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
 PREPARING = "pull-"
+#: What an idle trial runs in an image.
+IDLE_PROGRAM = "sleep"
+#: A meter without a program, whose samples nothing needs.
+NO_METER = "powercap"
 #: The longest pull that is metered, s: what a killed controller leaves running ends then.
 PULL_LIMIT_S = 4 * 3600
-
-
-def workload_argv(experiment: Experiment, image: str) -> list[str]:
-    """The workload's arguments: the same for every image, but for a framework of its own."""
-    workload = experiment.workload
-    framework = experiment.images[image].framework or workload.framework
-    passes = ",".join(f"{p.resolution}:{p.iterations}" for p in workload.passes)
-    return [
-        "--program", workload.program, "--framework", framework, "--precision", workload.precision,
-        "--device", experiment.device, "--batch", str(workload.batch), "--passes", passes,
-    ]  # fmt: skip
 
 
 def attempt_spec(
@@ -36,15 +33,25 @@ def attempt_spec(
     trial: PlannedTrial,
     attempt: int,
     ref: str | None,
+    files: Mapping[str, str],
     rest: dict[str, Any],
 ) -> dict[str, Any]:
     """The payload of the agent's ``start``.
 
     Args:
+        experiment: the run's.
+        host: its configuration.
+        run_id: the run.
+        host_name: the host.
+        trial: what is measured.
+        attempt: from 1.
         ref: the image by digest; None where no container is involved.
+        files: the workload's files, path in the container → SHA-256; the host has them by then.
         rest: what the ``rest`` sensor read, kept with the attempt.
     """
-    runtime, entrypoint, command, env = _command(experiment, trial)
+    start = _start(experiment, trial)
+    contained = start.runtime == "docker"
+    works = trial.kind == "workload"
     return {
         "id": attempt_id(run_id, host_name, trial.name, attempt),
         "run": run_id,
@@ -53,11 +60,14 @@ def attempt_spec(
         "attempt": attempt,
         "owner": run_id,
         "kind": trial.kind,
-        "runtime": runtime,
-        "image": {"name": trial.image, "ref": ref} if runtime == "docker" else None,
-        "entrypoint": entrypoint,
-        "command": command,
-        "env": env,
+        "runtime": start.runtime,
+        "image": {"name": trial.image, "ref": ref} if contained else None,
+        "entrypoint": start.argv[0] if contained and start.argv else None,
+        "command": list(start.argv[1:] if contained else start.argv),
+        "env": dict(start.env),
+        "files": dict(files) if works else {},
+        "container": experiment.container_of(trial.image).set_keys() if contained else {},
+        "times_lines": works and not _expected(experiment, trial.image).reports_itself,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
         "meter": _meter(host),
         "timeout_s": experiment.protocol.timeout_s,
@@ -87,22 +97,46 @@ def metering_spec(host: HostConfig, *, run_id: str, host_name: str, image: str) 
 
 
 def probe_spec(
-    experiment: Experiment, host: HostConfig, *, run_id: str, host_name: str, image: str, ref: str
+    experiment: Experiment,
+    host: HostConfig,
+    *,
+    run_id: str,
+    host_name: str,
+    image: str,
+    ref: str | None,
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The payload of ``probe``: what a trial of the image would start."""
+    """The payload of ``start`` for the probe of an image: its workload once, without a meter."""
     trial = PlannedTrial(1, 1, "workload", image)
     spec = attempt_spec(
-        experiment,
-        host,
-        run_id=run_id,
-        host_name=host_name,
-        trial=trial,
-        attempt=1,
-        ref=ref,
-        rest={},
-    )
-    name = f"{PREPARING}{image}"
-    return spec | {"trial": name, "id": attempt_id(run_id, host_name, name, 1)}
+        experiment, host, run_id=run_id, host_name=host_name, trial=trial, attempt=1, ref=ref,
+        files=files, rest={},
+    )  # fmt: skip
+    settings = experiment.workload_of(image)
+    argv = workload_of(settings).probe_argv(settings, experiment.place_of(image))
+    contained = spec["runtime"] == "docker"
+    return spec | _named(spec, f"{PREPARING}{image}-probe") | {
+        "kind": "probe",
+        "entrypoint": argv[0] if contained and argv else None,
+        "command": list(argv[1:] if contained else argv),
+        "meter": {"kind": NO_METER, "interval_ms": host.meter.interval_ms},
+        "lead_s": 0,
+    }  # fmt: skip
+
+
+def idle_probe_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """The payload of ``start`` that shows whether an image has the process of idle trials.
+
+    Args:
+        spec: of :func:`probe_spec`.
+    """
+    return spec | _named(spec, f"{spec['trial']}-idle") | {
+        "entrypoint": IDLE_PROGRAM, "command": ["0"], "files": {}, "times_lines": False,
+    }  # fmt: skip
+
+
+def _named(spec: dict[str, Any], trial: str) -> dict[str, Any]:
+    return {"trial": trial, "id": attempt_id(spec["run"], spec["host"], trial, spec["attempt"])}
 
 
 def _meter(host: HostConfig) -> dict[str, Any]:
@@ -113,39 +147,67 @@ def _meter(host: HostConfig) -> dict[str, Any]:
     }
 
 
-def _command(
-    experiment: Experiment, trial: PlannedTrial
-) -> tuple[str, str | None, list[str], dict[str, str]]:
+@dataclass(frozen=True)
+class _Start:
+    """What is started: in a container, on the bare host, or nothing of an image's (``none``)."""
+
+    runtime: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     protocol = experiment.protocol
     if trial.kind == "control":
         assert protocol.control is not None
-        return "process", None, ["burn", "--rounds", str(protocol.control.rounds)], {}
+        return _Start("process", ("burn", "--rounds", str(protocol.control.rounds)))
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        seconds = f"{protocol.idle_baseline.seconds:g}"
+        argv = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
         if trial.image == IDLE_HOST or image is None or image.runtime == "process":
-            return "none", None, ["sleep", seconds], {}
-        return "docker", "sleep", [seconds], dict(image.env)
+            return _Start("none", argv)
+        return _Start("docker", argv, image.env)
     assert image is not None
-    argv = workload_argv(experiment, trial.image)
-    if image.runtime == "process":
-        return "process", None, [*(image.command or []), *argv], dict(image.env)
-    return "docker", None, [*(image.command or []), *argv], dict(image.env)
+    settings = experiment.workload_of(trial.image)
+    argv = workload_of(settings).argv(settings, experiment.place_of(trial.image))
+    return _Start(image.runtime, argv, image.env)
+
+
+def _expected(experiment: Experiment, image: str) -> Expectation:
+    settings = experiment.workload_of(image)
+    return workload_of(settings).expectation(settings)
 
 
 def expectation(experiment: Experiment, host: HostConfig, trial: PlannedTrial) -> dict[str, Any]:
     """What the plan expects of an attempt, for the checks (``Record.expected``)."""
-    workload = experiment.workload
+    works = trial.kind == "workload"
+    expected = _expected(experiment, trial.image)
+    own = _rules(expected) if works else {"passes": []}
+    if trial.kind == "control":
+        own |= {"unit": {"name": "round", "count": None, "pattern": None}}
+    return dict(expected.work) | own | _surroundings(experiment, host, trial)
+
+
+def probe_expectation(experiment: Experiment, host: HostConfig, image: str) -> dict[str, Any]:
+    """What the probe of an image must show."""
+    settings = experiment.workload_of(image)
+    expected = workload_of(settings).probe_expectation(settings)
+    trial = PlannedTrial(1, 1, "workload", image)
+    return dict(expected.work) | _rules(expected) | _surroundings(experiment, host, trial)
+
+
+def _rules(expected: Expectation) -> dict[str, Any]:
+    found = asdict(expected)
+    return {key: found[key] for key in ("unit", "same_work", "ready", "reports_itself")}
+
+
+def _surroundings(experiment: Experiment, host: HostConfig, trial: PlannedTrial) -> dict[str, Any]:
     image = experiment.images.get(trial.image)
     return {
         "kind": trial.kind,
+        "workload": experiment.workload.kind,
         "device": experiment.device,
-        "program": workload.program,
-        "framework": (image.framework if image else None) or workload.framework,
-        "precision": workload.precision,
-        "batch": workload.batch,
-        "passes": [p.model_dump() for p in workload.passes] if trial.kind == "workload" else [],
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
         "runtime": image.runtime if image else "none",
         "meter": host.meter.kind,

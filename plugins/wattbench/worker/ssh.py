@@ -17,6 +17,7 @@ import io
 import json
 import logging
 import os
+import posixpath
 import shlex
 import socket
 import tempfile
@@ -28,7 +29,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from wattbench.errors import HostError
-from wattbench.worker.agent import preparation
+from wattbench.worker.agent import limits, preparation
 from wattbench.worker.agent_bundle import bundle
 from wattbench.worker.socket_forward import SocketForward
 from wattbench.worker.target import HostTarget, fingerprint
@@ -256,18 +257,39 @@ class Host:
         Raises:
             HostError: the spool can't be written.
         """
-        with self._within(CALL_TIMEOUT_S, "looking for the agent") as transport:
-            _, out, _ = self._exec(transport, shlex.join(["sha256sum", self.agent_path]), b"")
-        if out.decode("ascii", "replace").split()[:1] == [bundle().sha256]:
-            return self.agent_path
-        content = bundle().content
+        if not self._has(self.agent_path, bundle().sha256):
+            self._put(self.agent_path, bundle().content)
+        return self.agent_path
+
+    def has_file(self, sha256: str) -> bool:
+        """Whether the host has a file for workloads, whole."""
+        return self._has(self._file_path(sha256), sha256)
+
+    def ship_file(self, sha256: str, content: bytes) -> None:
+        """Put a file for workloads onto the host, by its SHA-256.
+
+        Raises:
+            HostError: the spool can't be written.
+        """
+        self._put(self._file_path(sha256), content)
+
+    def _file_path(self, sha256: str) -> str:
+        return f"{self.spool}/{limits.FILES}/{sha256}"
+
+    def _has(self, path: str, sha256: str) -> bool:
+        with self._within(CALL_TIMEOUT_S, f"looking for {path}") as transport:
+            _, out, _ = self._exec(transport, shlex.join(["sha256sum", path]), b"")
+        return out.decode("ascii", "replace").split()[:1] == [sha256]
+
+    def _put(self, path: str, content: bytes) -> None:
+        """Write a file by a temporary one: it is whole or absent."""
         limit_s = CALL_TIMEOUT_S + len(content) / SLOWEST_BYTES_PER_S
         with (
-            self._within(limit_s, "shipping the agent") as transport,
+            self._within(limit_s, f"shipping {path}") as transport,
             contextlib.closing(self._sftp(transport)) as sftp,
         ):
             try:
-                self._put_agent(sftp, content)
+                self._write(sftp, path, content)
             except OSError as error:
                 if not transport.is_active():
                     raise
@@ -276,7 +298,6 @@ class Host:
                     + preparation.sudo("spool", user=self.target.username, spool=self.spool),
                     code="spool",
                 ) from None
-        return self.agent_path
 
     def _sftp(self, transport: paramiko.Transport) -> paramiko.SFTPClient:
         sftp = transport.open_sftp_client()
@@ -284,15 +305,15 @@ class Host:
             raise HostError(f"{self.target.label}: its sshd has no SFTP; enable it", code="sftp")
         return sftp
 
-    def _put_agent(self, sftp: paramiko.SFTPClient, content: bytes) -> None:
-        for folder in (self.spool, f"{self.spool}/agent"):
+    def _write(self, sftp: paramiko.SFTPClient, path: str, content: bytes) -> None:
+        for folder in (self.spool, posixpath.dirname(path)):
             try:
                 sftp.stat(folder)
             except FileNotFoundError:
                 sftp.mkdir(folder, 0o755)
-        temporary = f"{self.agent_path}.{os.getpid()}.{threading.get_ident()}.tmp"
+        temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
         sftp.putfo(io.BytesIO(content), temporary, confirm=True)
-        sftp.posix_rename(temporary, self.agent_path)
+        sftp.posix_rename(temporary, path)
 
     def call(
         self, verb: str, payload: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S

@@ -23,7 +23,7 @@ def attempted(run: Run, here: Any, trial: PlannedTrial) -> Path:
     here.call("lease", {"action": "take", "owner": run.run_id, "ttl_s": 600})
     spec = attempt_spec(
         run.experiment, run.host_config(HOST), run_id=run.run_id, host_name=HOST, trial=trial,
-        attempt=next_attempt(run, HOST, trial), ref=None, rest={},
+        attempt=next_attempt(run, HOST, trial), ref=None, files={}, rest={},
     )  # fmt: skip
     here.call("start", spec)
     answer = here.call("wait", {"id": spec["id"], "timeout_s": 60}, 90)

@@ -1,4 +1,4 @@
-"""One image to one host: platform, tag, bytes, seconds, joules, and whether the workload speaks."""
+"""One image to one host: platform, tag, bytes, seconds, joules, and whether its workload runs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from tests.support.live_chain import STAND_IN, Here, Shelf
 from wattbench.config.experiment import Experiment
 from wattbench.container.registry import resolve
 from wattbench.errors import HostError
+from wattbench.run.store_keys import file_key
 from wattbench.run.stored_run import Run
 from wattbench.steps.pull_image import _moved_tag, _platform, pull_image
+from wattbench.workloads.builtin import PATH
+from wattbench.workloads.program_bundle import bundle
 
 
-def a_run(ref: str, **more: Any) -> Run:
+def a_run(ref: str, idle_per: str = "image", **more: Any) -> Run:
     experiment = Experiment.model_validate(
         {
             "hosts": ["h1"],
             "workload": {"passes": [{"resolution": 64, "iterations": 2}]},
             "images": {"pip": {"ref": ref}},
             "reference": "pip",
+            "protocol": {"idle_baseline": {"per": idle_per}},
         }
     )
     store: Any = Shelf()
@@ -89,34 +93,49 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return here
 
 
-def pulled(registry: Any, name: str) -> Run:
+def pulled(registry: Any, name: str, idle_per: str) -> Run:
     """A run whose only image was pushed and resolved."""
     ref = f"{registry.address}/wattbench-test/{name}:v1"
     meter = {"kind": "energibridge", "interval_ms": 100, "command": [str(STAND_IN)]}
-    run = a_run(ref, hosts={"h1": {"config": {"ssh_conn_id": "x", "meter": meter}}})
+    run = a_run(ref, idle_per, hosts={"h1": {"config": {"ssh_conn_id": "x", "meter": meter}}})
     found = resolve(ref)
     run.document["experiment"]["images"]["pip"] |= {
         "resolved_ref": found.ref_by_digest, "digest": found.digest,
     }  # fmt: skip
+    run.document["workload_files"] = {"pip": {PATH: bundle().sha256}}
+    run.store.put(file_key(run.run_id, bundle().sha256), bundle().content)
     return run
 
 
 @pytest.mark.docker
-def test_an_image_without_python_is_metered_pulled_and_refused_with_its_entry_point(
-    host: Any, registry: Any
+@pytest.mark.parametrize(
+    ("idle_per", "said"),
+    [
+        (
+            "host",
+            r'its workload failed: .*"python3": executable file not found.*needs Python 3.9 or later',
+        ),
+        (
+            "image",
+            r'idle trials can\'t run: .*"sleep": executable file not found.*needs \'sleep\' for them',
+        ),
+    ],
+)
+def test_an_image_without_what_a_trial_starts_is_metered_pulled_and_refused(
+    host: Any, registry: Any, idle_per: str, said: str
 ) -> None:
     import docker
 
     config = {"Entrypoint": ["python3", "/opt/wattbench/workload"]}
     files = {"etc/motd": os.urandom(200_000)}
-    registry.push_image("wattbench-test/no-python", "v1", files, config=config)
-    run = pulled(registry, "no-python")
+    registry.push_image(f"wattbench-test/empty-{idle_per}", "v1", files, config=config)
+    run = pulled(registry, f"empty-{idle_per}", idle_per)
     ref = str(run.image_ref("pip"))
     try:
         for _ in range(2):  # the second try of a task finds the image and keeps what the first took
-            with pytest.raises(HostError, match=r"python3.*executable file not found") as refused:
+            with pytest.raises(HostError, match=said) as refused:
                 pull_image(run, host, "h1", "pip", {})
-            assert "the image's entry point: python3 /opt/wattbench/workload" in str(refused.value)
+            assert str(refused.value).startswith("images.pip: ")
             pull = run.pulls("h1")["pip"]
             assert pull["error"] == str(refused.value)
             assert (pull["layers"], pull["attempts"]) == (1, 1)

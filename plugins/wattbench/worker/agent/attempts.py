@@ -20,6 +20,7 @@ from wattbench.worker.agent.base import (
     number,
     open_lock,
     own_command,
+    sha256_of,
     write_json,
 )  # fmt: skip
 from wattbench.worker.agent.burner import stop_burner
@@ -43,6 +44,7 @@ def verb_start(spool: Spool, payload: Json) -> Json:
     with spool.guard():
         if attempt.exists():
             return _attach(attempt, spec)
+        _prepare_files(spool, spec)
         lease = holding(spool, spec["owner"])
         active = active_attempt(spool, lease)
         if active:
@@ -76,6 +78,16 @@ def _refuse_full_disk(spool: Spool, needed: int) -> None:
             "free space on the host",
             free_bytes=free,
         )
+
+
+def _prepare_files(spool: Spool, spec: Json) -> None:
+    """Refuse an attempt whose files are not there, whole; let a container's own user read them."""
+    for target, sha256 in (spec.get("files") or {}).items():
+        path = spool.path(limits.FILES, sha256)
+        if not os.path.isfile(path) or sha256_of(path) != sha256:
+            text = "%s of %s is not in the spool" % (sha256[:12], target)
+            raise AgentError("file-missing", text, "ship it again")
+        os.chmod(path, 0o644)
 
 
 def _until_held(attempt: Attempt) -> None:
@@ -135,6 +147,11 @@ def _contradiction(spec: Json) -> str | None:
         return "runtime docker without image.ref"
     if not contained and not (spec.get("command") or spec.get("entrypoint")):
         return "runtime %s without a command" % spec["runtime"]
+    for target, sha256 in (spec.get("files") or {}).items():
+        if not re.fullmatch(r"[0-9a-f]{64}", str(sha256)) or not re.fullmatch(
+            r"/[^,\0\n]+", target
+        ):
+            return "files: %r: %r is not a path and a SHA-256" % (target, sha256)
     for key, value in (spec.get("env") or {}).items():
         if not re.fullmatch(r"[^\s=#\0][^\s=\0]*", key):
             return "env %r can't be a variable's name" % key

@@ -173,7 +173,7 @@ def misfit(data: Json, required: Shape, optional: Shape | None = None) -> str | 
         if value is None:
             if key in required:
                 return "no %s" % key
-        elif not isinstance(value, kinds) or isinstance(value, bool):
+        elif not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             return "%s is not a %s" % (key, _KIND_NAMES.get(kinds, "usable value"))
         elif isinstance(value, NUMBER) and not abs(value) < _LARGEST:
             return "%s is out of range" % key
@@ -195,7 +195,7 @@ def number(payload: Json, key: str, default: float) -> float:
 
 
 _KIND_NAMES: dict[Any, str] = {
-    str: "text", int: "whole number", NUMBER: "number", dict: "object", list: "list",
+    str: "text", bool: "truth value", int: "whole number", NUMBER: "number", dict: "object", list: "list",
 }  # fmt: skip
 
 

@@ -37,7 +37,6 @@ VERBS = {
     "wait": "attempts",
     "status": "status",
     "finish": "attempts",
-    "probe": "probe",
     "list": "attempts",
     "forget": "attempts",
     "cleanup": "cleanup",

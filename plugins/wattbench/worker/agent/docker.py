@@ -156,7 +156,9 @@ def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
     labels = {k: spec[k] for k in ("run", "host", "owner")}
     for key, value in (labels | {"attempt": spec["id"], "spool": spool}).items():
         argv += ["--label", "wattbench.%s=%s" % (key, value)]
-    argv += ["--network", "none", *_confinement(spec)]
+    settings = spec.get("container") or {}
+    argv += ["--network", settings.get("network") or "none", *_confinement(spec)]
+    argv += [*_mounts(spec, spool), *_resources(settings)]
     if spec.get("user"):
         argv += ["--user", spec["user"]]
     for meter in meters.present(spec.get("gpus") or []):
@@ -166,6 +168,49 @@ def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
     if spec.get("entrypoint"):
         argv += ["--entrypoint", spec["entrypoint"]]
     return [*argv, spec["image"]["ref"], *spec["command"]]
+
+
+def _mounts(spec: Json, spool: str) -> list[str]:
+    """The workload's files and the volumes: read-only unless a volume says otherwise."""
+    options = []
+    for target, sha256 in sorted((spec.get("files") or {}).items()):
+        source = os.path.join(spool, limits.FILES, sha256)
+        options += ["--mount", "type=bind,source=%s,target=%s,readonly" % (source, target)]
+    settings = spec.get("container") or {}
+    for target, volume in sorted((settings.get("volumes") or {}).items()):
+        end = "" if volume.get("writable") else ",readonly"
+        options += ["--mount", "type=bind,source=%s,target=%s%s" % (volume["host"], target, end)]
+    for target, size in sorted((settings.get("tmpfs") or {}).items()):
+        options += ["--mount", "type=tmpfs,target=%s,tmpfs-size=%d" % (target, size)]
+    return options
+
+
+#: Setting → option of ``docker run`` with its value.
+_OPTIONS = {
+    "shm_size": "--shm-size", "ipc": "--ipc", "cpus": "--cpus", "cpuset": "--cpuset-cpus",
+    "memory": "--memory", "user": "--user", "workdir": "--workdir",
+}  # fmt: skip
+
+
+def _resources(settings: Json) -> list[str]:
+    """What a container gets of its host, as options."""
+    options = []
+    for key, option in _OPTIONS.items():
+        if settings.get(key) is not None:
+            options += [option, str(settings[key])]
+    if settings.get("memory") is not None:
+        options += ["--memory-swap", str(settings["memory"])]
+    for name, limit in sorted((settings.get("ulimits") or {}).items()):
+        hard = limit["soft"] if limit.get("hard") is None else limit["hard"]
+        options += ["--ulimit", "%s=%d:%d" % (name, limit["soft"], hard)]
+    for capability in settings.get("capabilities") or []:
+        options += ["--cap-add", capability]
+    return options
+
+
+def network_exists(name: str) -> bool:
+    """Whether Docker has a network of that name."""
+    return docker("network", "inspect", name).returncode == 0
 
 
 def _confinement(spec: Json) -> list[str]:

@@ -68,6 +68,7 @@ def verb_facts(spool: Spool, payload: Json) -> Json:
     wanted = {
         "docker": payload.get("docker", True), "meter": meter, "gpus": gpus, "spool": spool.root,
         "min_free_bytes": int(number(payload, "min_free_bytes", limits.MIN_FREE_BYTES)),
+        "containers": payload.get("containers") or {},
     }  # fmt: skip
     rows = preflight(answer, wanted)
     problems = [

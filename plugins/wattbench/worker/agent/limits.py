@@ -6,6 +6,8 @@ The controller imports this module; hosts get it inside the agent. What stands h
 #: Version of the spool's documents and of the attempt report.
 SCHEMA = 1
 DEFAULT_SPOOL = "/var/spool/wattbench"
+#: Folder of the spool with the files that workloads need, each named by its SHA-256.
+FILES = "files"
 
 # ---------------------------------------------------------------------------------- an attempt's time
 
@@ -21,8 +23,6 @@ METER_START_S = 30.0
 DOCKER_PATIENCE_S = 40.0
 #: How long the supervisor waits for a ``wait`` to arrive before it opens the window, s.
 LEAD_S = 3.0
-#: How long a container may take until its workload prints its first event, s.
-PROBE_S = 60.0
 #: How long an attempt that only holds may take until it can be told to end, s.
 FINISH_S = 30.0
 
@@ -78,6 +78,6 @@ METER_FILE_BYTES = 1 << 30
 DEPTH = 64
 
 #: Files of an attempt that the store keeps beside the meters' own.
-OUTPUT_FILES = ("workload.jsonl", "stdout.log", "stderr.log", "meter.log")
+OUTPUT_FILES = ("workload.jsonl", "stdout.log", "stderr.log", "meter.log", "output.log")
 #: Files of an attempt that the report lists besides, and that stay on the host.
 STATE_FILES = ("command.json", "spec.json", "supervisor.log")

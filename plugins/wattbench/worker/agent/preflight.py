@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from wattbench.worker.agent import limits, meters, preparation
 from wattbench.worker.agent.base import rooted
+from wattbench.worker.agent.docker import network_exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,45 @@ def _no_foreign_containers(facts: Json, _wanted: Json) -> Said:
         yield "soft", text, "stop them for the time of the run"
 
 
+def _containers_fit(facts: Json, wanted: Json) -> Said:
+    for image, settings in sorted(wanted["containers"].items()):
+        for key, why, action in _misfits(facts, settings):
+            yield "hard", "images.%s: container.%s: %s" % (image, key, why), action
+
+
+def _misfits(facts: Json, settings: Json) -> Iterator[tuple[str, str, str]]:
+    """What a container asks for that this host can't give: key, reason, action."""
+    for target, volume in sorted((settings.get("volumes") or {}).items()):
+        if not os.path.exists(volume["host"]):
+            text = "%s is not on this host" % volume["host"]
+            yield "volumes.%s" % target, text, "create it there, or correct the path"
+    total, cores = facts["host"]["memory_bytes"], sorted(os.sched_getaffinity(0))
+    sizes = {k: settings.get(k) or 0 for k in ("memory", "shm_size")}
+    sizes["tmpfs"] = sum((settings.get("tmpfs") or {}).values())
+    for key, size in sizes.items():
+        if total and size > total:
+            text = "%.1f GiB of this host's %.1f GiB" % (size / 2**30, total / 2**30)
+            yield key, text, "lower it"
+    if (settings.get("cpus") or 0) > len(cores):
+        yield "cpus", "%g of this host's %d CPUs" % (settings["cpus"], len(cores)), "lower it"
+    absent = sorted(_cpus(settings.get("cpuset") or "") - set(cores))
+    if absent:
+        text = "CPU %s is not usable here; there are %s" % (absent[0], ",".join(map(str, cores)))
+        yield "cpuset", text, "name CPUs of this host"
+    network = settings.get("network") or "none"
+    if network not in ("none", "bridge", "host") and not network_exists(network):
+        yield "network", "Docker has no network %s" % network, "docker network create %s" % network
+
+
+def _cpus(text: str) -> set[int]:
+    """The numbers of ``0-3,8``."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
 def _governor_is_steady(facts: Json, _wanted: Json) -> Said:
     governor = facts["cpu"]["governor"]
     if governor is None:
@@ -145,6 +185,7 @@ PROBES = (
     Probe("disk-full", "the spool has room", _spool_has_room),
     Probe("gpu-missing", "the given GPUs are there", _gpus_are_there),
     Probe("gpu-busy", "GPUs are idle", _gpus_are_idle),
+    Probe("container-settings", "containers can have what they ask for", _containers_fit),
     Probe("host-busy", "the CPU is idle", _cpu_is_idle),
     Probe("foreign-containers", "no other containers run", _no_foreign_containers),
     Probe("governor", "the CPU's clocks don't follow the load", _governor_is_steady),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from wattbench.worker.agent import limits
 from wattbench.worker.agent.base import parse_json
@@ -25,14 +26,16 @@ class Stream:
         total: bytes that came.
         kept: bytes that were written.
         error: why writing ended before the limit.
+        blocks: what was kept and when it came, Unix seconds; None: that is not asked for.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, timed: bool = False) -> None:
         self.source, self.pipe = os.pipe()
         os.set_blocking(self.source, False)
         self._target = target
         self.total = self.kept = 0
         self.error: str | None = None
+        self.blocks: list[tuple[float, bytes]] | None = [] if timed else None
 
     def copy(self) -> int | None:
         """Copy a block at most; its size, 0 once all writers are gone, None: there is nothing now."""
@@ -42,6 +45,8 @@ class Stream:
             return None
         self.total += len(block)
         view = memoryview(block)[: limits.OUTPUT_BYTES - self.kept]
+        if self.blocks is not None and view:
+            self.blocks.append((time.time(), bytes(view)))
         while view and not self.error:
             try:
                 written = os.write(self._target, view)
@@ -57,6 +62,20 @@ class Stream:
         for _ in range(limits.OUTPUT_BYTES // _BLOCK):
             if not self.copy():
                 break
+
+
+def timed_lines(out: Stream, err: Stream) -> bytes:
+    """Lines of both streams in the order in which they ended: time, ``o`` or ``e``, text."""
+    lines = []
+    for mark, stream in ((b"o", out), (b"e", err)):
+        rest, moment = b"", 0.0
+        for moment, block in stream.blocks or []:
+            *whole, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
+            lines += [(moment, mark, line) for line in whole if line]
+        if rest:
+            lines.append((moment, mark, rest))
+    lines.sort(key=lambda line: line[0])
+    return b"".join(b"%.6f %s %s\n" % line for line in lines)
 
 
 def account(out: Stream, err: Stream) -> Json:

@@ -221,7 +221,12 @@ class Supervisor:
             return docker_argv(spec, self.attempt.spool.root, environment)
         if (spec["kind"], *spec["command"][:1]) in (("control", "burn"), ("pull", "hold")):
             return own_command(*spec["command"])
-        return [*([spec["entrypoint"]] if spec.get("entrypoint") else []), *spec["command"]]
+        files = spec.get("files") or {}
+        words = [*([spec["entrypoint"]] if spec.get("entrypoint") else []), *spec["command"]]
+        return [self._shipped(files[word]) if word in files else word for word in words]
+
+    def _shipped(self, sha256: str) -> str:
+        return str(self.attempt.spool.path(limits.FILES, sha256))
 
     def _environment(self) -> dict[str, str]:
         environment = {**os.environ, "WATTBENCH_ATTEMPT": self.attempt.folder}

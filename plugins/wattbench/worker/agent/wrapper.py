@@ -11,9 +11,9 @@ import sys
 import time
 
 from wattbench.worker.agent import limits, meters
-from wattbench.worker.agent.base import read_json, stamp, write_json
+from wattbench.worker.agent.base import read_json, stamp, write_bytes, write_json
 from wattbench.worker.agent.processes import process_mark
-from wattbench.worker.agent.streams import Stream, account
+from wattbench.worker.agent.streams import Stream, account, timed_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def run(folder: str, argv: list[str]) -> int:
     record: Json = {"ended": None, "rc": None, "argv": argv, "process": process_mark(os.getpid())}
     child: list[subprocess.Popen[bytes]] = []
     awake = _forward_signals(child)
-    out, err = Stream(1), Stream(2)
+    timed = bool(spec.get("times_lines"))
+    out, err = Stream(1, timed), Stream(2, timed)
     wait_s = _edge_wait_s(spec)
     time.sleep(wait_s)
     # stamped last before the start and first after the end: the window holds the workload only
@@ -63,6 +64,9 @@ def run(folder: str, argv: list[str]) -> int:
     record["rc"] = returncode if returncode >= 0 else 128 - returncode
     for stream in (out, err):
         stream.drain()
+    if timed:
+        with contextlib.suppress(OSError):  # a full disk shows in what is written next
+            write_bytes(os.path.join(folder, "output.log"), timed_lines(out, err), sync=False)
     record["output"] = account(out, err)
     write_json(path, record)
     return int(record["rc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -100,29 +101,49 @@ def test_gpus_are_asked_for_one_by_one(image: str) -> None:
         docker("rm", "-f", name)
 
 
-def test_image_whose_workload_speaks_passes_the_probe_and_leaves_nothing(
-    leased: Any, contained: Any
+def test_settings_and_files_of_a_container_are_those_asked_for(
+    leased: Any, contained: Any, tmp_path: Path
 ) -> None:
-    spec = contained("""echo '{"event": "start"}'; sleep 600""", trial="pull-base")
-    assert leased.call("probe", spec)["speaks"] is True
-    assert containers(leased) == ""
+    content = b"read me\n"
+    sha256 = hashlib.sha256(content).hexdigest()
+    (leased.spool / "files").mkdir()
+    (leased.spool / "files" / sha256).write_bytes(content)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/rows").write_text("3")
+    (tmp_path / "out").mkdir()
+    script = (
+        "cat /bench/read.me /data/rows; pwd; id -u; ulimit -n; df -k /dev/shm | tail -1; "
+        "touch /bench/read.me || echo read-only; touch /data/x || echo read-only; touch /out/x; "
+        "grep -c NoNewPrivs:.1 /proc/self/status; grep CapBnd /proc/self/status"
+    )
+    spec = contained(
+        script,
+        files={"/bench/read.me": sha256},
+        container={
+            "volumes": {
+                "/data": {"host": str(tmp_path / "data")},
+                "/out": {"host": str(tmp_path / "out"), "writable": True},
+            },
+            "shm_size": 8 << 20, "memory": 256 << 20, "cpuset": "0", "user": "4711", "workdir": "/tmp",
+            "ulimits": {"nofile": {"soft": 99, "hard": 100}}, "tmpfs": {"/scratch": 1 << 20},
+            "capabilities": ["NET_BIND_SERVICE"],
+        },
+    )  # fmt: skip
+    (tmp_path / "out").chmod(0o777)  # whatever the umask
+    report = leased.run(spec)
+    assert (report["state"], report["rc"]) == ("done", 0), report["message"]
+    said = (leased.attempt_folder(spec) / "stdout.log").read_text().split("\n")
+    assert said[:5] == ["read me", "3/tmp", "4711", "99", said[4]]
+    assert said[4].split()[1] == str(8 << 10)
+    assert said[5:8] == ["read-only", "read-only", "1"]
+    assert int(said[8].split()[1], 16) == 1 << 10  # CAP_NET_BIND_SERVICE alone
+    assert (tmp_path / "out/x").exists()
 
 
-@pytest.mark.parametrize(
-    ("entry_point", "script", "said"),
-    [
-        ("python3.absent", "", 'exec: "python3.absent": executable file not found'),
-        ("/bin/sh", "echo welcome", "it said: welcome"),
-    ],
-)
-def test_image_without_the_workload_s_python_or_with_another_program_is_refused(
-    leased: Any, contained: Any, entry_point: str, script: str, said: str
-) -> None:
-    answer = leased.ask("probe", contained(script, trial="pull-x") | {"entrypoint": entry_point})
-    assert answer["error"] == "entry-point"
-    assert said in answer["message"]
-    assert "use an image whose entry point is the workload" in answer["action"]
-    assert containers(leased) == ""
+def test_a_trial_whose_file_is_not_there_is_not_started(leased: Any, contained: Any) -> None:
+    answer = leased.ask("start", contained("true", files={"/bench/x.py": "a" * 64}))
+    assert answer["error"] == "file-missing"
+    assert "aaaaaaaaaaaa of /bench/x.py" in answer["message"]
 
 
 def test_container_is_stopped_at_the_timeout(leased: Any, contained: Any) -> None:

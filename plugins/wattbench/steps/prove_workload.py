@@ -1,0 +1,127 @@
+"""Prove an image on a host before its first window: its workload runs once, without a meter.
+
+What it prints and uses is held against the checks that every trial has to pass, so that a program that
+can't pass them is refused here and not after a night of invalid trials.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from wattbench.analysis.model.attempt_report import AttemptReport
+from wattbench.errors import HostError
+from wattbench.run.stored_run import Run
+from wattbench.steps.trial import fetch_file
+from wattbench.steps.workload_files import ship_files
+from wattbench.worker import agent_bundle
+from wattbench.worker.agent import limits
+from wattbench.worker.attempt_spec import (
+    IDLE_PROGRAM,
+    idle_probe_spec,
+    probe_expectation,
+    probe_spec,
+)
+
+if TYPE_CHECKING:
+    from wattbench.analysis.model.records import Record
+    from wattbench.worker.ssh import Host
+
+log = logging.getLogger(__name__)
+
+
+def prove(run: Run, host: Host, host_name: str, image: str) -> None:
+    """Run an image's workload once, and the process of its idle trials.
+
+    Raises:
+        HostError: ``workload``: it can't pass the checks of a trial, with the reason and what to do;
+            else the host could not be asked.
+    """
+    config, experiment = run.host_config(host_name), run.experiment
+    ship_files(run, host, image)
+    spec = probe_spec(
+        experiment, config, run_id=run.run_id, host_name=host_name, image=image,
+        ref=run.image_ref(image), files=run.files(image),
+    )  # fmt: skip
+    idle = experiment.protocol.idle_baseline
+    if spec["runtime"] == "docker" and idle is not None and idle.per == "image":
+        report, _ = _attempt(host, idle_probe_spec(spec))
+        if report["state"] != "done":
+            raise HostError(
+                f"images.{image}: its idle trials can't run: {report.get('message')}; an image needs "
+                f"{IDLE_PROGRAM!r} for them: add it, or set protocol.idle_baseline.per: host",
+                code="workload",
+            )
+    report, raw = _attempt(host, spec)
+    if why := _trouble(report, raw, probe_expectation(experiment, config, image), image):
+        raise HostError(f"images.{image}: {why}", code="workload")
+    log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
+
+
+def _attempt(host: Host, spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """An attempt's report and evidence; nothing of it stays on the host."""
+    deadline_s = spec["timeout_s"] + limits.SETTLE_S
+    try:
+        host.call("start", spec)
+    except HostError as error:
+        active = str((error.details or {}).get("active") or "")
+        if error.code != "busy" or not active.startswith(spec["run"] + "/"):
+            raise
+        host.wait(active, deadline_s)  # a probe that an earlier try of a pull has left
+        host.call("start", spec)
+    answer = host.wait(spec["id"], deadline_s)
+    if not answer["over"]:
+        raise HostError(f"the probe {spec['id']} is still not over", code="timeout")
+    report = answer["report"]
+    sums = AttemptReport.of(report).files
+    raw = {
+        name: fetch_file(host, f"{answer['path']}/{name}", sums[name])
+        for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES)
+        if name in sums
+    }
+    host.call("forget", {"id": spec["id"]})
+    return report, raw
+
+
+def _trouble(
+    report: dict[str, Any], raw: dict[str, bytes], expected: dict[str, Any], image: str
+) -> str | None:
+    """Why an image's trials would fail or be invalid, and what to do about it."""
+    from wattbench.analysis.checks.outcome import Found, Unknown
+    from wattbench.analysis.checks.rules.completion import trial_failed
+    from wattbench.analysis.checks.rules.device import device_mismatch, gpu_idle
+    from wattbench.analysis.checks.rules.work import unequal_work
+    from wattbench.analysis.meters import attempt as attempts
+    from wattbench.analysis.model.trials import TrialRow
+
+    run_id, host = str(report["id"]).split("/")[:2]
+    row = TrialRow(
+        run_id=run_id, host=host, kind="workload", block=None, position=None, planned_position=None,
+        image=image,
+    )  # fmt: skip
+    record: Record = attempts.evaluate(
+        attempts.RawAttempt(report, raw),
+        expected=expected | {"meter": "powercap"},
+        plan_row=row,
+    )
+    refused = f": {record.work.errors[0]}" if record.work.errors else ""
+    if report["state"] != "done":
+        needs = (
+            "an image needs Python 3.9 or later, numpy and the framework (docs/images.md); another "
+            "interpreter is named by the image's `python`"
+            if expected["reports_itself"]
+            else "try its command with docker run on the host"
+        )
+        return f"its workload failed: {report.get('message')}{refused}; {needs}"
+    record = replace(record, row=replace(record.row, status="valid"))
+    probes = [device_mismatch, unequal_work, trial_failed]
+    if not expected["reports_itself"]:
+        probes.append(gpu_idle)  # one inference is too short to show in samples
+    for outcome in (outcome for probe in probes for outcome in probe(record)):
+        if isinstance(outcome, Found):
+            action = f"; {outcome.action}" if outcome.action else ""
+            return f"its trials would be invalid: {outcome.message}{action}"
+        if isinstance(outcome, Unknown):
+            log.info("%s: undecidable: %s", image, outcome.why)
+    return None

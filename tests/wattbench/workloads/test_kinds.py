@@ -1,0 +1,297 @@
+"""Kinds of workloads: what an experiment may say of each, and one added from outside in one file."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images.workload.backends import BACKENDS
+from images.workload.programs import PROGRAMS
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostConfig
+from wattbench.config.loader import read_experiment
+from wattbench.errors import ConfigError
+from wattbench.run.plan import PlannedTrial
+from wattbench.worker.attempt_spec import attempt_spec, expectation, probe_spec
+from wattbench.workloads import kinds
+from wattbench.workloads.builtin import PATH
+from wattbench.workloads.program import names
+from wattbench.workloads.program_bundle import FOLDER, bundle
+
+REPO = Path(__file__).parents[3]
+HOST = HostConfig.model_validate({"ssh_conn_id": "x", "gpus": ["GPU-1"]})
+BASE: dict[str, Any] = {
+    "hosts": ["h1"],
+    "workload": {
+        "passes": [{"resolution": 64, "iterations": 2}, {"resolution": 32, "iterations": 9}]
+    },
+    "images": {"a": {"ref": "r.example/a:1"}},
+    "reference": "a",
+}
+
+
+def experiment(**changes: Any) -> Experiment:
+    return Experiment.model_validate(BASE | changes)
+
+
+def spec(what: Experiment, kind: str = "workload", image: str = "a", **more: Any) -> dict[str, Any]:
+    return attempt_spec(
+        what, HOST, run_id="r", host_name="h1", trial=PlannedTrial(1, 1, kind, image), attempt=1,
+        ref="r.example/a@sha256:1", files={PATH: "f" * 64}, rest={}, **more,
+    )  # fmt: skip
+
+
+# ── the built-in program ────────────────────────────────────────────────────────────────────────
+
+
+def test_config_offers_what_the_program_has() -> None:
+    assert set(names.PROGRAMS) == set(PROGRAMS)
+    assert tuple(BACKENDS) == names.FRAMEWORKS
+
+
+def test_the_bundle_is_the_same_bytes_whenever_it_is_built_and_runs_alone(tmp_path: Path) -> None:
+    first = bundle().content
+    bundle.cache_clear()
+    assert bundle().content == first
+    path = tmp_path / "workload.pyz"
+    path.write_bytes(first)
+    with zipfile.ZipFile(path) as archive:
+        assert {n for n in archive.namelist() if not n.endswith(".py")} == set()
+    done = subprocess.run(
+        [sys.executable, "-I", path, "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--framework {torch," in done.stdout
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.rglob("*.py")), ids=lambda p: p.relative_to(FOLDER).as_posix()
+)
+def test_the_program_is_python_3_9(path: Path) -> None:
+    ast.parse(path.read_text("utf-8"), feature_version=(3, 9))
+
+
+def test_an_image_needs_only_its_own_python() -> None:
+    what = experiment(images={"a": {"ref": "r.example/a:1", "python": "/opt/venv/bin/python"}})
+    found = spec(what)
+    assert found["entrypoint"] == "/opt/venv/bin/python"
+    assert found["command"][:3] == [PATH, "--program", "resnet50"]
+    assert found["files"] == {PATH: "f" * 64}
+    assert found["command"][-1] == "64:2,32:9"
+
+
+def test_the_probe_does_one_inference_at_the_smallest_size() -> None:
+    found = probe_spec(
+        experiment(), HOST, run_id="r", host_name="h1", image="a", ref="x@sha256:1", files={}
+    )
+    assert found["command"][-4:] == ["--passes", "32:1", "--warmup-iterations", "0"]
+    assert found["id"] == "r/h1/pull-a-probe/1"
+
+
+def test_an_images_own_command_may_say_where_the_program_goes() -> None:
+    command = ["numactl", "-N0", "python3", "{workload}"]
+    found = spec(experiment(images={"a": {"ref": "r.example/a:1", "command": command}}))
+    assert [found["entrypoint"], *found["command"][:3]] == ["numactl", "-N0", "python3", PATH]
+
+
+def test_an_idle_trial_needs_a_process_that_waits_and_nothing_of_the_workload() -> None:
+    found = spec(experiment(), "idle")
+    assert (found["entrypoint"], found["command"], found["files"]) == ("sleep", ["180"], {})
+
+
+def test_keys_of_the_workload_differ_by_image_and_by_level() -> None:
+    what = experiment(
+        images={
+            "a": {"ref": "r.example/a:1"},
+            "b": {"ref": "r.example/b:1", "workload": {"batch": 2}, "framework": "jax"},
+        }
+    )
+    assert "--batch 2" in " ".join(spec(what, image="b")["command"])
+    expected = expectation(what, HOST, PlannedTrial(1, 1, "workload", "b"))
+    assert (expected["batch"], expected["framework"]) == (2, "jax")
+    assert expectation(what, HOST, PlannedTrial(1, 1, "workload", "a"))["batch"] == 1
+
+
+def test_settings_of_an_images_container_lie_over_those_of_the_experiment() -> None:
+    what = experiment(
+        container={"memory": "8g", "volumes": {"/a": "/srv/a"}},
+        images={
+            "a": {
+                "ref": "r.example/a:1",
+                "container": {"memory": 10**9, "volumes": {"/b": "/srv/b"}},
+            }
+        },
+    )
+    found = spec(what)["container"]
+    assert found["memory"] == 10**9
+    assert {path: v["host"] for path, v in found["volumes"].items()} == {
+        "/a": "/srv/a",
+        "/b": "/srv/b",
+    }
+    assert spec(what, "idle")["container"] == found
+
+
+def test_an_experiment_stored_with_a_run_reads_back_equal() -> None:
+    what = experiment(
+        workload={"command": "bench", "unit": {"name": "row", "count": 5}}, container={"cpus": 2}
+    )
+    assert Experiment.model_validate(json.loads(what.model_dump_json())) == what
+
+
+# ── mistakes ────────────────────────────────────────────────────────────────────────────────────
+
+GOOD = """
+hosts: [h1]
+workload:
+  command: [python3, /bench/bench.py]
+  files: {/bench/bench.py: bench.py}
+  unit: {name: document, pattern: 'processed (\\d+)'}
+  same_work: {pattern: 'checksum ([0-9a-f]+)'}
+images: {a: {ref: r.example/a:1}, b: {ref: r.example/b:1, container: {memory: 1g}}}
+reference: a
+container: {shm_size: 1g}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("processed (\\d+)", "processed \\d+", "workload.unit.pattern: 'processed \\\\d+' has 0 groups; put exactly one"),
+        ("processed (\\d+)", "(processed) (\\d+)", "has 2 groups"),
+        ("checksum ([0-9a-f]+)", "checksum ([0-9a-f+", "workload.same_work.pattern: 'checksum ([0-9a-f+' is not a regular"),
+        ("py: bench.py", "py: gone.py", "workload.files: 'gone.py' is not a file in"),
+        ("py: bench.py", "py: ../bench.py", "'../bench.py' leaves the experiment's folder"),
+        ("py: bench.py", "py: link.py", "'link.py' leaves the experiment's folder"),
+        ("/bench/bench.py: ", "bench.py: ", "'bench.py' is not an absolute path in the container"),
+        ("'processed (\\d+)'}", "'processed (\\d+)', count: 5}", "workload.unit: pattern and count exclude each other"),
+        ("pattern: 'processed (\\d+)'", "count: none", "workload.unit.count: 'none': must be a number"),
+        ("  unit:", "  units:", "workload.units: unknown key; did you mean unit? allowed: kind, command, files, unit"),
+        ("  command: [python3, /bench/bench.py]", "  kind: servr", "workload: kind is not one of builtin, command"),
+        ("memory: 1g", "memory: lots", "images.b.container.memory: 'lots' is not a size; write 8g"),
+        ("memory: 1g", "privileged: true", "images.b.container: privileged: a measured container never gets the host"),
+        ("memory: 1g", "volumes: {/s: /var/run/docker.sock}", "/var/run/docker.sock would give the container the host"),
+        ("memory: 1g", "volumes: {/e: {host: /etc, writable: true}}", "/etc belongs to the host's system"),
+        ("memory: 1g", "capabilities: [CAP_SYS_ADMIN]", "the capability SYS_ADMIN would make the container privileged"),
+        ("memory: 1g", "cpuset: all", "images.b.container.cpuset: 'all': must match"),
+        ("shm_size: 1g", "shm_size: 1g, ipc: host", "container: shm_size has no effect with ipc: host"),
+        ("container: {memory: 1g}", "workload: {unit: {name: X}}", "images.b.workload.unit.name: 'X'"),
+        ("container: {memory: 1g}", "framework: jax", "images.b.framework: unknown key; allowed: kind, command"),
+        ("container: {memory: 1g}", "workload: {kind: builtin}", "images.b.workload: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line_with_file_path_and_next_action(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "bench.py").touch()
+    (tmp_path / "bench.py").touch()
+    (folder / "link.py").symlink_to(tmp_path / "bench.py")
+    path = folder / "night.yaml"
+    path.write_text(GOOD)
+    read_experiment(path)
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path)
+    line = str(caught.value)
+    assert said in line
+    assert line.startswith("experiments/night.yaml")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("workload", "said"),
+    [
+        ({"program": "resnet51"}, "did you mean 'resnet50'? There are: resnet50, vit-tiny"),
+        ({"program": "vit"}, "did you mean 'vit-tiny'?"),
+        ({"framework": "pytorch"}, "did you mean 'torch'?"),
+        ({"precision": "fp8"}, "There are: fp32, fp16, bf16"),
+    ],
+)
+def test_an_unknown_name_is_refused_while_parsing_with_the_nearest_known_one(
+    workload: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match="workload") as caught:
+        experiment(workload=BASE["workload"] | workload)
+    assert said in str(caught.value)
+
+
+# ── a kind from outside ─────────────────────────────────────────────────────────────────────────
+
+TOY = '''
+"""Measures how many sheep a program counts."""
+from typing import Literal
+from wattbench.workloads.protocol import Expectation, Unit
+from wattbench.workloads.settings import Settings
+
+class Sheep(Settings):
+    """Counts sheep.
+
+    Attributes:
+        flock: number of sheep.
+    """
+    kind: Literal["sheep"] = "sheep"
+    flock: int
+
+class SheepWorkload:
+    kind = "sheep"
+    Settings = Sheep
+    def argv(self, settings, place): return ("count-sheep", str(settings.flock))
+    def probe_argv(self, settings, place): return ("count-sheep", "1")
+    def files(self, settings): return {}
+    def content(self, settings, path, folder): raise FileNotFoundError(path)
+    def expectation(self, settings): return Expectation(unit=Unit("sheep", count=settings.flock))
+    probe_expectation = expectation
+
+sheep = SheepWorkload()
+'''
+USE = """
+import json, logging
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostConfig
+from wattbench.config.reference import markdown
+from wattbench.run.plan import PlannedTrial
+from wattbench.worker.attempt_spec import attempt_spec, expectation
+from wattbench.workloads import kinds
+what = Experiment.model_validate({"hosts": ["h"], "workload": {"flock": 7},
+                                  "images": {"a": {"ref": "x/y:1"}}, "reference": "a"})
+host = HostConfig.model_validate({"ssh_conn_id": "x"})
+trial = PlannedTrial(1, 1, "workload", "a")
+spec = attempt_spec(what, host, run_id="r", host_name="h", trial=trial, attempt=1, ref="x", files={}, rest={})
+print(json.dumps([list(kinds()), spec["entrypoint"], spec["command"],
+                  expectation(what, host, trial)["unit"], "number of sheep." in markdown()]))
+"""
+
+
+def test_a_kind_of_another_distribution_is_one_file_and_one_that_fails_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    info = tmp_path / "toy-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[wattbench.workloads]\nsheep = toy:sheep\nbroken = nowhere:thing\nodd = toy:Sheep\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(REPO), str(REPO / "plugins")])
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [
+        ["builtin", "command", "sheep"], "count-sheep", ["7"],
+        {"name": "sheep", "count": 7, "pattern": None}, True,
+    ]  # fmt: skip
+    assert done.stderr.count("\n") == 2
+    assert "workload kind broken = nowhere:thing is left out: ModuleNotFoundError" in done.stderr
+    assert "workload kind odd = toy:Sheep is left out: it has no argv" in done.stderr
+    assert list(kinds()) == ["builtin", "command"]
