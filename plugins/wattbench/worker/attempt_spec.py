@@ -164,7 +164,7 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        argv = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
+        argv: tuple[str, ...] = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
         if trial.image == IDLE_HOST or image is None or image.runtime == "process":
             return _Start("none", argv)
         return _Start("docker", argv, image.env)
