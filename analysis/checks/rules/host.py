@@ -286,7 +286,7 @@ PROBLEMS = {
     "clock-skew": "clock-skew", "clock": "clock-skew", "host-busy": "host-busy",
     "foreign-containers": "host-busy", "gpu-busy": "host-busy", "host-unsteady": "host-unsteady",
     "sensors": "meter-scope", "governor": "host-setup", "turbo": "host-setup",
-    "throttling": "host-setup", "not-steady": "host-setup",
+    "throttling": "host-setup", "not-steady": "host-setup", "container-settings": "host-setup",
 }  # fmt: skip
 
 
