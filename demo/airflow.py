@@ -14,10 +14,11 @@ from pathlib import Path
 
 import requests
 
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from demo.credentials import Credentials
 from demo.processes import service
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
 
 #: Started in this order: what parses DAG files has the longest way to go.

@@ -397,7 +397,10 @@ def _follow(client: Client, run: Run) -> int:
 
 def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
     from wattbench.cli.airflow_api import reasons
+    from wattbench.cli.report_download import report_text
 
+    if answer := report_text(client, run.run_id):
+        _say(answer)
     if run.state == "success":
         _say(f"{run.run_id}: every trial is accounted for; wattbench report {run.run_id} --out DIR")
         return 0
@@ -516,7 +519,11 @@ def _report(options: argparse.Namespace) -> int:
     if parse_run_id(run_id) is None:
         run_id = client.find(run_id).run_id
     if options.format == "html":
-        _say(str(fetch_report(client, run_id, options.out)))
+        page = fetch_report(client, run_id, options.out)
+        text = page.with_name("report.txt")
+        if text.is_file():  # reports of earlier versions have none
+            _say(text.read_text(encoding="utf-8"))
+        _say(str(page))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         page = fetch_report(client, run_id, options.out or Path(folder, "report"))

@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
+from wattbench.analysis.storage.atomic import written_beside
 from wattbench.analysis.storage.s3 import make_client
 from wattbench.errors import StoreError
 from wattbench.storage.keys import MANIFEST, checked_key
@@ -397,10 +398,8 @@ class Store:
             if {"", ".", ".."} & set(name.split("/")):
                 raise StoreError(f"{listed.key}: no file can have that name; remove the object")
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            self._download(listed.key, part)
-            part.replace(path)
+            with written_beside(path) as part:
+                self._download(listed.key, part)
             paths.append(path)
         if not paths:
             raise ObjectMissingError(f"{key}/ in {self.target.place}: holds no object")
