@@ -86,7 +86,7 @@ def read(data: bytes, expected: Mapping[str, Any]) -> WorkloadLog:
 
 def _events(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
     """Event lines; of one without a time, the line's."""
-    events = []
+    events: list[Mapping[str, Any]] = []
     for line in lines:
         if not line.text.lstrip().startswith("{"):
             continue

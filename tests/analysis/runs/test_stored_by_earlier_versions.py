@@ -50,7 +50,9 @@ def test_every_table_says_what_it_said(stored: Path, report: Path) -> None:
     tables = sorted((stored / "report/tables").glob("*.csv"))
     assert len(tables) > 15
     for table in tables:
-        if table.name == "raw_files.csv":  # analyze writes the manifest, its source, after the report
+        if (
+            table.name == "raw_files.csv"
+        ):  # analyze writes the manifest, its source, after the report
             continue
         before, after = rows_of(table), rows_of(report / "tables" / table.name)
         assert len(after) == len(before), table.name
