@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DEPLOY := python3 -m deploy
 
-.PHONY: help setup lock demo test test-fast test-docker lint format explore bench images docs secrets up backup restore pin clean
+.PHONY: help setup lock demo test test-fast test-docker lint format explore fuzz bench images docs secrets up backup restore pin clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -81,6 +81,9 @@ pin: setup       ## the digests that image tags have now into the compose file
 
 explore: setup   ## the property tests on fresh examples; those of the other targets are always the same
 	@$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=explore
+
+fuzz: setup      ## damaged input for every parser, 20 s each; FUZZ_S=… for longer
+	@$(PY) -m tests.fuzz --seconds $(or $(FUZZ_S),20)
 
 bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)

@@ -1,1 +1,1 @@
-"""Brings up the test bed on one machine and runs the demo on it; see `python -m demo --help`."""
+"""Test bed on one machine, and the demo that runs on it; see `python -m demo --help`."""

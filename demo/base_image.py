@@ -1,4 +1,4 @@
-"""The bases that every image of the demo is built on.
+"""Base images that all images of the demo are built on.
 
 Where a registry answers these are the public `debian:bookworm-slim` and `python:3.11-slim`; where
 none does, a minimal Debian made here from Debian's own packages stands for both.

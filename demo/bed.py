@@ -1,4 +1,4 @@
-"""The test bed as a whole: what belongs to it, in which order it comes up, what side by side."""
+"""Test bed: its parts, the order in which they start, and which start side by side."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def up(checkout: Checkout, say: Say, timings: Timings) -> Bed:
 
 
 def running(bed: Bed) -> Run | None:
-    """The demo's run that is going on, as far as Airflow is up to tell."""
+    """The demo's active run; None where Airflow does not answer."""
     if service(bed.checkout, "api-server").pid() is None:
         return None
     return airflow.connect(bed.airflow).running(settings.EXPERIMENT)

@@ -1,4 +1,4 @@
-"""Building images through Docker's API, with the build's own words when it fails."""
+"""Image builds through Docker's API, with the build's output on failure."""
 
 from __future__ import annotations
 

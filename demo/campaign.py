@@ -1,4 +1,4 @@
-"""The demo's run: triggered, followed and fetched as a user would."""
+"""Run of the demo: triggered, followed and fetched as a user would."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(bed: Bed, experiment: str, say: Callable[[str], None], out: Path) -> Out
     Args:
         bed: the test bed, up.
         experiment: its name.
-        say: told what happens.
+        say: receives progress lines.
         out: folder for the report; replaced as a whole.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which checkout this is: every name, label, port and file of its test bed follows from here."""
+"""Identity of a checkout, from which all names, labels, ports and files of its test bed derive."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Checkout:
         return kept[name]
 
     def new_port(self, name: str, address: str = "127.0.0.1") -> int:
-        """Another port, where somebody else has taken the kept one while our service was down."""
+        """Another port, where another process has taken the kept one while the service was down."""
         kept = self._ports()
         kept.pop(name, None)
         write_atomically(self._ports_file, json.dumps(kept, indent=2) + "\n")

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0 done; 1 the demo's run failed, an image was not built, or something is down; 2 a mistake of
-        the user or of the machine, told in one line.
+        the user or of the machine, reported in one line.
     """
     options = _parser().parse_args(argv)
     checkout = here()

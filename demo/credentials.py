@@ -1,4 +1,4 @@
-"""The test bed's own secrets: made once, kept below `var` for the owner's eyes only."""
+"""Secrets of the test bed: generated once, stored below `var`, readable by the owner only."""
 
 from __future__ import annotations
 

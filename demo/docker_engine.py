@@ -1,4 +1,4 @@
-"""A Docker daemon: the running one, else Debian's, installed and started by us."""
+"""Docker daemon: the running one, or one installed from Debian and started here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking the test bed down: only what carries this checkout's label or stands in its pid files."""
+"""Teardown of the test bed: only what carries this checkout's label or stands in its pid files."""
 
 from __future__ import annotations
 

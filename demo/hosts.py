@@ -1,4 +1,4 @@
-"""The virtual worker hosts: containers with their own sshd, Docker daemon, address and one core."""
+"""Virtual worker hosts: containers with their own sshd, Docker daemon, address and one core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make images`: builds and pushes a set of images, and says plainly what it could not build."""
+"""`make images`: builds and pushes a set of images, and names each that could not be built."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def members(which: str, checkout: Checkout) -> list[str]:
     """The images of a set.
 
     Raises:
-        UserError: there is no such set.
+        UserError: unknown set.
     """
     if which not in SETS:
-        raise UserError(f"images: {which!r} is no set; SET is one of {', '.join(SETS)}")
+        raise UserError(f"images: {which!r} is not a set; SET is one of {', '.join(SETS)}")
     if which == "demo":
         return sorted({name for name, _ in references(settings.source(checkout))})
     return [name for name in names() if (name in STUDY_GB) == (which == "paper")]

@@ -1,4 +1,4 @@
-"""SSH identities, made before the first start: so the very first connection is strict."""
+"""SSH identities, generated before the first start so that the first connection is strict."""
 
 from __future__ import annotations
 

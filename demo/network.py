@@ -1,4 +1,4 @@
-"""The bridge network of the virtual hosts: one a checkout, on a subnet that nobody uses."""
+"""Bridge network of the virtual hosts: one per checkout, on an unused subnet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object store: rclone's S3 server over a folder, with authentication."""
+"""Object store of the test bed: rclone's S3 server over a folder, with authentication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian packages that the test bed needs: installed where we are root, else asked for."""
+"""Debian packages that the test bed needs: installed as root, else requested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def require(commands: Mapping[str, str], say: Callable[[str], None]) -> None:
 
     Args:
         commands: command → the Debian package that has it.
-        say: told before something is installed.
+        say: receives a line before something is installed.
 
     Raises:
         UserError: something is missing and we can't install it.

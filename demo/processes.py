@@ -22,7 +22,7 @@ from wattbench.analysis.model.errors import UserError
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 # The child writes its own pid file before it becomes the service: an interruption of the parent
-# can't leave a service that nobody knows of. exec changes neither pid nor start time.
+# can't leave an unregistered service. exec changes neither pid nor start time.
 _SPAWN = (
     "f=$1; settings=$2; shift 2; "
     'printf "%s %s %s %s\\n" $$ "$(cut -d" " -f22 /proc/$$/stat)" '
@@ -68,7 +68,7 @@ class Service:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.pid_file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
-            # setsid forks: the service is nobody's child, so nobody has to reap it.
+            # setsid forks: the service is re-parented and needs no reaping here.
             subprocess.run(
                 [
                     "setsid",

@@ -1,4 +1,4 @@
-"""The image registry: Debian's docker-registry, twice over one folder.
+"""Image registry of the test bed: Debian's docker-registry, twice over one folder.
 
 Docker trusts a registry without TLS on the loopback address only, so images are pushed there and
 no setting of the user's daemon is touched. The virtual hosts read from the bridge's gateway

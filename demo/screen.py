@@ -1,4 +1,4 @@
-"""The run's progress on a terminal, or in a log."""
+"""Progress of a run on a terminal or in a log."""
 
 from __future__ import annotations
 

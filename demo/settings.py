@@ -1,4 +1,4 @@
-"""The demo's configuration of wattbench: hosts, experiment, connections; all below `var`."""
+"""Configuration of wattbench for the demo: hosts, experiment, connections; all below `var`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time went: named steps, some of them side by side."""
+"""Durations of named steps, some of them side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that experiments on the virtual hosts compare: built and pushed where they have changed."""
+"""Images of experiments on the virtual hosts: built and pushed where they have changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ensure_variants(
     """Builds and pushes all images of another experiment, with those of its factors and layers.
 
     Raises:
-        ConfigError: there is no such experiment, or it is none.
+        ConfigError: the experiment is missing or refused.
         UserError: a build or a push failed.
     """
     bases = base_image.ensure(docker_engine.ensure(checkout, say), checkout, say)

@@ -1,1 +1,1 @@
-"""A deployment's secrets, start, backup and restore: needs Python's standard library alone."""
+"""Deployment: secrets, start, backup and restore with the standard library (`pin` needs .venv)."""

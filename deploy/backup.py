@@ -85,7 +85,7 @@ def _check(stack: Stack, folder: Path) -> None:
         index: dict[str, Any] = json.loads((folder / _INDEX).read_text())
         wrong = [name for name, known in index["sha256"].items() if _sha256(folder / name) != known]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"deploy: {folder} is no backup: {error}") from None
+        raise UserError(f"deploy: {folder} is not a backup: {error}") from None
     if wrong:
         raise UserError(f"deploy: {folder}/{wrong[0]} is damaged; take another copy of the backup")
     if index["fernet_key"] != _fingerprint(stack):

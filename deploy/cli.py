@@ -1,4 +1,4 @@
-"""A team's deployment: secrets, start, backup, restore. docs/deploy.md explains it."""
+"""Command line of the deployment: secrets, start, backup, restore. See docs/deploy.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 done; 2 a mistake of the user or of the machine, told in one line.
+        0 done; 2 a mistake of the user or of the machine, reported in one line.
     """
     options = _parser().parse_args(argv)
     stack = Stack(options.env_file, tuple(options.file))

@@ -1,4 +1,4 @@
-"""Digests beside the versions of the images that others make."""
+"""Image digests beside the versions in the compose file (`make pin`)."""
 
 from __future__ import annotations
 

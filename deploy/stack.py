@@ -48,7 +48,7 @@ class Stack:
         environment.check(self.env_file, self.variables, COMPOSE_FILE)
 
     def check_port(self) -> None:
-        """Refuses a port that somebody else listens on.
+        """Refuse a port that another process listens on.
 
         Raises:
             UserError: names the port and the address.
@@ -171,7 +171,7 @@ def _is_taken(address: str, port: str) -> bool:
         with socket.create_server((address, int(port)), reuse_port=False):
             return False
     except ValueError:
-        raise UserError(f"deploy: WATTBENCH_PORT={port} is no port number") from None
+        raise UserError(f"deploy: WATTBENCH_PORT={port} is not a port number") from None
     except OSError:
         return True
 

@@ -1,1 +1,1 @@
-"""The images that are measured, and how they are built."""
+"""Measured images and their builds."""

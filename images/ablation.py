@@ -1,7 +1,7 @@
 """Builds and pushes every variant of an experiment: `python -m images.ablation EXPERIMENT.yaml`.
 
 An image is built where its reference ends in `wattbench/NAME:TAG` and `images/NAME` has a Dockerfile; others
-are somebody else's. Rungs of a ladder are tried first: one that can't run the workload yet is named and not
+belong to others. Rungs of a ladder are tried first: one that can't run the workload yet is named and not
 pushed, and the run leaves it out.
 """
 
@@ -87,7 +87,7 @@ def build_all(
         base_of: the base by a Dockerfile's text; None for the one that it names.
         registry: where to push to, where that is another address than the references'.
         label: a further label, `KEY=VALUE`.
-        say: told what happens, a line at a time.
+        say: receives progress, one line at a time.
         folder: of the experiment's file.
 
     Raises:

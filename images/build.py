@@ -1,4 +1,4 @@
-"""Builds and pushes images: `python -m images.build NAME… --base REF --registry HOST:PORT`."""
+"""Image builds: `python -m images.build NAME… --base REF --registry HOST:PORT`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def build(
         tag: of the image; None for a hash of its inputs.
         label: a further label, `KEY=VALUE`.
         dockerfile: text in the place of the folder's own Dockerfile.
-        say: told what happens, a line at a time.
+        say: receives progress, one line at a time.
 
     Raises:
         BaseError: the base is not here and can't be pulled.

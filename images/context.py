@@ -1,4 +1,4 @@
-"""What is sent to Docker for one image: the image's folder, shared files, packages where needed.
+"""Build context of one image: the image's folder, shared files, and packages where needed.
 
 The same layout as this folder, so that `docker build -f images/NAME/Dockerfile images` by hand sees
 the same files.

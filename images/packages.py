@@ -1,4 +1,4 @@
-"""Python packages for builds that can't reach an index: copied in installed, or served as wheels."""
+"""Python packages for builds without an index: copied in installed, or served as wheels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def install(requirements: Path, python: str, say: Callable[[str], None]) -> Path
     Args:
         requirements: pinned, one a line.
         python: the version they are to run on, such as 3.11.
-        say: told before anything is downloaded.
+        say: receives a line before anything is downloaded.
 
     Returns:
         The folder. Its name is a hash of requirements, Python and recipe.
@@ -70,7 +70,7 @@ def install(requirements: Path, python: str, say: Callable[[str], None]) -> Path
     except OSError:
         if not target.is_dir():
             raise
-        shutil.rmtree(staging)  # somebody else was quicker
+        shutil.rmtree(staging)  # another process was quicker
     return target
 
 
@@ -81,7 +81,7 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
     Args:
         requirements: files, pinned, one a line.
         python: the version they are to run on, such as 3.11.
-        say: told before anything is downloaded.
+        say: receives a line before anything is downloaded.
 
     Yields:
         The address of a page of links, as pip's and uv's `--find-links` take it.

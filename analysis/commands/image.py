@@ -113,8 +113,7 @@ def _total(place: str) -> int | None:
 
 def _wants(args: argparse.Namespace) -> Wants:
     from wattbench.analysis.image.checks import Wants
-    from wattbench.analysis.image.finding_codes import CODES
-    from wattbench.analysis.model.finding_codes import Severity
+    from wattbench.analysis.model.finding_codes import IMAGE_CODES, Severity
 
     for name, value in (
         ("--max-waste-mb", args.max_waste_mb),
@@ -128,9 +127,9 @@ def _wants(args: argparse.Namespace) -> Wants:
     if args.platform is not None and not re.fullmatch(r"[a-z]+/[a-z0-9]+(/\w+)?", args.platform):
         raise InputError(f"--platform {args.platform}: give os/architecture, such as linux/amd64")
     wanted = frozenset(filter(None, args.fail_on.split(",")))
-    if unknown := wanted - set(CODES) - set(Severity):
+    if unknown := wanted - set(IMAGE_CODES) - set(Severity):
         raise InputError(
-            f"--fail-on {', '.join(sorted(unknown))}: is none of warning, info, {', '.join(CODES)}"
+            f"--fail-on {', '.join(sorted(unknown))}: is none of warning, info, {', '.join(IMAGE_CODES)}"
         )
     return Wants(
         device=args.device,

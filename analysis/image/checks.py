@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattbench.analysis.image import inventory, settings
-from wattbench.analysis.image.finding_codes import CODES, Effect, ImageFinding, ordered
 from wattbench.analysis.image.provenance import Image
 from wattbench.analysis.image.text import size
-from wattbench.analysis.model.finding_codes import Severity, Verdict
+from wattbench.analysis.model.finding_codes import IMAGE_CODES, Severity, Verdict
+from wattbench.analysis.model.findings import Effect, Finding, ordered
 
 #: Bytecode is called missing where more than this share of a root's bytes would be compiled at start …
 _COMPILED_SHARE_PCT = 50.0
@@ -431,7 +431,7 @@ CHECKS: tuple[tuple[str, Probe], ...] = (
 )
 
 
-def run(image: Image, wants: Wants, effects: dict[str, Effect]) -> tuple[ImageFinding, ...]:
+def run(image: Image, wants: Wants, effects: dict[str, Effect]) -> tuple[Finding, ...]:
     """Every check's outcomes, ordered.
 
     Args:
@@ -443,7 +443,7 @@ def run(image: Image, wants: Wants, effects: dict[str, Effect]) -> tuple[ImageFi
     for code, probe in CHECKS:
         for verdict, message, evidence in probe(image, wants):
             source = str(evidence.pop("source", ""))
-            one = ImageFinding(
+            one = Finding(
                 code=code,
                 verdict=verdict,
                 severity=_severity(code, evidence, wants),
@@ -459,7 +459,7 @@ def run(image: Image, wants: Wants, effects: dict[str, Effect]) -> tuple[ImageFi
 
 def _severity(code: str, evidence: dict[str, Any], wants: Wants) -> Severity:
     """The code's own; an error where a threshold was broken or the user says so; a JIT is a warning."""
-    usual = CODES[code].severity
+    usual = IMAGE_CODES[code].severity
     if evidence.get("jit"):
         usual = Severity.WARNING
     raised = code in wants.fail_on or str(usual) in wants.fail_on or "over_limit" in evidence

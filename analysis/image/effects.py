@@ -1,6 +1,6 @@
 """Measured effects: what our own runs say that a finding costs.
 
-A JSON or YAML list of objects with the fields of :class:`analysis.image.codes.Effect`, for example ::
+A JSON or YAML list of objects with the fields of ``Effect``, for example ::
 
     - {code: bytecode-missing, change: "bytecode: absent → compiled", energy_pct: -3.1,
        low_pct: -3.6, high_pct: -2.6, run_id: ablation-20261101T080000Z-1a2b3c, energy_source: measured}
@@ -13,8 +13,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from wattbench.analysis.image.finding_codes import CODES, Effect
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.finding_codes import IMAGE_CODES
+from wattbench.analysis.model.findings import Effect
 from wattbench.analysis.model.trials import ENERGY_SOURCES
 from wattbench.analysis.storage.documents import read_yaml
 
@@ -65,8 +66,8 @@ def _effect(where: str, told: Any) -> Effect:
         raise InputError(
             f"{where}: energy_pct lies outside low_pct … high_pct; correct the interval"
         )
-    if told["code"] not in CODES:
-        raise InputError(f"{where}: code {told['code']!r} is none of {', '.join(CODES)}")
+    if told["code"] not in IMAGE_CODES:
+        raise InputError(f"{where}: code {told['code']!r} is none of {', '.join(IMAGE_CODES)}")
     if told["energy_source"] not in ENERGY_SOURCES:
         raise InputError(f"{where}: energy_source must be one of {', '.join(ENERGY_SOURCES)}")
     return Effect(**told)

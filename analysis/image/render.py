@@ -11,22 +11,21 @@ from typing import Any
 
 import jinja2
 
-from wattbench.analysis.image import finding_codes
 from wattbench.analysis.image import sections as content
 from wattbench.analysis.image.diff import Difference
-from wattbench.analysis.image.finding_codes import ImageFinding
 from wattbench.analysis.image.provenance import Image
 from wattbench.analysis.image.sections import Section
 from wattbench.analysis.image.text import aligned, markdown, wrapped
 from wattbench.analysis.model import escaping
 from wattbench.analysis.model.escaping import one_line, visible
 from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.findings import Finding, dump, ordered
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _OTHERS = ((Verdict.UNDECIDABLE, "Undecidable"), (Verdict.NOT_FOUND, "Not found"))
 
 
-def as_text(image: Image, findings: Sequence[ImageFinding]) -> str:
+def as_text(image: Image, findings: Sequence[Finding]) -> str:
     """For a terminal."""
     facts = content.facts(image)
     lines = [f"{name:<10}{value}" for name, value in facts]
@@ -35,7 +34,7 @@ def as_text(image: Image, findings: Sequence[ImageFinding]) -> str:
         lines += ["", f"{str(f.severity).upper()}  {f.code}"]
         lines += wrapped(f.message, "  ")
         lines += wrapped(f"Why: {f.why}", "  ")
-        lines += wrapped(f"Next: {f.action or finding_codes.CODES[f.code].action}", "  ")
+        lines += wrapped(f"Next: {f.next_step}", "  ")
     for verdict, title in _OTHERS:
         if some := _of(findings, verdict):
             lines += ["", title]
@@ -43,7 +42,7 @@ def as_text(image: Image, findings: Sequence[ImageFinding]) -> str:
     return "\n".join([*lines, *_tables(content.sections(image))]) + "\n"
 
 
-def as_markdown(image: Image, findings: Sequence[ImageFinding]) -> str:
+def as_markdown(image: Image, findings: Sequence[Finding]) -> str:
     """For a pull request."""
     lines = [f"# Energy audit of {escaping.markdown(image.name)}", ""]
     lines += markdown(("", ""), content.facts(image))
@@ -51,7 +50,7 @@ def as_markdown(image: Image, findings: Sequence[ImageFinding]) -> str:
     for f in _of(findings, Verdict.FOUND):
         lines += [
             f"* **{f.severity} `{f.code}`** {escaping.markdown(f.message)}<br>{_why(f)}<br>"
-            f"*Next:* {f.action or finding_codes.CODES[f.code].action}"
+            f"*Next:* {f.next_step}"
         ]
     for verdict, title in _OTHERS:
         if some := _of(findings, verdict):
@@ -64,13 +63,13 @@ def as_markdown(image: Image, findings: Sequence[ImageFinding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(image: Image, findings: Sequence[ImageFinding]) -> str:
+def as_json(image: Image, findings: Sequence[Finding]) -> str:
     """One document: the image and its findings."""
-    told = image.to_dict() | {"findings": [f.to_dict() for f in finding_codes.ordered(findings)]}
+    told = image.to_dict() | {"findings": [f.to_dict() for f in ordered(findings)]}
     return _json(told)
 
 
-def as_html(image: Image, findings: Sequence[ImageFinding]) -> str:
+def as_html(image: Image, findings: Sequence[Finding]) -> str:
     """One self-contained page, light and dark."""
     return _page(
         title=f"Energy audit of {one_line(image.name)}",
@@ -122,12 +121,12 @@ def difference_as_html(difference: Difference) -> str:
     )
 
 
-def write(image: Image, findings: Sequence[ImageFinding], out: Path) -> None:
+def write(image: Image, findings: Sequence[Finding], out: Path) -> None:
     """``index.html``, ``image.json``, ``findings.json``, ``layers.csv``, ``packages.csv``."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(as_html(image, findings), encoding="utf-8")
     (out / "image.json").write_text(_json(image.to_dict()), encoding="utf-8")
-    (out / "findings.json").write_text(visible(finding_codes.dump(findings)), encoding="utf-8")
+    (out / "findings.json").write_text(visible(dump(findings)), encoding="utf-8")
     _csv(out / "layers.csv", [dataclasses.asdict(layer) for layer in image.layers])
     _csv(out / "packages.csv", [dataclasses.asdict(one) for one in image.inventory.packages],
          ("manager", "name", "version", "where"))  # fmt: skip
@@ -144,29 +143,29 @@ def _json(told: Any) -> str:
     return visible(json.dumps(told, indent=1, ensure_ascii=False, default=list) + "\n")
 
 
-def _of(findings: Iterable[ImageFinding], verdict: Verdict) -> list[ImageFinding]:
-    return [f for f in finding_codes.ordered(findings) if f.verdict is verdict]
+def _of(findings: Iterable[Finding], verdict: Verdict) -> list[Finding]:
+    return [f for f in ordered(findings) if f.verdict is verdict]
 
 
-def _brief(findings: Iterable[ImageFinding]) -> list[tuple[str, str]]:
+def _brief(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     return [(f.code, one_line(f.message)) for f in findings]
 
 
-def _why(f: ImageFinding) -> str:
+def _why(f: Finding) -> str:
     """With links that Markdown makes of addresses; a measured effect is text of a user's file."""
     return escaping.markdown(f.why) if f.effect is not None else f.why
 
 
-def _for_page(f: ImageFinding) -> dict[str, str]:
+def _for_page(f: Finding) -> dict[str, str]:
     return {
         "severity": str(f.severity),
         "code": f.code,
-        "meaning": finding_codes.CODES[f.code].meaning,
+        "meaning": f.definition.meaning,
         "message": one_line(f.message),
-        "why": finding_codes.CODES[f.code].why,
-        "source": f.source or finding_codes.CODES[f.code].source,
+        "why": f.definition.why,
+        "source": f.source or f.definition.source,
         "effect": f.effect.sentence() if f.effect else "",
-        "action": f.action or finding_codes.CODES[f.code].action,
+        "action": f.next_step,
     }
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wattbench.analysis.image import settings
-from wattbench.analysis.image.finding_codes import ImageFinding
 from wattbench.analysis.image.provenance import Image
 from wattbench.analysis.image.text import short, size
 from wattbench.analysis.model.escaping import one_line
 from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.findings import Finding
 
 _LISTED = 12
 
@@ -143,7 +143,7 @@ def _labels(image: Image) -> Section:
     return Section("Labels", ("name", "value"), rows)
 
 
-def tally(findings: Sequence[ImageFinding]) -> str:
+def tally(findings: Sequence[Finding]) -> str:
     """How many of what."""
     found = Counter(str(f.severity) for f in findings if f.verdict is Verdict.FOUND)
     unknown = sum(f.verdict is Verdict.UNDECIDABLE for f in findings)

@@ -16,6 +16,9 @@ from wattbench.analysis.meters.energibridge import (
 )
 from wattbench.analysis.model.records import Domain, Note
 
+#: Whole intervals outside the window that show the power there; others may hold the meter's start.
+WAITING = 2
+
 #: Half-widths are this many standard deviations: 2 would do for a known σ, σ is estimated from few
 #: intervals.
 WIDTH = 2.5
@@ -163,6 +166,7 @@ class _Powers:
         # Part of an interval wholly inside one, else −1.
         self.part = np.where(begin == end, begin, -1)
         self.least, self.most = float(self.slope.min()), float(self.slope.max())
+        self.last_part = bounds.size
         # Deviation of an interval's energy as that of a walk: σ² is per second.
         same = (self.part[1:] == self.part[:-1]) & (self.part[1:] >= 0)
         steps = np.diff(self.slope)[same]
@@ -171,12 +175,43 @@ class _Powers:
         if steps.size >= 3:
             pooled = float(np.sqrt(np.mean((steps * scale) ** 2) / 2.0))
             self.pooled = pooled * (1.0 + 2.0 / steps.size)
+        self.waiting = self._waiting()
+
+    def _waiting(self) -> dict[int, tuple[float, float]]:
+        """Power (W) and σ (W·√s) of the parts outside, where enough whole intervals show them.
+
+        The host waits there: the nearest intervals count, farther away the meter starts and ends.
+        """
+        sides = {
+            0: (self.part == 0).nonzero()[0][-WAITING:],
+            self.last_part: (self.part == self.last_part).nonzero()[0][:WAITING],
+        }
+        sides = {part: rows for part, rows in sides.items() if rows.size == WAITING}
+        if not sides:
+            return {}
+        seconds = float(np.mean(np.concatenate([self.seconds[rows] for rows in sides.values()])))
+        apart = [self.slope[rows] - self.slope[rows].mean() for rows in sides.values()]
+        freedom = sum(a.size - 1 for a in apart)
+        sigma = math.sqrt(float(np.sum(np.concatenate(apart) ** 2)) / freedom * seconds)
+        return {
+            part: (float(self.slope[rows].mean()), sigma * (1.0 + 0.8 / freedom))
+            for part, rows in sides.items()
+        }
+
+    def is_assumed(self, part: int) -> bool:
+        """Whether a part outside has no whole interval of its own."""
+        return part in (0, self.last_part) and not (self.part == part).any()
 
     def near(self, part: int, index: int) -> tuple[float, float] | None:
         """Mean power (W) and σ (W·√s) of a part, next to an interval; None: no whole interval."""
+        if part in self.waiting:
+            return self.waiting[part]
         members = (self.part == part).nonzero()[0]
-        if not members.size:
+        if not members.size and part not in (0, self.last_part):
             return None
+        if not members.size:  # the host waits there: it draws the least that any interval shows
+            lowest = np.array([self.slope.argmin()])
+            members = lowest
         nearest = members[np.argsort(np.abs(members - index), kind="stable")]
         power = float(np.mean(self.slope[nearest[:NEAREST]]))
         some = nearest[:SPREAD]
@@ -211,6 +246,16 @@ def _place(
     guess = np.array([k[0] * d if k else 0.0 for k, d in zip(known, lengths, strict=True)])
     free = np.array([0.0 if k else d for k, d in zip(known, lengths, strict=True)])
     rest = float(high - low) - float(guess.sum())
+    if not free.any():
+        # The host waits outside the window: what the powers do not explain lies inside it.
+        free = np.array(
+            [0.0 if p in (0, powers.last_part) else d for p, d in zip(parts, lengths, strict=True)]
+        )
+    elif len(known) > 2 or not all(known):
+        # A part inside is open too: what the host draws outside is too little to tell its share.
+        known = [
+            None if powers.is_assumed(int(p)) else k for p, k in zip(parts, known, strict=True)
+        ]
     share = free if free.any() else lengths
     energy = guess + rest * share / share.sum()
     if energy.min() < 0.0:
@@ -221,10 +266,15 @@ def _place(
     moment = _moment(curve, max(slopes))
     widths = np.empty(places.size)
     for order, cut in enumerate(cuts):
-        widths[order] = math.hypot(
-            moment, _width(at[order] - low, float(cut), high - low, seconds, order, known, rest,
-            powers)
-        )  # fmt: skip
+        width = _width(at[order] - low, float(cut), high - low, seconds, order, known, rest, powers)
+        beside = {int(parts[order]): float(cut), int(parts[order + 1]): seconds - float(cut)}
+        for part, length in beside.items():
+            if part in powers.waiting:
+                sigma = powers.waiting[part][1]
+                width = min(
+                    width, WIDTH * sigma * math.sqrt(length * (1 + length / (WAITING * seconds)))
+                )
+        widths[order] = math.hypot(moment, width)
     return at, widths
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wattbench.analysis.model.records import Output
+from wattbench.analysis.model.records import Output, fits_edge
 
 SCHEMA_VERSION = 1
 
@@ -99,8 +99,8 @@ class AttemptReport:
             ended=command.fields("ended").mark(),
             gpus=spec.texts("gpus"),
             meter_kind=spec.fields("meter").text("kind"),
-            before=edges.fields("before").values,
-            after=edges.fields("after").values,
+            before=edges.fields("before").readings(),
+            after=edges.fields("after").readings(),
             offset_before_s=clock.number("unix_minus_mono_before"),
             offset_after_s=clock.number("unix_minus_mono_after"),
             boot_before=boot.text("before"),
@@ -169,6 +169,13 @@ class _Fields:
             return None
         calls = [_Fields(v, f"{self._at(key)}[{i}]", self.faults) for i, v in enumerate(value)]
         return tuple(t for call in calls if (t := call.number("unix_s")) is not None)
+
+    def readings(self) -> Mapping[str, Any]:
+        """Readings at an edge, without those of another type."""
+        for key, value in self.values.items():
+            if not fits_edge(key, value):
+                self._fault(self._at(key), value, "a reading of the agreed type")
+        return {key: value for key, value in self.values.items() if fits_edge(key, value)}
 
     def mark(self) -> Mark:
         return Mark(self.number("unix_s"), self.number("mono_s"), self.values)

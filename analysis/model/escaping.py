@@ -82,15 +82,16 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
 
 
 @cache
-def content_policy(templates: Path) -> str:
+def content_policy(*templates: Path) -> str:
     """Content security policy of a self-contained page: nothing is loaded, only the templates' scripts run.
 
     Args:
-        templates: folder of the page's templates; their scripts hold no placeholders.
+        templates: folders of the page's templates; their scripts hold no placeholders.
     """
     scripts = sorted(
         script
-        for file in templates.iterdir()
+        for folder in templates
+        for file in folder.iterdir()
         for script in re.findall(r"<script>(.*?)</script>", file.read_text("utf-8"), re.DOTALL)
     )
     digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)

@@ -40,6 +40,7 @@ class Code:
         action: what to do next.
         place: position on pages, ascending. Of several errors of a trial the first is its reason.
         shared: (imports) reported once where every trial that can be judged has it.
+        source: (images) supports ``why``.
     """
 
     name: str
@@ -49,12 +50,18 @@ class Code:
     action: str
     place: int = 1000
     shared: bool = False
+    source: str = ""
 
 
 class Codes(Mapping[str, Code]):
-    """Every code by name, in the order of pages. Codes may be added; none is renamed."""
+    """Codes by name, in the order of pages. Codes may be added; none is renamed.
 
-    def __init__(self) -> None:
+    Args:
+        declared_in: module whose import declares them all.
+    """
+
+    def __init__(self, declared_in: str) -> None:
+        self._declared_in = declared_in
         self._codes: dict[str, Code] = {}
         self._complete = False
 
@@ -77,7 +84,7 @@ class Codes(Mapping[str, Code]):
     def _all(self) -> dict[str, Code]:
         if not self._complete:
             self._complete = True  # first: the modules that are imported read the registry too
-            importlib.import_module("wattbench.analysis.checks.rules")
+            importlib.import_module(self._declared_in)
         return self._codes
 
     def __getitem__(self, name: str) -> Code:
@@ -90,4 +97,16 @@ class Codes(Mapping[str, Code]):
         return len(self._all())
 
 
-CODES = Codes()
+#: Of trials, hosts and runs.
+CODES = Codes("wattbench.analysis.checks.rules")
+#: Of images.
+IMAGE_CODES = Codes("wattbench.analysis.image.finding_codes")
+
+
+def code_named(name: str) -> Code:
+    """The code of an image, trial, host or run.
+
+    Raises:
+        KeyError: none is declared under this name.
+    """
+    return IMAGE_CODES[name] if name in IMAGE_CODES else CODES[name]

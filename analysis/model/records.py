@@ -239,7 +239,7 @@ class Record:
         try:
             # As JSON, strictly: arrays are tuples, and no text is taken for a number.
             text = json.dumps({**data, "row": with_units(data["row"])})
-            whole, inner = _adapters()
+            whole, inner, _ = _adapters()
             inner.validate_json(text, strict=True)
             return whole.validate_json(text, strict=True)
         except ValidationError as error:
@@ -310,6 +310,15 @@ class _Inner(TypedDict):
 
 
 @cache
-def _adapters() -> tuple[TypeAdapter[Record], TypeAdapter[_Inner]]:
-    """Validators of ``trial.json``: the record, and what lies in its mappings."""
-    return TypeAdapter(Record), TypeAdapter(_Inner)
+def _adapters() -> tuple[TypeAdapter[Record], TypeAdapter[_Inner], TypeAdapter[_Edge]]:
+    """Validators of ``trial.json``: the record, what lies in its mappings, and one edge's readings."""
+    return TypeAdapter(Record), TypeAdapter(_Inner), TypeAdapter(_Edge)
+
+
+def fits_edge(key: str, value: object) -> bool:
+    """Whether a reading at an edge of the window has the type that checks and figures compute with."""
+    try:
+        _adapters()[2].validate_python({key: value}, strict=True)
+    except ValidationError:
+        return False
+    return True

@@ -91,5 +91,5 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     return (
         environment()
         .get_template(template)
-        .render(css=css(), policy=content_policy(TEMPLATES), **context)
+        .render(css=css(), policy=content_policy(TEMPLATES, REPORT_TEMPLATES), **context)
     )

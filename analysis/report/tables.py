@@ -160,9 +160,10 @@ class Table:
     @property
     def heads(self) -> list[tuple[str, str, bool]]:
         """Label, unit and whether it is a number, of each column that people see."""
+        found = [head(column) for column in self.columns]
         return [
-            (*(re.sub(r"\bunit", self.unit, text) for text in head(c)[:2]), bool(head(c)[2]))
-            for c in self.columns
+            (re.sub(r"\bunit", self.unit, label), re.sub(r"\bunit", self.unit, unit), bool(form))
+            for label, unit, form in found
         ]
 
     def rows(self, host: str | None = None) -> list[list[str]]:

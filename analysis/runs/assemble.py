@@ -1,4 +1,4 @@
-"""A loaded run becomes trial rows, phase rows and findings."""
+"""Assembly of a loaded run into trial rows, phase rows and findings."""
 
 from __future__ import annotations
 

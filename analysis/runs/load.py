@@ -1,4 +1,4 @@
-"""Loads a stored run: run.json, records and outcomes."""
+"""Loader of a stored run: run.json, records and outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several hosts say together.
+"""Effects across hosts: common-effect and random-effects combination, and agreement of rankings.
 
 Joules of different hosts are never pooled, only ratios inside each.
 

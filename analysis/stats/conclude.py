@@ -1,4 +1,4 @@
-"""The one entry to the statistics: trials in, conclusion out.
+"""Entry point of the statistics: trial rows in, :class:`Conclusion` out.
 
 Every host is concluded alone, then the hosts together; the headline says in one sentence what
 follows, and no more than follows. The order of evidence is fixed before looking: raw joules of the
@@ -170,7 +170,7 @@ def _summary(
         median_s=float(np.median(seconds)) if len(seconds) else None,
         shapiro_p=diagnostics.shapiro_p(joules),
         vs_reference=interval,
-        reason=None if several else "one trial: its spread can't be told",
+        reason=None if several else "one trial: its spread is unknown",
     )
 
 
@@ -378,7 +378,7 @@ def _digits(pair: Pair) -> int:
 
 
 def _rest(view: _View, rivals: dict[str, Pair | None], told: str) -> str:
-    """What else belongs to the answer: every image that was not told apart from the best."""
+    """What else belongs to the answer: every image that could not be separated from the best."""
     equal, against = [], []
     open_: dict[str, list[str]] = {}
     for image, pair in rivals.items():

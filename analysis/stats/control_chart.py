@@ -1,4 +1,4 @@
-"""Control charts, change points, and the quarantine rule: watching a level over trials or nights.
+"""Control charts, change points, and the quarantine rule.
 
 Sources: Killick, Fearnhead & Eckley 2012 (PELT, by ``ruptures``); Montgomery, *Statistical Quality
 Control*, ch. 6 (individuals chart); the chi-square bound of a normal standard deviation.
@@ -27,7 +27,7 @@ SHORTEST = 3
 #: Fewest runs that can quarantine a host.
 QUARANTINE_RUNS = 5
 
-#: The runs by which a host is judged: what it was like a year ago is no reproach.
+#: Only this many latest runs count, so that old instability is forgotten.
 RECENT_RUNS = 20
 
 
@@ -86,7 +86,7 @@ def standing(control_j: Sequence[float], limit_pct: float = 1.0) -> Quarantine:
 
     In by :func:`quarantine` over its latest :data:`RECENT_RUNS` runs. Out once it passes again: the
     SD of the latest :data:`QUARANTINE_RUNS` runs, all of them since, is within the limit. Runs from
-    before are no longer held against it.
+    before no longer count.
 
     Args:
         control_j: the control workload's joules, one value a run, oldest first.

@@ -1,4 +1,4 @@
-"""Whether one host's data were fit for the question: drift, steps, memory, outliers, normality.
+"""Diagnostics of one host's data: drift, steps, autocorrelation, outliers, normality.
 
 All of it looks at residuals: log joules of a trial minus the mean of its image, in the order of
 execution. None of it changes a verdict; the sensitivity rows show what would.
@@ -44,7 +44,7 @@ FEWEST_FOR_OUTLIERS = 8
 #: A check of fitness speaks up at this p.
 ALARM = 0.05
 
-_NO_ORDER = "the order of execution is not told"
+_NO_ORDER = "the order of execution is unknown"
 
 
 def judge(trials: HostTrials, settings: Settings) -> Fitness | None:
@@ -81,7 +81,7 @@ def residuals(rows: pd.DataFrame) -> Array:
 
 
 def positions(rows: pd.DataFrame) -> list[int]:
-    """Where each row stood in the order; counted from 1 where an import does not tell."""
+    """Where each row stood in the order; counted from 1 where an import does not report it."""
     return [
         place if pd.isna(told) else int(told)
         for place, told in enumerate(rows["position"], start=1)

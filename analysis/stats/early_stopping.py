@@ -1,4 +1,4 @@
-"""Stopping early, honestly.
+"""Early stopping: sequential intervals with calibrated coverage.
 
 After every complete block a host may stop once every pair of images is known to a given
 half-width. Looking again and
@@ -163,7 +163,7 @@ def _reason(
     comparable: bool,
 ) -> str:
     if not comparable:
-        return "one image only: there is no comparison to be precise about"
+        return "one image only: there is nothing to compare"
     if stop:
         return f"every pair is known to ±{precision:g} % after {complete} complete blocks"
     if complete < start:

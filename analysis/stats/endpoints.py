@@ -1,4 +1,4 @@
-"""Which trials and which joules are compared on one host.
+"""Endpoints: which trials and which joules of a host are compared.
 
 Only valid workload trials count, over the domains that all of them share: energy that one trial
 metered and another did not would look like a difference between images.
@@ -168,7 +168,7 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
     blocked = bool((shared >= 2).any())
     if not blocked and len(set(rows["image"])) > 1:
         notes.append(
-            "trials were not run in blocks: drift of the machine can't be told from an effect of "
+            "trials were not run in blocks: drift of the machine can't be separated from an effect of "
             "the image, and the comparison is of independent samples"
         )
     unblocked = int(rows["block_key"].isna().sum())
@@ -242,7 +242,7 @@ def _common_scope(
         return None, None, f"the trials have no energy domain in common ({seen})"
     silent = int(rows["energy_scope"].isna().sum())
     if len(found.seen) == 1 and silent:
-        notes.append(f"{silent} trials don't tell which domains they cover")
+        notes.append(f"{silent} trials do not report which domains they cover")
     if found.dropped:
         missing = ", ".join(found.dropped)
         notes.append(f"compared over {found.scope} only: not every trial has {missing}")

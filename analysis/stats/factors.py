@@ -1,4 +1,4 @@
-"""What matters: the effect of every factor's level and of every layer, on energy, time and size.
+"""Effects of factor levels and image layers on energy, time and size.
 
 Each effect is a contrast of log values inside blocks, judged by the machinery of the verdicts
 (:mod:`analysis.within_host`, :mod:`analysis.across_hosts`); all effects on one endpoint are one family

@@ -1,4 +1,4 @@
-"""The published study's statistics, as tables: what a reader of the literature expects to find.
+"""Tables of the published study's statistics: normality, Kruskal–Wallis, Dunn, Cliff's delta.
 
 Centre and spread, Shapiro–Wilk, Kruskal–Wallis, Dunn's test with Bonferroni's correction,
 difference of means, Cliff's delta, difference of medians and of image size against a reference
@@ -98,7 +98,7 @@ def describe(
         basis: what the rows stand for, the first column of each table.
         reference: the image the others are compared with; by default that of lowest median energy.
         sizes_gb: uncompressed sizes of images, GB.
-        printed_digits: round medians to these digits before they are subtracted, as somebody does
+        printed_digits: round medians to these digits before they are subtracted, as is done
             who works from a printed table; None: full precision.
 
     Returns:
@@ -174,7 +174,7 @@ def _normality(out: _Builder, energy: Groups) -> None:
 def _no_ranks(energy: Groups) -> str | None:
     """Why tests between images are not defined, or None."""
     if len(energy) < 2:
-        return "one image has nothing to be compared with" if energy else "there are no trials"
+        return "one image has nothing to be compared with" if energy else "no trials"
     if not np.ptp(np.concatenate(list(energy.values()))):
         return "all values are equal"
     return None
@@ -216,7 +216,7 @@ def _relative(
     if digits is not None:
         medians = {image: round(m, digits) for image, m in medians.items()}
     if not medians:
-        out.undefined("relative", "all images", "there are no trials")
+        out.undefined("relative", "all images", "no trials")
         return
     if reference is None:
         reference = min(medians, key=lambda image: medians[image])

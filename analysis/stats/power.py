@@ -1,4 +1,4 @@
-"""How many trials an effect needs, and which effect a number of trials can find.
+"""Power: number of trials that an effect needs, and effect that a number of trials detects.
 
 Tests are of rank type; their power is that of Student's t test with the sample size reduced by the
 asymptotic relative efficiency under normal noise, 3/π (Lehmann 1975, ch. 4.3), never below the

@@ -1,4 +1,4 @@
-"""Location shifts with a test, an estimate and an interval that always agree.
+"""Location shifts: rank tests with estimate and interval that agree with each other.
 
 A :class:`RankShift` inverts an exact rank test: its *contrasts* (Walsh averages of paired
 differences, or all differences between two samples) are ordered, the test counts how many exceed a

@@ -1,7 +1,7 @@
-"""What the statistics conclude: frozen values, read by the report and written as JSON.
+"""Result types of the statistics: frozen, read by the report and written as JSON.
 
 Every relative figure is in percent energy of image ``a`` against image ``b``: −10 means that ``a``
-uses 10 % less. A figure that can't be told is None, and a ``reason`` beside it says why; no value
+uses 10 % less. An unknown figure is None, with its ``reason`` beside it; no value
 is ever NaN.
 """
 
@@ -436,7 +436,7 @@ class HostConclusion:
     """All that is concluded from one host.
 
     Attributes:
-        host: its name; empty where an import does not tell.
+        host: its name; empty where an import does not report it.
         design: ``blocked`` or ``unblocked``.
         blocks: blocks with at least two images measured.
         complete_blocks: blocks with every image measured.
@@ -548,7 +548,7 @@ class HostsPair:
 
 @dataclass(frozen=True)
 class AcrossHosts:
-    """What the hosts say together. ``reason`` tells why ``pairs`` is empty (one host: none)."""
+    """Combined effects of the hosts. ``reason`` says why ``pairs`` is empty (one host: none)."""
 
     hosts: tuple[str, ...]
     label: str | None = None

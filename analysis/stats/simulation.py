@@ -1,4 +1,4 @@
-"""Campaigns of known truth, and what the product's procedures make of them.
+"""Simulated campaigns of known truth: coverage and error rates of the procedures.
 
 Everything here is vectorised over campaigns: one call runs the same interval and test as
 :mod:`analysis.within_host` on thousands of blocked campaigns. It calibrates stopping early and

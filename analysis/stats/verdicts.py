@@ -1,4 +1,4 @@
-"""From comparisons to verdicts: correction over pairs, simultaneous intervals, equivalence.
+"""Verdicts: correction over pairs, simultaneous intervals, equivalence tests.
 
 One procedure serves one host and many: it sees shifts of log energy only through the
 :class:`~analysis.ranks.Shift` protocol. Error control: the family-wise rate of false *less* or

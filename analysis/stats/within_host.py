@@ -1,4 +1,4 @@
-"""Statistics of one host: do the images differ, by how much, and is that known well enough?
+"""Statistics of one host: omnibus tests, paired comparisons, effect sizes.
 
 Blocked runs are compared inside their blocks: the omnibus statistic is Friedman's, or Skillings
 and Mack's where blocks are incomplete, its p that of the permutation within blocks which the

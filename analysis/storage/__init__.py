@@ -1,1 +1,1 @@
-"""Where runs are read from: folders and object stores."""
+"""Sources of runs: folders and object stores."""

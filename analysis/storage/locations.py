@@ -1,4 +1,4 @@
-"""Where runs lie: a run's folder or ``s3://`` prefix, a folder of runs, or a pattern of names."""
+"""Locations of runs: a run, a folder of runs, an ``s3://`` prefix, or a pattern of names."""
 
 from __future__ import annotations
 

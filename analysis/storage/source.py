@@ -1,4 +1,4 @@
-"""Where a run lies: a folder, or an ``s3://`` prefix; read alike, checked against its manifest.
+"""Source of a run: a folder or an ``s3://`` prefix, checked against its manifest.
 
 Everything above this module names objects by keys relative to the run (``run.json``,
 ``hosts/…/trial.json``) and never knows where they are.

@@ -41,7 +41,7 @@ def render(result: Comparison) -> str:
     template = "nights.html.j2" if result.is_nights else "runs.html.j2"
     return str(
         made.get_template(template).render(
-            policy=content_policy(report_page.TEMPLATES),
+            policy=content_policy(_TEMPLATES, report_page.TEMPLATES),
             css=report_page.css() + "\n" + (_TEMPLATES / "compare.css").read_text(encoding="utf-8"),
             result=result,
             sentence_=headline.sentence(result),

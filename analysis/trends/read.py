@@ -74,7 +74,18 @@ class StoredRun:
 
     def frame(self) -> pd.DataFrame:
         """All columns, in the schema of :mod:`analysis.trials`."""
-        return from_records(pq.read_table(io.BytesIO(self.parquet)).to_pylist())
+        return from_records(self.whole().to_pylist())
+
+    def whole(self) -> pa.Table:
+        """All rows in full.
+
+        Raises:
+            InputError: a column that the comparison does not need is damaged.
+        """
+        try:
+            return pq.read_table(io.BytesIO(self.parquet))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(self.place, error) from error
 
 
 def read(
@@ -149,13 +160,17 @@ def read_run(source: Source) -> StoredRun:
         facts = _facts(whole.schema_arrow.metadata)
         narrow = pa.table([_column(table, field) for field in _SCHEMA], schema=_SCHEMA)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(
-            f"{source.place}/trials.parquet can't be read ({' '.join(str(error).split())[:120]}); "
-            "let the run's analyze task write it again"
-        ) from error
+        raise _damaged(source.place, error) from error
     run_id = facts.get("run_id") or _run_id(table) or source.place.rstrip("/").rsplit("/", 1)[-1]
     return StoredRun(
         source.place, str(run_id), _when(facts, narrow, str(run_id)), facts, narrow, data
+    )
+
+
+def _damaged(place: str, error: Exception) -> InputError:
+    return InputError(
+        f"{place}/trials.parquet can't be read ({' '.join(str(error).split())[:120]}); "
+        "let the run's analyze task write it again"
     )
 
 
@@ -282,4 +297,4 @@ def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _in_full(runs: Sequence[StoredRun]) -> Iterator[pa.Table]:
     for run in runs:
-        yield pq.read_table(io.BytesIO(run.parquet))
+        yield run.whole()

@@ -1,1 +1,1 @@
-"""The controller: config, plans, worker hosts, images, store, and the Airflow skin over them."""
+"""Controller of wattbench: config, plans, worker hosts, images, store, Airflow tasks and pages."""

@@ -1,4 +1,4 @@
-"""Errors of the controller that a user can act on: one line naming thing, place, next action.
+"""Errors of the controller that a user can act on: one line with thing, place, and next action.
 
 analysis.errors.UserError
 ├── ConfigError      a hosts or experiment file

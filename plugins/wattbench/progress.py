@@ -1,4 +1,4 @@
-"""Where a run stands, host by host, as a person wants to hear it: from Airflow's task states."""
+"""Progress of a run per host, from Airflow's task states."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class HostProgress:
         stage: what it is at; a new stage is news.
         detail: what changes within the stage: percent, seconds, time left.
         done: trials that are over.
-        total: planned trials; 0 while there is no plan.
-        left_s: what the trials to come will take, by those that are over; None: can't be told.
+        total: planned trials; 0 before there is a plan.
+        left_s: estimated time left, from the trials that are over, s; None: unknown.
     """
 
     host: str
@@ -106,7 +106,7 @@ def describe(
     Args:
         host: its name, the first part of its tasks' ids.
         tasks: all task instances of the run.
-        plan: the readable names of the host's trials in order; empty while there is no plan.
+        plan: the readable names of the host's trials in order; empty before there is a plan.
         pulls: percent by the readable name of a running pull task.
         now: the time that running tasks are measured against.
     """
@@ -134,7 +134,7 @@ def _stage(
     if _over(own, "release") or _over(own, "host_report"):
         return _at_end(host, own)
     if _active(own, "host_report") or _active(own, "release"):
-        return HostProgress(host, "closing its books")
+        return HostProgress(host, "writing the host report")
     trials = _trials(own, "trial")
     done = sum(trial.over for trial in trials)
     if done:

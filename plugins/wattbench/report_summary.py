@@ -1,4 +1,4 @@
-"""What the reports in the store say, as far as the pages show it: pure functions of their JSON."""
+"""Summary of a stored report, for pages and notifications: pure functions of its JSON."""
 
 from __future__ import annotations
 

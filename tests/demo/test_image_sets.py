@@ -31,7 +31,7 @@ def test_the_sets_hold_every_image_once_and_the_demo_s_are_among_the_twins() -> 
 
 def test_an_unknown_set_is_one_line_with_what_there_is() -> None:
     with pytest.raises(
-        UserError, match=r"^images: 'all' is no set; SET is one of twins, paper, demo$"
+        UserError, match=r"^images: 'all' is not a set; SET is one of twins, paper, demo$"
     ):
         image_sets.members("all", here())
 

@@ -98,5 +98,5 @@ def test_a_backup_is_never_written_over_something(file: Path, tmp_path: Path) ->
 def test_what_is_no_backup_is_not_restored(file: Path, tmp_path: Path) -> None:
     code, said = deploy(file, "restore", str(tmp_path / "nothing"))
     assert code == 2
-    assert said.startswith(f"deploy: {tmp_path / 'nothing'} is no backup: ")
+    assert said.startswith(f"deploy: {tmp_path / 'nothing'} is not a backup: ")
     assert said.count("\n") == 1

@@ -24,6 +24,7 @@ from wattbench.cli.command_line import main as wattbench_main
 from wattbench.config import reference
 from wattbench.config.experiment import ExperimentFile, Protocol
 from wattbench.config.hosts import HostsConfig, MeterConfig
+from wattbench.worker.agent import limits, preparation
 from wattbench.workloads import kinds
 
 REPO = Path(__file__).resolve().parents[2]
@@ -242,6 +243,15 @@ def test_yaml_that_is_shown_is_accepted(code: str, tmp_path: Path) -> None:
         return
     rest = yaml.safe_load((REPO / "config/hosts.example.yaml").read_text("utf-8"))
     HostsConfig.model_validate(data if "hosts" in data else rest | data)
+
+
+def test_the_preparation_of_a_host_is_what_the_agent_says() -> None:
+    page = (REPO / "docs" / "hosts.md").read_text(encoding="utf-8")
+    program = "/usr/local/bin/energibridge"
+    lines = preparation.script(
+        preparation.STEPS, user="bench", spool=limits.DEFAULT_SPOOL, program=program
+    )
+    assert "\n".join(["```console", "# as root on the host", *lines, "```"]) in page
 
 
 def test_settings_that_are_named_exist() -> None:

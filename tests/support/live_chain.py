@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tests.support.side_by_side import side_by_side
 from wattbench.analysis import checks
@@ -213,8 +213,8 @@ class Here:
         spool.mkdir(parents=True, exist_ok=True)
         self.agent = bundle().write_to(spool)
 
-    def fetch(self, remote_path: str, into: IO[bytes]) -> int:
-        return into.write(Path(remote_path).read_bytes())
+    def fetch_bytes(self, remote_path: str) -> bytes:
+        return Path(remote_path).read_bytes()
 
     def has_file(self, sha256: str) -> bool:
         return (self.spool / limits.FILES / sha256).is_file()

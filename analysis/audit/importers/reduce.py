@@ -373,7 +373,10 @@ def reduce_one(path: str, data: bytes) -> Reduced:
             notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
             continue
         columns[name] = values
-    one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # absurd values give no number, not a warning
+        one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
     return replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes))
 
 

@@ -1,4 +1,4 @@
-"""Airflow's REST API, as a user's script calls it: log in, trigger, follow, read logs and reports."""
+"""Client of the Airflow REST API: log in, trigger, follow, read logs and reports."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from wattbench.analysis.model.errors import UserError, missing_package
 from wattbench.cli import experiments
 from wattbench.errors import ConfigError
 from wattbench.worker.agent import limits
+from wattbench.worker.agent_bundle import meter_kinds
 
 if TYPE_CHECKING:
     from wattbench.cli.airflow_api import Client
@@ -146,10 +147,9 @@ def _entry(options: argparse.Namespace) -> dict[str, Any]:
 
     entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
     meter: dict[str, Any] = {"kind": options.meter}
-    if options.meter in ("energibridge", "modelled"):
-        default = "/usr/local/bin/energibridge" if options.meter == "energibridge" else None
-        if command := options.meter_command or default:
-            meter["command"] = command
+    kind = meter_kinds().get(options.meter)
+    if kind and kind.wraps and (command := options.meter_command or kind.default_command):
+        meter["command"] = command
     entry["meter"] = meter
     for key in ("spool", "python"):
         if (value := getattr(options, key)) is not None:

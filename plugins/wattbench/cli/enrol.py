@@ -23,6 +23,8 @@ from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
 from wattbench.errors import ConfigError, HostError
 from wattbench.steps import check_host
+from wattbench.worker.agent.preparation import script
+from wattbench.worker.agent_bundle import meter_kinds
 from wattbench.worker.ssh import Host
 from wattbench.worker.target import HostTarget, fingerprint
 
@@ -318,24 +320,20 @@ def preparation(health: Health, user: str, config: HostConfig) -> list[str]:
     Where the host could not be asked, everything that a new host needs.
     """
     facts, codes = health.facts, {problem.code for problem in health.problems}
-    command = (config.meter.argv or [""])[0]
-    commands: list[str] = []
+    steps: list[str] = []
     if not facts or "docker-unreachable" in codes:
-        commands.append(f"usermod -aG docker {shlex.quote(user)}   # then log in anew")
+        steps.append("docker")
     if not facts:
-        commands.append(f"install -d -o {shlex.quote(user)} {shlex.quote(config.spool)}")
-    if config.meter.kind == "energibridge" and (not facts or "meter-failed" in codes):
-        commands += [
-            "modprobe msr && echo msr > /etc/modules-load.d/msr.conf",
-            f"setcap cap_sys_rawio=ep {shlex.quote(command)}",
-            f"setfacl -m u:{shlex.quote(user)}:r /dev/cpu/*/msr   # until the next boot",
-        ]
+        steps.append("spool")
+    if not facts or "meter-failed" in codes:
+        steps += meter_kinds()[config.meter.kind].preparation()
+    if config.gpus or facts.get("gpu"):
+        steps.append("nvidia")
     governor = (facts.get("cpu") or {}).get("governor")
     if not facts or (governor is not None and governor != "performance"):
-        commands.append("cpupower frequency-set -g performance")
-    if config.gpus or facts.get("gpu"):
-        commands.append("nvidia-smi -pm 1   # persistence mode")
-    return commands
+        steps.append("governor")
+    program = (config.meter.argv or [""])[0]
+    return script(dict.fromkeys(steps), user=user, spool=config.spool, program=program)
 
 
 def worst_of(healths: Sequence[Health]) -> int:

@@ -1,4 +1,4 @@
-"""A run's report, fetched through wattbench's pages in Airflow: no store credentials needed."""
+"""Download of a run's report through the Airflow pages of wattbench, without store credentials."""
 
 from __future__ import annotations
 

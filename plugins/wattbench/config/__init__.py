@@ -1,1 +1,1 @@
-"""Models and reading of hosts.yaml and experiments/*.yaml."""
+"""Models of hosts.yaml and experiments/*.yaml, and their reader."""

@@ -1,4 +1,4 @@
-"""A Dockerfile as a ladder: the same image with its first layers only. Pure.
+"""Layer ladder: a Dockerfile cut after each of its layers. Pure.
 
 A rung keeps the settings of the whole (``ENV``, ``USER``, ``ENTRYPOINT``, …); it differs from the rung
 below by one ``RUN``, ``COPY`` or ``ADD`` of the last stage. So the effect of a rung is that of the layer's

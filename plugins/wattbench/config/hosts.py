@@ -89,16 +89,16 @@ class MeterConfig(Model):
 
     @model_validator(mode="after")
     def _needs_a_command(self) -> MeterConfig:
-        if self.kind == "modelled" and self.command is None:
-            raise ValueError("meter.command is missing; name the program that models the energy")
+        meter = meter_kinds()[self.kind]
+        if meter.wraps and not (self.command or meter.default_command):
+            raise ValueError(f"meter.command is missing; name the program of meter {self.kind}")
         return self
 
     @property
     def argv(self) -> list[str] | None:
         """The meter's command; None for meters that the agent reads itself."""
-        if not meter_kinds()[self.kind].wraps:
-            return None
-        return list(self.command or ["/usr/local/bin/energibridge"])
+        meter = meter_kinds()[self.kind]
+        return list(self.command or [str(meter.default_command)]) if meter.wraps else None
 
 
 class HostConfig(Model):

@@ -1,4 +1,4 @@
-"""Reads hosts.yaml and experiments/*.yaml; each mistake is one line with file, key and remedy."""
+"""Reader of hosts.yaml and experiments/*.yaml; each mistake is one line with file, line, key and remedy."""
 
 from __future__ import annotations
 

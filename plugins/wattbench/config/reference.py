@@ -1,4 +1,4 @@
-"""``python -m wattbench.config_reference``: every setting, as Markdown (docs/configuration.md).
+"""``python -m wattbench.config_reference``: reference of all settings (docs/configuration.md), JSON schemas.
 
 Types, limits and defaults are those of the models; what a key means is said by the ``Attributes``
 of its model's docstring.

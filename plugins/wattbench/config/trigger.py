@@ -1,4 +1,4 @@
-"""The trigger form: narrows an experiment to some hosts, images and blocks."""
+"""Trigger form: narrows an experiment to a selection of hosts, images and blocks."""
 
 from __future__ import annotations
 

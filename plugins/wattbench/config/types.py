@@ -1,4 +1,4 @@
-"""Types of hosts and experiments: names, references, commands, times, images."""
+"""Field types of the config models: names, references, commands, times, images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML files written by people: each key once, within limits, and with its line for messages."""
+"""YAML reader for config files: unique keys, bounded size, line numbers for messages."""
 
 from __future__ import annotations
 

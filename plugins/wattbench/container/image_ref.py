@@ -54,7 +54,7 @@ class ImageRef:
             domain, path = None, f"{domain}/{path}"
             if not re.fullmatch(rf"{_PART}(?:/{_PART})*", path):
                 raise RegistryError(
-                    f"image reference {text!r}: {path!r} is no name; use lower case"
+                    f"image reference {text!r}: {path!r} is not a name; use lower case"
                 )
         if domain in (None, "index.docker.io", DOCKER_HUB):
             domain, path = DOCKER_HUB, path if "/" in path else f"library/{path}"

@@ -1,9 +1,9 @@
-"""Images on a worker host: pull by digest with progress and a watchdog, and say what is there.
+"""Image pulls on a worker host, by digest, with progress and a watchdog; inspection of local images.
 
 Works on the host's own Docker socket (``docker.APIClient`` on ``unix://``, or any object that has
 one as ``api_client``, as Airflow's Docker hook does). The pull is sent through the client as a plain
 request, since ``APIClient.pull`` waits for ever: when a registry hangs, Docker sends no event at
-all; when it is down, Docker sends a countdown every second. Both are silence in bytes.
+all; when it is down, Docker sends a countdown every second. In both cases no bytes are transferred.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class PullRules:
     """When to give up, and how much room to ask for.
 
     Attributes:
-        silence_s: no byte moved for so long: this attempt is over (a registry may hang for 45 s and
+        silence_s: an attempt ends after this time without a byte, s (a registry may hang for 45 s and
             go on, so keep it over 60).
         waits_s: pauses between attempts; there is one attempt more.
-        report_every_s: at most one line of progress in so many seconds.
+        report_every_s: minimum interval between two lines of progress, s.
         room_factor: bytes needed on the host for a byte transferred. Docker keeps the compressed
             layer while it unpacks it, and layers of ML images unpack to 2–3 times their size.
         room_margin_bytes: what must stay free beyond that.

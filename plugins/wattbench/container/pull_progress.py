@@ -71,9 +71,9 @@ class PullProgress:
             return moved
         if status.startswith(("Retrying", "Waiting", "Pulling fs layer")):
             layer.stage = status
-            return False  # a countdown is no progress
+            return False  # a countdown is not progress
         if status in ("Download complete", "Pull complete") and layer.total:
-            layer.received = layer.total  # a small layer is here before Docker tells its progress
+            layer.received = layer.total  # a small layer is complete before Docker reports progress
         moved, layer.stage = layer.stage != status, status
         return moved
 

@@ -1,4 +1,4 @@
-"""Image references, and what a registry says of them: the OCI distribution API, reading only.
+"""Client of the OCI distribution API, read-only: resolves image references to digests and sizes.
 
 Which digest: that of what the tag points at, so the index's for a multi-platform image. It is what
 ``docker pull NAME@DIGEST`` needs, what ``docker image inspect`` then shows in ``RepoDigests``, and
@@ -167,7 +167,7 @@ def _choose(image: ImageRef, index: Mapping[str, Any], wanted: str) -> str:
         platform = _platform(entry.get("platform") or {})
         if _fits(platform, wanted):
             return str(entry["digest"])
-        if platform and platform != "unknown/unknown":  # attestations are no images
+        if platform and platform != "unknown/unknown":  # attestations are not images
             offered[platform] = True
     raise RegistryError(
         f"{image}: no image for {wanted}, only for {', '.join(offered) or 'no platform'}; "
@@ -256,7 +256,7 @@ class _Repository:
             return answer
         registry, codes = self.image.registry, _error_codes(answer)
         if status in (401, 403):
-            who = f"user '{self.access.username}'" if self.access.username else "nobody logged in"
+            who = f"user '{self.access.username}'" if self.access.username else "an anonymous user"
             raise RegistryError(
                 f"{self.image}: {registry} lets {who} not read it (HTTP {status}); it does not "
                 "exist or needs a login: check the name, or set registries.<name>.conn_id"

@@ -1,1 +1,1 @@
-"""What earlier runs say of a host: durations, control workload, quarantine, deadlines."""
+"""Per-host history: durations, control workload, quarantine, deadlines."""

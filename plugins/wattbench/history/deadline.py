@@ -1,4 +1,4 @@
-"""The time budget: how many whole blocks a host can finish before the deadline.
+"""Deadline (`finish_by`): number of whole blocks that a host can finish before it.
 
 ``finish_by`` is a time of day in the experiment's ``time_zone``. A run's deadline is the first such moment
 after the run was due. What does not fit is left out in whole blocks, twice: before the first trial by

@@ -1,4 +1,4 @@
-"""How long a host takes over trials: read off those it has done, used to tell what fits before a deadline."""
+"""Durations of trials per host, estimated from its earlier trials, to plan what fits before a deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wattbench.run.plan import PlannedTrial
 if TYPE_CHECKING:
     from wattbench.analysis.model.trials import TrialRow
 
-#: What is expected of a duration: so many of those seen were not longer.
+#: Quantile of the observed durations that is taken as the expected duration.
 _QUANTILE = 0.75
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves for later ones to know of its hosts: how long trials took, what the control took.
+"""Per-host history: trial durations and control-workload energy, kept for later runs.
 
 One small document a run and host, written by ``analyze`` below ``hosts/<host>/runs/``. No run touches
 another's, so that experiments which share a host need no agreement.

@@ -1,4 +1,4 @@
-"""Is a host steady enough to be believed? Judged by its control workload over runs; quarantine acts here.
+"""Quarantine: decides from the control workload's run-to-run spread whether a host's results are used.
 
 A host in quarantine measures nothing but the control workload, until that passes again; where the
 experiment has none, it is left alone. The rule is :func:`analysis.control.standing`.

@@ -1,4 +1,4 @@
-"""The plan: the order of all trials of a run on a host, in seeded randomised complete blocks.
+"""Plan: the order of all trials of a run on a host, in seeded randomised complete blocks.
 
 Within a block, trials are sorted by the SHA-256 of (seed, host, block, kind, image), or follow a row of a
 Williams square whose labels and rows are sorted so. Both are random orders that no Python version, platform

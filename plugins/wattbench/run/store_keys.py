@@ -1,4 +1,4 @@
-"""Where everything of a run lies in the store: pure functions from names to keys.
+"""Keys in the object store: pure functions from names to keys.
 
 Keys don't hold the store's prefix; :class:`wattbench.store.Store` puts it in front. Names are
 letters, digits, ``-``, ``.`` and ``_`` and begin with a letter or a digit, so a key can't leave its

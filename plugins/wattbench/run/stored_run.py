@@ -1,4 +1,4 @@
-"""One run in the store: its document, its trials and what became of them.
+"""A run in the object store: its document, trials, pulls and outcomes.
 
 Tasks share nothing but the store; XComs carry names. ``run.json`` is written by ``prepare`` and completed
 by ``analyze``; in between every host writes below its own folder only.

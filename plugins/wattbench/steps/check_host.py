@@ -1,4 +1,4 @@
-"""Is this host fit to be measured on? Hard problems refuse it, soft ones stand beside its numbers."""
+"""Task `check`: fitness of a host. Hard problems refuse it, soft ones become findings beside its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping a host early: its intervals are narrow enough, or the next block can't be finished in time."""
+"""Early stopping of a host: intervals narrow enough, or no time left for another block."""
 
 from __future__ import annotations
 

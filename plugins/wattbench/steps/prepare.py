@@ -1,4 +1,4 @@
-"""Before the first host is touched: resolve images to digests, draw the plan, store both."""
+"""Task `prepare`: resolves images to digests, draws the plan, and stores both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring one image of a run to one host before its first window."""
+"""Task `pull`: transfers one image to one host, by digest, before its first trial."""
 
 from __future__ import annotations
 

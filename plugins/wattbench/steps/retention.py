@@ -1,4 +1,4 @@
-"""Raw logs expire by age and by size; what was computed from them stays.
+"""Retention: deletes raw logs by age and size; records, tables and reports stay.
 
 Of a run that is over, the meters' and workloads' files go. Records, the agent's reports, tables, the report
 and the manifest stay, and the manifest tells what is gone, since when and why.

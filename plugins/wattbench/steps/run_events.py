@@ -1,4 +1,4 @@
-"""What a run has to tell people: changed verdicts, regressions, quarantine. Kept with the run, sent later.
+"""Events of a run: changed verdicts, regressions, quarantine. Stored with the run, sent later.
 
 ``analyze`` writes ``news.json``: the events, and the state that the next run of the experiment is held
 against, so that what lasts is told once.

@@ -1,4 +1,4 @@
-"""One trial's three steps on its host: rest, measure, collect.
+"""Steps of one trial on its host: rest, measure, collect.
 
     rest      the host is quiet again, or has been given up on waiting
     measure   the attempt runs detached; a retry re-attaches to it

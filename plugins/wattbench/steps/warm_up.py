@@ -1,4 +1,4 @@
-"""Is a burning host in thermal steady state yet? Judged from temperature and power as they are read."""
+"""Thermal steady state during warm-up, detected from temperature and power readings."""
 
 from __future__ import annotations
 

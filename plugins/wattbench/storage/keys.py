@@ -1,4 +1,4 @@
-"""What the key of an object may look like."""
+"""Syntax of object keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object storage: any S3-compatible endpoint, written here and nowhere else.
+"""Object store client for any S3-compatible endpoint; the only writer of objects.
 
 What is put is sent with Content-MD5, read back and compared by SHA-256, so an object that ``put``
 returned is there, whole. Nothing depends on an extension that servers are known to ignore:
@@ -80,14 +80,14 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Listed:
-    """An object as listed: its size is the server's word, nothing was read."""
+    """An object as listed: Size as reported by the listing; the content has not been verified."""
 
     key: str
     bytes: int
 
 
 class ObjectMissingError(StoreError):
-    """There is no object of that key."""
+    """No object has this key."""
 
 
 class Damaged(Exception):  # noqa: N818 (never leaves this module)
@@ -227,7 +227,7 @@ class Store:
         """Write ``<key>/manifest.json``, last: every object below ``key`` with size and SHA-256.
 
         Every object is read for it. A manifest that is already there is followed by the next
-        generation, which names the one before by its SHA-256, and keeps what it tells of objects
+        generation, which names the one before by its SHA-256, and keeps its entries of objects
         that have expired.
 
         Args:
@@ -254,7 +254,7 @@ class Store:
         return self._next_manifest(own, objects, self._expired(own, found))
 
     def expire(self, key: str, names: Collection[str], reason: str) -> int:
-        """Remove objects that a manifest lists; it goes on to tell of them, as ``expired``.
+        """Remove objects that a manifest lists; it keeps their entries, as ``expired``.
 
         The manifest changes first. What an earlier try left behind is removed too.
 
@@ -288,7 +288,7 @@ class Store:
         return len(removed)
 
     def _expired(self, own: str, there: Collection[str]) -> list[dict[str, Any]]:
-        """What the manifest tells of expired objects that have not come again."""
+        """The manifest's entries of expired objects that have not been stored again."""
         try:
             told = self.get_json(own).get("expired", [])
         except ObjectMissingError:
@@ -423,7 +423,7 @@ class Store:
             Whether it was made now.
 
         Raises:
-            StoreError: it can't be made, or it is somebody else's.
+            StoreError: it can't be created, or another account owns it.
         """
         from botocore.exceptions import ClientError
 
@@ -519,7 +519,7 @@ class Store:
             )
         if code == "BucketAlreadyExists":
             return StoreError(
-                f"{place}: belongs to somebody else; name another in store.bucket of hosts.yaml"
+                f"{place}: belongs to another account; name another in store.bucket of hosts.yaml"
             )
         if code in _MISSING:
             return ObjectMissingError(f"{key} in {place}: no such object")
@@ -528,7 +528,7 @@ class Store:
                 f"{place}: refused to {verb} {key} for access key "
                 f"'{self.target.access_key}' ({code}); "
                 "mend key and secret of the store's connection, the key's rights to this bucket, or "
-                "store.bucket in hosts.yaml if it is somebody else's"
+                "store.bucket in hosts.yaml if another account owns it"
             )
         return StoreError(f"{place}: could not {verb} {key}: {error}; see the store's own log")
 

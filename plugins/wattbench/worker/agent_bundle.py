@@ -1,4 +1,4 @@
-"""The agent as it is shipped: one zip application (``.pyz``), built in memory from its sources.
+"""Agent bundle: the agent as one zip application (``.pyz``), built in memory from its sources.
 
 The same sources give the same bytes, so that the file's name, its SHA-256, says what it does. Inside
 it the modules have the import path that they have here. Meters of other distributions (entry points
@@ -102,7 +102,7 @@ def foreign_meters() -> dict[str, ModuleType]:
         try:
             module = entry.load()
             why = _misfit(entry.name, module)
-        except Exception as error:  # noqa: BLE001 - somebody else's code must not break a command of ours
+        except Exception as error:  # noqa: BLE001 - third-party code must not break a command
             why = f"{type(error).__name__}: {error}"
         if why is not None:
             log.warning("meter %s = %s is left out: %s", entry.name, entry.value, why)

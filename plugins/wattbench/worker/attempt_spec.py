@@ -1,4 +1,4 @@
-"""What the controller asks the agent to do for one attempt. Pure."""
+"""Attempt specification that the agent executes. Pure."""
 
 from __future__ import annotations
 

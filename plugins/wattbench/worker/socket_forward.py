@@ -1,4 +1,4 @@
-"""A local Unix socket that is forwarded to one on the worker host, over the agent's `pipe`."""
+"""Local Unix socket forwarded to one on the worker host, through the agent's `pipe` verb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SSH side of the agent's protocol: one strict connection to one worker host.
+"""SSH client of the agent's protocol: one strict connection to one worker host.
 
 Nothing here knows Airflow. What is sent to the host's shell is always
 ``PYTHON -IS SPOOL/agent/HASH.pyz VERB``, or ``sha256sum`` of that file, quoted; everything else
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 60.0
 #: One try of TCP, key exchange and login, s.
 TRY_TIMEOUT_S = 20.0
-#: A link that acknowledges nothing for so long is dead, s. Short breaks heal unseen.
+#: Time without an acknowledgement after which a link is dead, s. Shorter breaks recover by themselves.
 LINK_TIMEOUT_S = 45
 #: The slowest transfer that is not given up, bytes/s.
 SLOWEST_BYTES_PER_S = 50_000
@@ -135,7 +135,7 @@ class Host:
             raise HostError(
                 f"{target.label}: its host key changed: expected "
                 f"{fingerprint(error.expected_key.asbytes())}, "
-                f"got {fingerprint(error.key.asbytes())}; somebody may be in between; if the host "
+                f"got {fingerprint(error.key.asbytes())}; the connection may be intercepted; if the host "
                 "was set up anew, replace the connection's host_key or its line in known_hosts",
                 code="host-key",
             ) from None
@@ -176,7 +176,7 @@ class Host:
             key = paramiko.PKey.from_type_string(kind, base64.b64decode(blob, validate=True))
         except (ValueError, paramiko.SSHException, UnknownKeyType):
             raise HostError(
-                f"{target.label}: host_key {target.host_key[:30]!r} is no public key; "
+                f"{target.label}: host_key {target.host_key[:30]!r} is not a public key; "
                 "it looks like 'ssh-ed25519 AAAA…'",
                 code="host-key",
             ) from None
@@ -201,7 +201,7 @@ class Host:
 
     @contextlib.contextmanager
     def _within(self, timeout_s: float, what: str) -> Iterator[paramiko.Transport]:
-        """The transport, for at most so long: then it is closed, and all that hangs on it wakes.
+        """The transport, closed when the time is over, which ends every blocked call on it.
 
         Raises:
             HostError: ``timeout``, or ``lost`` if the connection broke.
@@ -221,7 +221,7 @@ class Host:
         try:
             yield transport
         except (OSError, EOFError, paramiko.SSHException) as error:
-            # SFTP's own refusals are no sign of a broken connection
+            # a refusal by SFTP does not mean that the connection is broken
             if isinstance(error, OSError) and transport.is_active():
                 raise
             if late.is_set():
@@ -539,7 +539,7 @@ def _private_key(target: HostTarget) -> paramiko.PKey | None:
         with contextlib.suppress(paramiko.SSHException, ValueError):
             return kind.from_private_key(io.StringIO(target.private_key))
     raise HostError(
-        f"{target.label}: the connection's private_key is no unencrypted PEM key of type "
+        f"{target.label}: the connection's private_key is not an unencrypted PEM key of type "
         "ed25519, ecdsa or rsa; put the key file's whole text there",
         code="auth",
     )

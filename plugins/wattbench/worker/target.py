@@ -44,7 +44,7 @@ class HostTarget:
         """Name and address for messages."""
         return f"host {self.name} ({self.username}@{self.hostname}:{self.port})"
 
-    def __repr__(self) -> str:  # the private key is nobody's business
+    def __repr__(self) -> str:  # never print the private key
         return f"HostTarget({self.label})"
 
 

@@ -80,8 +80,8 @@ def any_settings() -> Any:
     """The type of ``workload`` in an experiment: the settings of any kind."""
     union: Any = None
     for workload in kinds().values():
-        settings = workload.Settings
-        tagged = Annotated[settings, Tag(settings.__name__)]  # type: ignore[valid-type]
+        settings: Any = workload.Settings
+        tagged = Annotated[settings, Tag(settings.__name__)]
         union = tagged if union is None else union | tagged
     return Annotated[
         union,

@@ -42,7 +42,7 @@ def test_the_reference_is_found_under_its_name_without_suffix() -> None:
 
 def test_comparing_without_blocks_is_said_to_confound_drift() -> None:
     (told,) = verdicts.answers({"published": frame(8, a=100.0, b=90.0)}, None, modelled=False)
-    assert any("drift of the machine can't be told" in note for note in told.notes)
+    assert any("drift of the machine can't be separated" in note for note in told.notes)
 
 
 def test_every_basis_with_workload_trials_answers_and_the_others_do_not() -> None:

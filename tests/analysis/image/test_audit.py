@@ -25,9 +25,9 @@ from wattbench.analysis.__main__ import main
 from wattbench.analysis.image import archive, checks
 from wattbench.analysis.image.checks import Wants
 from wattbench.analysis.image.diff import compare
-from wattbench.analysis.image.finding_codes import CODES, Effect, ImageFinding
 from wattbench.analysis.image.provenance import Image, describe
-from wattbench.analysis.model.finding_codes import Severity, Verdict
+from wattbench.analysis.model.finding_codes import IMAGE_CODES, Severity, Verdict
+from wattbench.analysis.model.findings import Effect, Finding
 
 FOUND, NOT_FOUND, UNDECIDABLE = Verdict.FOUND, Verdict.NOT_FOUND, Verdict.UNDECIDABLE
 MB = 1_000_000
@@ -38,11 +38,11 @@ def image(tmp_path: Path, *layers: LayerTar, **settings: Any) -> Image:
     return describe(archive.read(str(path)))
 
 
-def outcomes(of: Image, code: str, wants: Wants | None = None, **wanted: Any) -> list[ImageFinding]:
+def outcomes(of: Image, code: str, wants: Wants | None = None, **wanted: Any) -> list[Finding]:
     return [f for f in checks.run(of, wants or Wants(**wanted), {}) if f.code == code]
 
 
-def outcome(of: Image, code: str, **wanted: Any) -> ImageFinding:
+def outcome(of: Image, code: str, **wanted: Any) -> Finding:
     (one,) = outcomes(of, code, **wanted)
     return one
 
@@ -336,7 +336,7 @@ def test_root_is_a_note_and_fails_only_where_asked(tmp_path: Path) -> None:
 
 def test_every_code_is_checked_and_every_check_has_a_verdict_and_a_source(tmp_path: Path) -> None:
     findings = checks.run(image(tmp_path, python_base()), Wants(), {})
-    assert {f.code for f in findings} == set(CODES) == {code for code, _ in checks.CHECKS}
+    assert {f.code for f in findings} == set(IMAGE_CODES) == {code for code, _ in checks.CHECKS}
     assert all(f.to_dict()["source"].startswith("https://") for f in findings)
 
 
@@ -455,7 +455,7 @@ GOOD_EFFECT: dict[str, Any] = {
         (["--max-size-gb", "nan"], None, "--max-size-gb nan"),
         (["--fail-on", "bytecode"], None, "--fail-on bytecode"),
         (["--platform", "amd64"], None, "--platform amd64"),
-        ([], "{", "can't be read"),
+        ([], "{", "not YAML"),
         ([], "a: 1", "a list of effects is needed"),
         ([], json.dumps([GOOD_EFFECT | {"energy_pct": 7}]), "outside"),
         ([], json.dumps([GOOD_EFFECT | {"code": "x"}]), "code 'x' is none of"),

@@ -250,6 +250,59 @@ def test_half_widths_cover_the_truth_over_a_thousand_windows(
     assert phases >= 0.95
 
 
+def short_window(kind: str, interval_s: float, seed: int) -> tuple[float, float, float]:
+    """Truth, estimate and half-width (J) of one short window as the wrapper inside the meter makes it.
+
+    The wrapper starts, the host waits some intervals, the workload runs, the host waits again. An idle
+    trial is a container's start, a pause, and its end, whose edges no workload marks.
+    """
+    random = np.random.default_rng(seed)
+    idle_w = float(random.uniform(5.0, 40.0))
+
+    def level(name: str, shortest: float, longest: float, more_w: float) -> Level:
+        watts = idle_w + float(random.uniform(0.3, 1.0)) * more_w
+        return Level(name, float(random.uniform(shortest, longest)), watts)
+
+    wait = Level("wait", min(3.0 * interval_s, 3.0), idle_w)
+    if kind == "idle":
+        work = [
+            level("start", 0.2, 0.6, 30.0),
+            Level("idle", float(random.uniform(3.5, 6.0)), idle_w),
+        ]
+    else:
+        work = [level("start", 0.3, 1.0, 20.0), level("steady", 3.0, 6.0, 120.0)]
+    work.append(level("stop", 0.1, 0.5, 30.0))
+    after = [level("counters", 0.001, 0.004, 15.0), wait, level("record", 0.02, 0.05, 15.0)]
+    machine = Machine([level("wrapper", 0.08, 0.25, 20.0), wait, *work, *after], seed, idle_w)
+    edges = machine.edges_s[2 : 3 + len(work)]
+    bounds = edges[[0, -1]] if kind == "idle" else edges
+    meter = Meter(
+        interval_s, start_j=float(random.uniform(0, 262_144)),
+        sample_s=float(random.uniform(0.001, 0.005)),
+    )  # fmt: skip
+    parts = split(curve_of(meter.log(machine, seed), "package"), bounds)
+    assert not parts.notes
+    truth = float(np.diff(machine.energy_j(bounds[[0, -1]]))[0])
+    return truth, parts.total_j, parts.total_uncertainty_j
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interval_s", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["idle", "work"])
+def test_short_windows_have_no_bias_and_their_half_widths_cover_the_truth(
+    kind: str, interval_s: float
+) -> None:
+    count = 600
+    truth, found, width = np.array([short_window(kind, interval_s, s) for s in range(count)]).T
+    off_pct = 100.0 * (found / truth - 1.0)
+    assert abs(off_pct.mean()) <= 0.05 + 3.0 * off_pct.std() / count**0.5
+    covered = np.mean(np.abs(found - truth) <= width)
+    assert covered >= 0.95 - 2.0 * (0.95 * 0.05 / count) ** 0.5
+    # and no wider than that takes: half the half-width would not cover
+    assert np.mean(np.abs(found - truth) <= width / 2.0) < 0.95
+    assert np.median(width / truth) <= 0.008
+
+
 def test_a_step_at_a_known_edge_is_placed_better_than_by_a_straight_line() -> None:
     # 10 W, then 100 W from 0.95 s on; rows every second: a straight line gives 92.5 J × 0.05.
     time = START_S + np.arange(8.0)

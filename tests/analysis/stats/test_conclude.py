@@ -317,7 +317,7 @@ def test_drift_and_outliers_become_findings_of_their_host() -> None:
 def test_the_order_of_an_import_without_one_is_not_judged() -> None:
     rows = [row("", None, i, 100.0 + k + n / 7) for k, i in enumerate("ab") for n in range(10)]
     found = conclude(to_frame(rows), Settings("a"))
-    assert found.hosts[0].fitness.trend.reason == "the order of execution is not told"
+    assert found.hosts[0].fitness.trend.reason == "the order of execution is unknown"
     assert found.hosts[0].design == "unblocked"
     assert_whole(found)
 

@@ -68,12 +68,12 @@ def test_somebody_elses_bucket_is_refused_in_one_line(target: StoreTarget) -> No
     with answering(409, taken) as url, pytest.raises(StoreError) as refused:
         Store(replace(target, endpoint_url=url), waits_s=()).ensure_bucket()
     assert str(refused.value) == (
-        f"bucket '{target.bucket}' at {url}: belongs to somebody else; "
+        f"bucket '{target.bucket}' at {url}: belongs to another account; "
         "name another in store.bucket of hosts.yaml"
     )
     with (
         answering(403) as url,
-        pytest.raises(StoreError, match="if it is somebody else's") as refused,
+        pytest.raises(StoreError, match="if another account owns it") as refused,
     ):
         Store(replace(target, endpoint_url=url), waits_s=()).ensure_bucket()
     assert "\n" not in str(refused.value)

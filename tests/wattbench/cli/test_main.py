@@ -258,7 +258,7 @@ def test_only_what_a_host_lacks_is_told() -> None:
         line.startswith("setcap cap_sys_rawio=ep /usr/local/bin/energibridge") for line in told
     )
     told = enrol.preparation(health(cpu={}, gpu=[{"name": "H200"}]), "bench", config)
-    assert told == ["nvidia-smi -pm 1   # persistence mode"]
+    assert told == ["nvidia-smi -pm 1  # NVIDIA GPUs: persistence mode"]
 
 
 def test_the_exit_code_is_the_worst_host_s() -> None:

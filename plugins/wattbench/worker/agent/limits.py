@@ -35,6 +35,12 @@ MAX_ZONE_W = 500.0
 #: How long GPUs are sampled before and after the window: their counters move every 100 ms.
 GPU_MARGIN_S = 0.25
 
+#: Sampling intervals for which the host waits, inside a meter that wraps the workload, before and after
+#: the window: what the meter reads there tells the window's share of the intervals at its edges.
+EDGE_INTERVALS = 3
+#: The longest such wait, s.
+EDGE_WAIT_S = 3.0
+
 # ---------------------------------------------------------------------------------------------- clocks
 
 #: Offset between the host's clock and the controller's above which a host gets a soft problem, s.

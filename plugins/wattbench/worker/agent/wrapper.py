@@ -8,8 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
-from wattbench.worker.agent import meters
+from wattbench.worker.agent import limits, meters
 from wattbench.worker.agent.base import read_json, stamp, write_bytes, write_json
 from wattbench.worker.agent.processes import process_mark
 from wattbench.worker.agent.streams import Stream, account, timed_lines
@@ -39,6 +40,8 @@ def run(folder: str, argv: list[str]) -> int:
     awake = _forward_signals(child)
     timed = bool(spec.get("times_lines"))
     out, err = Stream(1, timed), Stream(2, timed)
+    wait_s = _edge_wait_s(spec)
+    time.sleep(wait_s)
     # stamped last before the start and first after the end: the window holds the workload only
     before = meters.counters(readers)
     record["started"] = started = stamp()
@@ -55,6 +58,9 @@ def run(folder: str, argv: list[str]) -> int:
         returncode = _until_over(child[0], out, err, awake)
     record["ended"] = ended = stamp()
     ended.update(meters.counters(readers))
+    _signal_edge(folder, ENDED)
+    if returncode >= 0:  # it was not stopped
+        _rest(awake, wait_s)
     record["rc"] = returncode if returncode >= 0 else 128 - returncode
     for stream in (out, err):
         stream.drain()
@@ -63,8 +69,23 @@ def run(folder: str, argv: list[str]) -> int:
             write_bytes(os.path.join(folder, "output.log"), timed_lines(out, err), sync=False)
     record["output"] = account(out, err)
     write_json(path, record)
-    _signal_edge(folder, ENDED)
     return int(record["rc"])
+
+
+def _edge_wait_s(spec: Json) -> float:
+    """How long the host waits on both sides of the window, so that the meter's rows show it alone."""
+    meter = spec.get("meter") or {}
+    if not meter or not meters.find(meter.get("kind")).wraps:
+        return 0.0
+    interval_s = (meter.get("interval_ms") or limits.INTERVAL_MS) / 1000
+    return float(min(limits.EDGE_INTERVALS * interval_s, limits.EDGE_WAIT_S))
+
+
+def _rest(awake: int, seconds: float) -> None:
+    """Sleep, unless a signal asks for an end."""
+    with contextlib.suppress(BlockingIOError):
+        os.read(awake, 512)  # of the child's end
+    select.select([awake], [], [], seconds)
 
 
 def _forward_signals(child: list[subprocess.Popen[bytes]]) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from wattbench.worker.agent import limits
+
 pytestmark = pytest.mark.docker
 
 
@@ -243,3 +245,72 @@ def test_facts_show_docker_and_who_else_runs(leased: Any, image: str) -> None:
     assert facts["docker"]["ok"] is False
     problem = next(p for p in facts["problems"] if p["code"] == "docker-unreachable")
     assert problem["severity"] == "hard"
+
+
+def test_container_can_compute_and_little_else(leased: Any, contained: Any) -> None:
+    spec = contained("grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status >&2")
+    report = leased.run(spec)
+    assert report["state"] == "done", report["message"]
+    told = (leased.attempt_folder(spec) / "stderr.log").read_text()
+    assert "CapEff:\t0000000000000000" in told
+    assert "CapBnd:\t0000000000000000" in told
+    assert "NoNewPrivs:\t1" in told
+
+
+def test_container_s_bounds_are_docker_s_own(leased: Any, contained: Any) -> None:
+    spec = contained("sleep 600", memory_bytes=256 << 20)
+    leased.call("start", spec)
+    name = until_running(leased)
+    settings = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", name))
+    assert settings["PidsLimit"] == 4096
+    assert settings["Memory"] == 256 << 20
+    assert settings["CapDrop"] == ["ALL"]
+    assert settings["SecurityOpt"] == ["no-new-privileges"]
+    assert settings["LogConfig"] == {
+        "Type": "json-file", "Config": {"max-size": "8m", "max-file": "1"},
+    }  # fmt: skip
+    leased.call("cleanup", {"owner": "run-1"})
+
+
+def test_variables_of_a_container_stand_on_no_command_line(leased: Any, contained: Any) -> None:
+    secret = f"word-{os.getpid()}-of-nobody"
+    spec = contained(
+        'echo "{\\"event\\": \\"$TOKEN\\"}"; sleep 600', env={"TOKEN": secret, "B": "x y"}
+    )
+    leased.call("start", spec)
+    until_running(leased)
+    lines = [
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
+    ]
+    assert lines
+    assert not [line for line in lines if secret.encode() in line]
+    folder = leased.attempt_folder(spec)
+    assert (folder / "environment").stat().st_mode & 0o077 == 0
+    readable = [p for p in folder.rglob("*") if p.is_file() and p.stat().st_mode & 0o044]
+    assert not [p for p in readable if secret.encode() in p.read_bytes() and p.suffix == ".json"]
+    leased.call("cleanup", {"owner": "run-1"})
+    assert not (folder / "environment").exists()
+    event = json.loads((folder / "workload.jsonl").read_text())
+    assert event == {"event": secret}
+
+
+def test_flood_of_a_container_is_cut_and_reported(leased: Any, contained: Any) -> None:
+    report = leased.run(contained("head -c 20000000 /dev/zero"))
+    assert (report["state"], report["rc"]) == ("done", 0)
+    assert report["output"]["stdout_bytes"] == 20_000_000
+    assert report["output"]["cut"] is True
+    assert report["files"]["stdout.log"]["bytes"] == limits.OUTPUT_BYTES
+    assert containers(leased) == ""
+
+
+def test_paused_container_is_ended_at_the_timeout(leased: Any, contained: Any) -> None:
+    spec = contained("sleep 600", timeout_s=4)
+    leased.call("start", spec)
+    docker("pause", until_running(leased))
+    report = leased.over(spec)
+    assert (report["state"], report["message"]) == ("timeout", "stopped after timeout_s = 4 s")
+    assert report["container"]["exit_code"] == 137
+    assert report["command"]["ended"] is not None
+    # nothing of the meter lies after the edge that follows the window
+    assert report["command"]["ended"]["unix_s"] <= report["edges"]["after"]["unix_s"]
+    assert containers(leased) == ""

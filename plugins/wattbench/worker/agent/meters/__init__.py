@@ -36,12 +36,14 @@ class Meter:
         kind: its name in hosts.yaml.
         files: the raw files that it leaves in an attempt's folder; the first is its samples.
         wraps: whether it is a program that runs the workload, not a reader beside it.
+        default_command: its program where hosts.yaml names none; None: it must name one.
         margin_s: how long it is sampled before and after the window, s.
     """
 
     kind = ""
     files: tuple[str, ...] = ()
     wraps = False
+    default_command: str | None = None
     margin_s = 0.0
 
     def __init__(self, gpus: Sequence[str] = ()) -> None:

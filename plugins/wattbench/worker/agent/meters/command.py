@@ -113,6 +113,7 @@ class EnergiBridge(Modelled):
     """EnergiBridge, which reads the CPU's model-specific registers."""
 
     kind = "energibridge"
+    default_command = "/usr/local/bin/energibridge"
 
     def sensors(self) -> Json:
         return {"msr": os.access(rooted("/dev/cpu/0/msr"), os.R_OK)}
