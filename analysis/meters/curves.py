@@ -260,7 +260,7 @@ def stale(power_w: FloatArray, time_s: FloatArray, usage_pct: FloatArray | None)
                 f"{power_w[first]:.1f} W in {end - first} rows while utilisation "
                 f"{'went' if moved else 'stayed'} between {low:.0f} and {high:.0f} %"
             )
-            notes.append(Note("stale", text, int(first), fatal=moved or fine))
+            notes.append(Note("stale", text, int(first), fatal=bool(moved or fine)))
     return notes
 
 

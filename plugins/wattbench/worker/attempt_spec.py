@@ -164,10 +164,10 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        argv: tuple[str, ...] = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
+        waiting = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
         if trial.image == IDLE_HOST or image is None or image.runtime == "process":
-            return _Start("none", argv)
-        return _Start("docker", argv, image.env)
+            return _Start("none", waiting)
+        return _Start("docker", waiting, image.env)
     assert image is not None
     settings = experiment.workload_of(trial.image)
     argv = workload_of(settings).argv(settings, experiment.place_of(trial.image))

@@ -150,6 +150,26 @@ def test_modelled_energy_is_said_to_be_modelled_first() -> None:
     assert found.energy_source == "modelled"
 
 
+def test_a_headline_says_that_equal_work_is_not_proven_and_a_missing_one_does_not():
+    frame = run({"a": 100, "b": 80})
+    usual, doubtful = (conclude(frame, Settings("a"), known).headline for known in (True, False))
+    assert doubtful.sentence == f"{usual.sentence} Equal work is not proven."
+    alone = conclude(run({"a": 100}), Settings("a"), False).headline
+    assert alone.sentence.startswith("No verdict")
+    assert "Equal work" not in alone.sentence
+
+
+def test_energy_per_unit_is_that_of_the_workload_s_own_unit():
+    frame = run({"a": 100, "b": 80})
+    frame = frame.assign(unit="document", units=500.0, j_per_unit=frame["energy_j"] / 500)
+    (host,) = conclude(frame, Settings("a")).hosts
+    found = {s.endpoint: s for s in host.secondary}
+    assert "j_per_image" not in found
+    assert found["j_per_unit"].label == "energy per document"
+    (pair,) = found["j_per_unit"].pairs
+    assert pair.estimate_pct == pytest.approx(host.pairs[0].estimate_pct)
+
+
 def test_a_run_partly_modelled_is_said_to_be_so() -> None:
     frame = run({"a": 100, "b": 90}, ("h1", "h2"))
     frame.loc[frame["host"] == "h2", "energy_source"] = "modelled"
