@@ -55,8 +55,8 @@ def host_target(name: str, hosts: HostsConfig) -> HostTarget:
     )
 
 
-def open_store(hosts: HostsConfig) -> Store:
-    """The object store of ``hosts.yaml``.
+def open_store(hosts: HostsConfig, *, patient: bool = False) -> Store:
+    """The object store of ``hosts.yaml``; a patient one waits for it as long as ``store.wait_s``.
 
     Connection: type ``aws``; login and password are the key pair; extra ``endpoint_url``,
     ``region_name`` and ``addressing_style`` (``path`` or ``virtual``).
@@ -75,7 +75,8 @@ def open_store(hosts: HostsConfig) -> Store:
             bucket=config.bucket,
             prefix=config.prefix,
             addressing_style=extra.get("addressing_style", "path"),
-        )
+        ),
+        patience_s=config.wait_s if patient else 0.0,
     )
 
 
