@@ -42,7 +42,7 @@ class CheckHost(BaseSensorOperator):
         from wattbench.steps import check_host
 
         def take_and_check(host: Host) -> str | None:
-            if refused := check_host.take_lease(run, host, self.host):
+            if refused := check_host.take_lease(run, host, self.host, anew=True):
                 return refused
             check_host.check(run, host, self.host)
             return None
@@ -134,6 +134,7 @@ class Rest(BaseSensorOperator):
         from wattbench.steps import early_stopping, trial
 
         ti: Any = context["ti"]
+        self._refuse_if_ended(ti)
         if self._late is None:
             states = self._states(ti)
             decision = turn(states, self.group, ti.map_index)
@@ -158,8 +159,6 @@ class Rest(BaseSensorOperator):
                 log.info("waiting for %s: it is held by %s", self.host, other.run_id)
                 self.poke_interval = 15
                 return False
-            if host_claims.own_claim(run, self.host) is None:
-                self._refuse_if_ended(ti)
             look = on_host(self.host, lambda host: trial.is_rested(run, host, self.host))
         if not look.ready:
             self.poke_interval = look.look_again_s
@@ -173,11 +172,14 @@ class Rest(BaseSensorOperator):
         return dict(found.get(ti.run_id, {}))
 
     def _refuse_if_ended(self, ti: Any) -> None:
-        """Take no lease anew for a run that has just been ended: its hosts are being given back.
+        """Start nothing in a run that has just been ended: its tasks live on for some seconds.
 
         Raises:
             AirflowFailException: this task's state is no longer its own.
         """
-        state = self._states(ti).get(f"{self.group}.rest_{ti.map_index}")
+        found = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        state = next(iter(found.get(ti.run_id, {}).values()), None)
         if state != "running":
             raise AirflowFailException(f"this task was set to {state} from outside")

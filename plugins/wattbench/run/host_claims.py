@@ -10,7 +10,7 @@ last guard.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class Claim:
         dag_id: the run's DAG in Airflow.
         dag_run_id: the run's id in Airflow.
         expires_unix_s: from then on others may ask the host itself.
+        closing: the run is being ended there: none of its tasks may take the lease anew.
     """
 
     host: str
@@ -42,6 +43,7 @@ class Claim:
     dag_id: str
     dag_run_id: str
     expires_unix_s: float
+    closing: bool = False
 
     def is_expired(self, now_unix_s: float) -> bool:
         """Whether others may ask the host itself."""
@@ -85,12 +87,23 @@ def claim(run: Run, host: str, lasts_s: float = CLAIM_S) -> None:
         str(run.document["dag_run_id"]),
         datetime.now(UTC).timestamp() + lasts_s,
     )
-    run.store.put_json(store_keys.claim_key(host, run.run_id), asdict(made))
+    put(run.store, made)
+
+
+def put(store: Store, made: Claim) -> None:
+    """Write a claim as it is."""
+    store.put_json(store_keys.claim_key(made.host, made.run_id), asdict(made))
 
 
 def own_claim(run: Run, host: str) -> Claim | None:
     """The run's claim on a host; None: nothing of the run can be on it."""
     return _read_claim(run.store, store_keys.claim_key(host, run.run_id))
+
+
+def begin_closing(run: Run, host: str) -> None:
+    """Forbid the run's own tasks, which may live on for seconds after it was ended, to take the lease."""
+    if (found := own_claim(run, host)) is not None:
+        put(run.store, replace(found, closing=True))
 
 
 def drop(run: Run, host: str) -> None:

@@ -26,14 +26,21 @@ IDLE_SAMPLE_S = 2.0
 FACTS_TIMEOUT_S = 120
 
 
-def take_lease(run: Run, host: Host, name: str) -> str | None:
+def take_lease(run: Run, host: Host, name: str, *, anew: bool = False) -> str | None:
     """Take or extend the run's lease; None if held, else who has it, for a person to read.
 
-    The run's claim in the store is written first, so that whatever follows is found by it.
+    The run's claim in the store is written first, so that whatever follows is found by it, and read again
+    when the lease is there: a run that is being ended keeps none.
+
+    Args:
+        anew: the run begins on the host; whatever ended it there before is over.
+
+    Raises:
+        HostError: ``ended``: the run is being ended on the host.
     """
     known = host_claims.own_claim(run, name)
     left_s = known.expires_unix_s - time.time() if known else 0.0
-    if left_s < host_claims.CLAIM_S / 2:
+    if anew or left_s < host_claims.CLAIM_S / 2:
         host_claims.claim(run, name)
     try:
         answer = host.call("lease", {"action": "take", "owner": run.run_id, "ttl_s": CHECK_LEASE_S})
@@ -45,6 +52,13 @@ def take_lease(run: Run, host: Host, name: str) -> str | None:
         raise
     if reclaimed := answer.get("reclaimed"):
         log.warning("reclaimed an expired lease: %s", reclaimed)
+    standing = host_claims.own_claim(run, name)
+    if standing is None or standing.closing:
+        host.call("lease", {"action": "release", "owner": run.run_id})
+        raise HostError(
+            f"{name}: {run.run_id} is being ended there; if it is to go on, clear its task check",
+            code="ended",
+        )
     return None
 
 

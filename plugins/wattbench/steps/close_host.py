@@ -38,6 +38,7 @@ def close_host(run: Run, host: Host, host_name: str) -> int:
             f"{host_name} is held by {other.run_id}; what {run.run_id} left there is collected later",
             code="leased",
         )
+    host_claims.begin_closing(run, host_name)
     ended = host.call("cleanup", {"owner": run.run_id, "run": run.run_id}, CLEANUP_TIMEOUT_S)
     for attempt in ended["attempts"]:
         log.warning("%s was still running: ended", attempt)
