@@ -178,7 +178,7 @@ def test_whatever_a_file_holds_the_other_experiments_carry_on(wild: dict) -> Non
     assert "gpu-00.check" in wild["dags"]["exp-00"]["tasks"]
     made = {dag_id for _, dag_id, _ in WILD.values()}
     made |= {"exp-00", "latin", "gone", "pipe", "zero"}
-    assert set(wild["dags"]) == made
+    assert set(wild["dags"]) - {"wattbench-housekeeping"} == made
 
 
 @pytest.mark.parametrize("name", WILD)

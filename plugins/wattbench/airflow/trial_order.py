@@ -49,7 +49,7 @@ def turn(states: Mapping[str, str | None], group: str, index: int) -> Turn:
 def is_late(states: Mapping[str, str | None], group: str, index: int) -> bool:
     """Whether a trial is executed after later ones: it was cleared, or its place was lost."""
     return any(
-        other > index and tasks.get("collect") in _OVER and tasks.get("rest") == "success"
+        other > index and tasks.get("collect") in TASK_OVER and tasks.get("rest") == "success"
         for other, tasks in _by_trial(states, group).items()
     )
 

@@ -292,6 +292,7 @@ def _host_release(options: argparse.Namespace) -> int:
     """Free a host by hand; 0 if nothing is left to do, 1 if raw logs still lie there."""
     from wattbench.airflow.connections import open_store
     from wattbench.cli import host_release
+    from wattbench.config.loader import config_dir, load_hosts
 
     hosts = load_hosts(config_dir())
     if options.name not in hosts.hosts:

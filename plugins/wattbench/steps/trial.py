@@ -170,7 +170,7 @@ def collect_attempt(
     if answer["state"] == "unknown":
         return None
     if answer["state"] == "running":
-        limit_s = run.experiment.protocol.timeout_s + GRACE_S
+        limit_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
         log.info("%s still runs: waiting for its end, at most %.0f s", identity, limit_s)
         if not (answer := host.wait(identity, limit_s))["over"]:
             raise HostError(f"{host_name}: {identity} is still running", code="busy")
@@ -245,7 +245,7 @@ def _evaluate(
         image=trial.image,
         digest=run.digest(trial.image, host_name),
         attempt=attempt,
-        late=attempt > 1 or bool(report["spec"].get("late")),
+        late=attempt > 1 or AttemptReport.of(report).late,
         raw=store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "energibridge.csv.gz"),
     )
     record = attempts.evaluate(
