@@ -32,7 +32,7 @@ from wattbench.airflow.operators import (
 from wattbench.airflow.sensors import CheckHost, Rest, WarmUp
 from wattbench.airflow.task_context import PREPARE
 from wattbench.config.experiment import Experiment
-from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import experiment_paths, load_experiment, load_hosts
 from wattbench.config.yaml_document import place_of
 from wattbench.errors import ConfigError
@@ -104,7 +104,7 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         notify = Notify(task_id="notify", retries=1).as_teardown()
         analyze >> [verdict, notify]
         for host in experiment.hosts:
-            _host_group(host, hosts.hosts[host], experiment, prepare, analyze, verdict)
+            _host_group(host, hosts, experiment, prepare, analyze, verdict)
     # Last, since every operator deep-copies the params that its DAG has when it is made.
     dag.params = ParamsDict(_params(experiment))
     try:
@@ -166,14 +166,14 @@ def housekeeping_dag() -> DAG:
 
 def _host_group(
     name: str,
-    host: HostConfig,
+    hosts: HostsConfig,
     experiment: Experiment,
     prepare: Prepare,
     analyze: Analyze,
     verdict: Verdict,
 ) -> None:
     protocol = experiment.protocol
-    with TaskGroup(name, tooltip=f"{name}: {host.meter.kind}"):
+    with TaskGroup(name, tooltip=f"{name}: {hosts.hosts[name].meter.kind}"):
         check = CheckHost(task_id="check", host=name)
         pull = PullImage.partial(
             task_id="pull", host=name, map_index_template="{{ task.image }}",
@@ -182,12 +182,14 @@ def _host_group(
         plan = PlanHost(task_id="plan", host=name, check=f"{name}.check")
         warm_up = WarmUp(task_id="warm_up", host=name, seconds=protocol.warm_up.seconds)
         prepare >> check >> pull >> plan >> warm_up
-        last: Any = _trials("trial", name, experiment, plan, warm_up)
+        # No timeout for the run; a task outlives its trial's own, which the host enforces, and its waits.
+        limit_s = protocol.timeout_s + hosts.store.wait_s + 900
+        last: Any = _trials("trial", name, limit_s, plan, warm_up)
         for number in range(2, protocol.attempts + 1):
             suffix = "" if number == 2 else f"_{number}"
             again = PlanAgain(task_id=f"plan_again{suffix}", host=name, check=f"{name}.check")
             last >> again
-            last = _trials(f"again{suffix}", name, experiment, again, again)
+            last = _trials(f"again{suffix}", name, limit_s, again, again)
         report = HostReport(task_id="host_report", host=name)
         # Not `check`'s: that one may fail with the lease taken.
         release = ReleaseHost(task_id="release", host=name).as_teardown(setups=prepare)
@@ -197,11 +199,9 @@ def _host_group(
     release >> analyze
 
 
-def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any) -> list[Any]:
+def _trials(group: str, host: str, limit_s: float, plan: Any, after: Any) -> list[Any]:
     """A mapped group: rest → measure → collect for every trial of ``plan``; returns its last tasks."""
     made: list[Any] = []
-    # No timeout for the run; a task outlives its trial's own, which the host enforces.
-    limit = timedelta(seconds=experiment.protocol.timeout_s + 900)
     prefix = f"{host}.{group}"
     label = {"map_index_template": "{{ task.spec['label'] }}"}
 
@@ -212,7 +212,7 @@ def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any
         )
         measure = Measure(
             task_id="measure", host=host, rest=f"{prefix}.rest", spec=spec,
-            execution_timeout=limit, **label,
+            execution_timeout=timedelta(seconds=limit_s), **label,
         )  # fmt: skip
         collect = Collect(
             task_id="collect", host=host, measure=f"{prefix}.measure", spec=spec, **label

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from wattbench.analysis.storage.s3 import make_client
-from wattbench.errors import StoreError
+from wattbench.errors import StoreError, UserError
 from wattbench.storage.keys import MANIFEST, checked_key
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Store:
         waits_s: pauses between tries where the cause may pass.
         patience_s: after them an outage is waited for so long, each wait logged; then refused keys
             and a missing bucket are an outage too.
+        renew: reads the target again before each of these tries: a person may have mended it.
     """
 
     def __init__(
@@ -150,10 +151,12 @@ class Store:
         target: StoreTarget,
         waits_s: tuple[float, ...] = WAITS_S,
         patience_s: float = 0.0,
+        renew: Callable[[], StoreTarget] | None = None,
     ) -> None:
         self.target = target
         self._waits_s = waits_s
         self._patience_s = patience_s
+        self._renew = renew
 
     @cached_property
     def _client(self) -> S3Client:
@@ -530,7 +533,22 @@ class Store:
                     "waiting for the store, %.0f s of at most %.0f s so far (store.wait_s in hosts.yaml): %s",
                     waited_s, self._patience_s, problem,
                 )  # fmt: skip
-            time.sleep(wait)
+                time.sleep(wait)
+                self._look_at_target_again()
+            else:
+                time.sleep(wait)
+
+    def _look_at_target_again(self) -> None:
+        if self._renew is None:
+            return
+        try:
+            target = self._renew()
+        except UserError as error:
+            log.warning("the store's connection can't be read: %s", error)
+            return
+        if target != self.target:
+            self.target = target
+            self.__dict__.pop("_client", None)
 
     def _refusal(self, verb: str, key: str, code: str, error: Exception) -> StoreError:
         place = self.target.place

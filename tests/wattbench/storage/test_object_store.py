@@ -353,6 +353,17 @@ def test_refused_keys_are_an_outage_for_a_patient_store_and_a_mistake_for_others
     assert clock.pauses == [15.0, 15.0, 10.0]  # never beyond its limit
 
 
+def test_keys_that_a_person_mends_meanwhile_are_taken_up(
+    target: StoreTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, lambda: None)
+    wrong = replace(target, secret_key="revoked")
+    mended = iter([wrong, target])
+    store = Store(wrong, waits_s=(), patience_s=600, renew=lambda: next(mended))
+    assert store.put("runs/a", b"kept").bytes == 4
+    assert len(clock.pauses) == 2
+
+
 def test_an_object_that_is_not_there_is_no_outage(
     target: StoreTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
