@@ -157,7 +157,7 @@ def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
     for key, value in (labels | {"attempt": spec["id"], "spool": spool}).items():
         argv += ["--label", "wattbench.%s=%s" % (key, value)]
     settings = spec.get("container") or {}
-    argv += ["--network", settings.get("network") or "none", *_confinement(spec)]
+    argv += ["--network", settings.get("network") or "none", *_confinement()]
     argv += [*_mounts(spec, spool), *_resources(settings)]
     if spec.get("user"):
         argv += ["--user", spec["user"]]
@@ -213,15 +213,12 @@ def network_exists(name: str) -> bool:
     return docker("network", "inspect", name).returncode == 0
 
 
-def _confinement(spec: Json) -> list[str]:
+def _confinement() -> list[str]:
     """What an image may do to its host: compute, and little else."""
-    options = [
+    return [
         "--pids-limit", str(limits.CONTAINER_PIDS),
         "--security-opt", "no-new-privileges",
         "--cap-drop", "ALL",
         "--log-driver", "json-file",
         "--log-opt", "max-size=" + limits.CONTAINER_LOG_SIZE, "--log-opt", "max-file=1",
     ]  # fmt: skip
-    if spec.get("memory_bytes"):
-        options += ["--memory", str(spec["memory_bytes"])]
-    return options

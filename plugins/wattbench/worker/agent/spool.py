@@ -41,7 +41,7 @@ SPEC: Shape = {
 }  # fmt: skip
 SPEC_MORE: Shape = {
     "kind": str, "image": dict, "command": list, "entrypoint": str, "env": dict, "gpus": list,
-    "user": str, "rest": dict, "min_free_bytes": NUMBER, "lead_s": NUMBER, "memory_bytes": int,
+    "user": str, "rest": dict, "min_free_bytes": NUMBER, "lead_s": NUMBER,
     "deadline_unix_s": NUMBER, "files": dict, "container": dict, "times_lines": bool,
 }  # fmt: skip
 REPORT: Shape = {"id": str, "state": str, "message": str, "files": dict}

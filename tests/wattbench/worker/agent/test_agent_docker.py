@@ -258,7 +258,7 @@ def test_container_can_compute_and_little_else(leased: Any, contained: Any) -> N
 
 
 def test_container_s_bounds_are_docker_s_own(leased: Any, contained: Any) -> None:
-    spec = contained("sleep 600", memory_bytes=256 << 20)
+    spec = contained("sleep 600", container={"memory": 256 << 20})
     leased.call("start", spec)
     name = until_running(leased)
     settings = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", name))
