@@ -254,7 +254,7 @@ def stale(power_w: FloatArray, time_s: FloatArray, usage_pct: FloatArray | None)
             continue
         # The first row of a run may be the last that was read well: a sensor lags its load.
         low, high = np.nanmin(usage_pct[first + 1 : end]), np.nanmax(usage_pct[first + 1 : end])
-        moved = high - low >= 30.0
+        moved = bool(high - low >= 30.0)
         if moved or (low >= WORKING_PCT and end - first >= FROZEN_ROWS and seconds >= FROZEN_S):
             text = (
                 f"{power_w[first]:.1f} W in {end - first} rows while utilisation "

@@ -25,7 +25,7 @@ from wattbench.analysis.audit.importers.reduce import Reduced, scan
 from wattbench.analysis.audit.logs import LINE_LIMIT, Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.audit.mapping import key_of
-from wattbench.analysis.meters.curves import SAMPLE_S
+from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
 from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
@@ -460,7 +460,9 @@ def _domains(raw: Reduced) -> tuple[Domain, ...]:
             doubt = 2 * SAMPLE_S * joules / seconds if seconds else 0.0
         else:
             course = (raw.series or {}).get("GPU_POWER") or {"max": 0.0, "min": 0.0}
-            doubt = (raw.interval_s or 0.0) * (course["max"] - course["min"]) / 2
+            # Each edge lies anywhere in an interval, and a GPU's power may be the mean of some time.
+            lag_s = POWER_AVERAGE_S if energy.name.startswith("gpu") else 0.0
+            doubt = ((raw.interval_s or 0.0) / 2 + lag_s) * (course["max"] - course["min"])
         # A counter that stands at 0 is a domain that this CPU does not have, not one that used nothing.
         absent = energy.start_j == 0.0 == joules
         counted = is_counted(energy.name) and not absent

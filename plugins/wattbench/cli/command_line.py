@@ -282,9 +282,9 @@ def _host_check(options: argparse.Namespace) -> int:
         found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
     found = _with_standing(found, hosts)
     _say(_table(found))
-    for health in found:
-        if unknown := check_host.untold(health.facts):
-            _say(f"\n{health.name}, can't be told: {'; '.join(unknown)}")
+    for text, hosts_of in check_host.unknown_on([(h.name, h.facts) for h in found]).items():
+        where = "all hosts" if len(hosts_of) == len(found) > 1 else ", ".join(hosts_of)
+        _say(f"\nnot known of {where}: {text}")
     return enrol.worst_of(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,15 @@ def examine(
 def untold(facts: Mapping[str, Any]) -> list[str]:
     """What the host's probes could not tell: shown, never taken for fine."""
     return [str(p["message"]) for p in facts.get("probes") or () if p["severity"] == "unknown"]
+
+
+def unknown_on(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[str]]:
+    """What probes could not tell → the hosts, so that it is said once for all of them."""
+    found: dict[str, list[str]] = {}
+    for name, facts in hosts:
+        for text in untold(facts):
+            found.setdefault(text, []).append(name)
+    return found
 
 
 def leave_alone(run: Run, name: str) -> str | None:

@@ -51,10 +51,17 @@ def _docker_answers(facts: Json, wanted: Json) -> Said:
 
 def _meter_yields(facts: Json, wanted: Json) -> Said:
     meter = facts["meter"]
-    if meter and not meter["ok"]:
-        fixes = meters.find(wanted["meter"].get("kind")).fixes(wanted["meter"])
-        fix = "; ".join(fixes) or "run it by hand on the host"
-        yield "hard", meter["message"], fix
+    if not meter:
+        return
+    failures = meter.get("failures") or []
+    error = meter["message"] if not meter["ok"] else failures[-1] if failures else None
+    if error is None:
+        return
+    fixes = meters.find(wanted["meter"].get("kind")).fixes(wanted["meter"], error)
+    if meter["ok"]:
+        words = (len(failures), len(failures) + 1, error)
+        error = "the meter failed %d of %d times before it gave energy: %s" % words
+    yield "soft" if meter["ok"] else "hard", error, "; ".join(fixes) or "run it by hand on the host"
 
 
 def _spool_has_room(facts: Json, wanted: Json) -> Said:

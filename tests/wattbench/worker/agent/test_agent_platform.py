@@ -256,6 +256,34 @@ def test_refused_meter_is_quoted_with_the_command_that_opens_it(agent: Any, plat
     assert "modprobe" not in problem["action"]
 
 
+SLOW = "printf \"thread 'main' panicked at src/main.rs:9:5:\\noverflow when subtracting durations\\n\" >&2; exit 101"
+
+
+def meter_problem(agent: Any, meter: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    wanted = {"kind": "energibridge", "command": meter, "interval_ms": 200}
+    facts = agent.call("facts", {"meter": wanted, "sample_s": 0, "docker": False})
+    return facts["meter"], next(p for p in facts["problems"] if p["code"] == "meter-failed")
+
+
+def test_a_meter_whose_sample_was_slow_once_is_proved_again_and_the_host_stays_fit(
+    agent: Any, platform: Path, tmp_path: Path
+) -> None:
+    once = f"mkdir {tmp_path}/tried 2>/dev/null && {{ {SLOW}; }}"
+    meter, problem = meter_problem(agent, agent.make_meter("slow-once", before=once))
+    assert meter["ok"] is True
+    assert problem["severity"] == "soft"
+    assert "failed 1 of 2 times before it gave energy" in problem["message"]
+
+
+def test_a_meter_whose_samples_are_always_slow_is_refused_with_what_helps_against_that(
+    agent: Any, platform: Path
+) -> None:
+    meter, problem = meter_problem(agent, agent.make_meter("slow", before=SLOW))
+    assert (meter["ok"], problem["severity"], len(meter["failures"])) == (False, "hard", 3)
+    assert problem["action"].startswith("raise the host's meter.interval_ms")
+    assert "modelled" not in problem["action"]
+
+
 def test_quiet_waits_for_the_minimum_then_for_the_idle_level(agent: Any, platform: Path) -> None:
     agent.take()
     idle = {"cpu_pct": 1.0, "temperature_c": 40.0, "power_w": None}

@@ -117,9 +117,14 @@ class Meter:
         return ()
 
     @classmethod
-    def fixes(cls, settings: Json) -> list[str]:
-        """Commands that would let it read what it can't read now."""
-        del settings
+    def fixes(cls, settings: Json, error: str) -> list[str]:
+        """What would let it read what it can't read now.
+
+        Args:
+            settings: ``kind``, ``command``, ``interval_ms``.
+            error: why its proof failed.
+        """
+        del settings, error
         return []
 
     # -- the workload ----------------------------------------------------------------------------------

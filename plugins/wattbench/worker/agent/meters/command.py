@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
 
 
+#: How often the meter is run until it proves itself: what is permanent fails each time.
+PROOFS = 3
+
+#: How EnergiBridge panics where one sample took longer than the interval.
+SLOW_SAMPLE = "overflow when subtracting durations"
+
+
 def words(settings: Json) -> list[str]:
     """The meter's program: a list, a path, or a line of words."""
     command = settings.get("command") or ""
@@ -93,20 +100,25 @@ class Modelled(Meter):
         seconds = max(0.5, 2.5 * settings["interval_ms"] / 1000)
         argv = [*self.argv(settings, gpus, csv, output), "--", "sleep", "%g" % seconds]
         known: Json = {"argv": argv, "version": self.version(settings)}
-        try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=seconds + settings["interval_ms"] / 1000 + 15, check=False,
-            )  # fmt: skip
-        except OSError as error:
-            return known | {"message": "%s: %s" % (argv[0], error.strerror)}
-        except subprocess.TimeoutExpired:
-            text = "%s did not end after a command of %g s" % (argv[0], seconds)
-            return known | {"message": text}
-        if done.returncode:
+        failures: list[str] = []
+        for _ in range(PROOFS):  # a single slow sample ends EnergiBridge
+            try:
+                done = subprocess.run(
+                    argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                    errors="replace", timeout=seconds + settings["interval_ms"] / 1000 + 15,
+                    check=False,
+                )  # fmt: skip
+            except OSError as error:
+                return known | {"message": "%s: %s" % (argv[0], error.strerror)}
+            except subprocess.TimeoutExpired:
+                text = "%s did not end after a command of %g s" % (argv[0], seconds)
+                return known | {"message": text}
+            if not done.returncode:
+                columns = energy_columns(read_text(csv) or "", bool(gpus))
+                return known | columns | {"failures": failures}
             reason = reason_in(done.stderr) or "it does not say why"
-            return known | {"message": "%s ended with %d: %s" % (argv[0], done.returncode, reason)}
-        return known | energy_columns(read_text(csv) or "", bool(gpus))
+            failures.append("%s ended with %d: %s" % (argv[0], done.returncode, reason))
+        return known | {"message": failures[-1], "failures": failures}
 
 
 class EnergiBridge(Modelled):
@@ -123,7 +135,14 @@ class EnergiBridge(Modelled):
         return ("msr", "setcap", "setfacl")
 
     @classmethod
-    def fixes(cls, settings: Json) -> list[str]:
+    def fixes(cls, settings: Json, error: str) -> list[str]:
+        if SLOW_SAMPLE in error:
+            interval_ms = settings.get("interval_ms") or limits.INTERVAL_MS
+            return [
+                "raise the host's meter.interval_ms: a sample takes longer than its %s ms"
+                % interval_ms,
+                "with a GPU, keep its driver loaded: sudo nvidia-smi -pm 1",
+            ]
         import shutil
 
         from wattbench.worker.agent import preparation

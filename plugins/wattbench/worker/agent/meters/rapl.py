@@ -103,10 +103,10 @@ class Powercap(Meter):
         return ("rapl",)
 
     @classmethod
-    def fixes(cls, settings: Json) -> list[str]:
+    def fixes(cls, settings: Json, error: str) -> list[str]:
         from wattbench.worker.agent import preparation
 
-        del settings
+        del settings, error
         closed = any(facts["energy_uj"] is None for facts in zones().values())
         return [preparation.sudo("rapl")] if closed else ["sudo modprobe intel_rapl_msr"]
 
