@@ -7,13 +7,13 @@ import csv
 import hashlib
 import json
 import re
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from tests.support.image_tarballs import docker_save, python_base
 from wattbench.analysis.__main__ import main

@@ -146,9 +146,10 @@ def test_a_run_without_any_valid_trial_still_has_a_report_that_says_so_first(
     run, out = simulated.write(tmp_path, design), tmp_path / "report"
     assert main(["report", str(run), "--out", str(out)]) == 1
     told = capsys.readouterr()
-    assert told.out.splitlines() == [
-        "No verdict: none of 6 planned trials is valid.", str(out / "index.html"),
-    ]  # fmt: skip
+    lines = told.out.splitlines()
+    assert lines[0] == "No verdict: none of 6 planned trials is valid."
+    assert lines[-1] == str(out / "index.html")
+    assert not any(word in told.out for word in ("less", "more", "equivalent"))
     assert "report: drawing figures" in told.err
     page = (out / "index.html").read_text()
     body = page[page.index("<body") :]

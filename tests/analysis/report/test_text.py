@@ -17,7 +17,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     root = simulated.write(folder, simulated.small(steady_s=2.0, failing={}))
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
-        patch.setattr("wattbench.analysis.commands.report._say", lines.append)
+        patch.setattr("wattbench.analysis.commands.report.say", lines.append)
         main(["report", str(root), "--out", str(folder / "out")])
     return "\n".join(lines).splitlines(), folder / "out"
 
