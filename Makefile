@@ -44,7 +44,7 @@ format: setup
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
 test-fast: setup ## tests that need neither Docker nor minutes
-	@$(PYTEST) -n 3 -m "not docker and not slow and not browser"
+	@$(PYTEST) -n 3 --dist loadfile -m "not docker and not slow and not browser"
 
 demo: setup      ## everything on this machine: two virtual hosts, Airflow, a real run, its report
 	@$(PY) -m demo run --since $(STARTED)

@@ -20,7 +20,7 @@ from wattbench.analysis.presentation.formatting import NOTHING, pct, shortened
 from wattbench.analysis.presentation.table import Grid, Head, Table, cell, head, plain
 
 if TYPE_CHECKING:
-    from wattbench.analysis.audit.run import Audit
+    from wattbench.analysis.audit.result import Audit
 
 #: Findings of a code, and trials out of the statistics, that the page lists; all are in the CSV and JSON.
 _LISTED = 60

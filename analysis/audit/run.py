@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wattbench.analysis import checks
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import Found, discover, run_folders, shown
 from wattbench.analysis.audit.importers import experiment_runner, raw_logs
 from wattbench.analysis.audit.mapping import Mapping
+from wattbench.analysis.audit.result import Audit
 from wattbench.analysis.meters import energibridge
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import write_frame
@@ -24,36 +25,6 @@ from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, dump, finding
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.trials import write_rows
-
-if TYPE_CHECKING:
-    from wattbench.analysis.audit.tables import Tables
-    from wattbench.analysis.audit.verdicts import Answer
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The outcome.
-
-    Attributes:
-        campaign: as imported.
-        attempts: judged; the trials themselves where each has one attempt.
-        trials: judged.
-        findings: all of them.
-        tables: on every basis.
-        answers: what each basis says by this product's own statistics.
-    """
-
-    campaign: Campaign
-    attempts: tuple[Record, ...]
-    trials: tuple[Record, ...]
-    findings: tuple[Finding, ...]
-    tables: Tables
-    answers: tuple[Answer, ...]
-
-    @property
-    def has_errors(self) -> bool:
-        """Whether a found finding has severity error."""
-        return any(f.is_found_error for f in self.findings)
 
 
 def audit(
