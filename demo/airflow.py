@@ -1,4 +1,4 @@
-"""Airflow on this machine: four processes over SQLite, tasks by the LocalExecutor."""
+"""Airflow on this machine: four processes over SQLite, each kept at work by a watchdog; LocalExecutor."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from demo.credentials import Credentials
 from demo.processes import service
+from wattbench.airflow.watchdog import PARTS
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
 
 #: Started in this order: what parses DAG files has the longest way to go.
@@ -88,11 +91,7 @@ def ensure(checkout: Checkout, airflow: Airflow, credentials: Credentials) -> No
     if not any(process.pid() for process in processes.values()):
         _migrate(checkout, command, airflow)
     for name, process in processes.items():
-        argv = (
-            [sys.executable, "-m", "wattbench.scheduler"]
-            if name == "scheduler"
-            else [command, name]
-        )
+        argv = [sys.executable, "-m", "wattbench.watchdog", name]
         holds_our_code = name in ("scheduler", "api-server")
         process.ensure(argv, env=airflow.settings, also=_code(checkout) if holds_our_code else "")
 
@@ -118,20 +117,28 @@ def wait_until_ready(checkout: Checkout, airflow: Airflow, within_s: float = 120
     """Waits until the API answers and all parts have reported to be healthy.
 
     Raises:
-        UserError: not in time; names the part.
+        UserError: not in time; names the part, with the last words of its own log.
     """
+    deadline = time.monotonic() + within_s
+    while (ill := _first_unhealthy(airflow)) is not None:
+        process = service(checkout, ill)
+        if process.pid() is None:
+            raise UserError(f"{ill}: ended: {process.last_words()}")
+        if time.monotonic() > deadline:
+            raise UserError(f"{ill}: not healthy within {within_s:.0f} s: {process.last_words()}")
+        time.sleep(0.2)
 
-    def healthy() -> bool:
-        try:
-            health = requests.get(f"{airflow.url}/api/v2/monitor/health", timeout=5).json()
-        except (requests.RequestException, ValueError):
-            return False
-        return all(
-            health.get(part, {}).get("status") == "healthy"
-            for part in ("metadatabase", "scheduler", "dag_processor", "triggerer")
-        )
 
-    service(checkout, "api-server").wait_until(healthy, within_s)
+def _first_unhealthy(airflow: Airflow) -> str | None:
+    """The process to blame, as its service is called; None if all parts are healthy."""
+    try:
+        health = requests.get(f"{airflow.url}/api/v2/monitor/health", timeout=5).json()
+    except (requests.RequestException, ValueError):
+        return "api-server"
+    if health.get("metadatabase", {}).get("status") != "healthy":
+        return "api-server"  # its log says what the database said
+    states = {name: health.get(part, {}).get("status") for name, part in PARTS.items()}
+    return next((name for name, state in states.items() if state != "healthy"), None)
 
 
 def _migrate(checkout: Checkout, command: str, airflow: Airflow) -> None:

@@ -19,6 +19,7 @@ from docker.errors import DockerException, ImageNotFound
 from demo import packages
 from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 
 _REGISTRY = "https://registry-1.docker.io/v2/"
 _PUBLIC = ("debian:bookworm-slim", "python:3.11-slim")
@@ -85,17 +86,16 @@ def _make(
 ) -> None:
     packages.require({"mmdebstrap": "mmdebstrap"}, say)
     archive = checkout.folder("base") / "base.tar"
-    staging = archive.with_suffix(".new.tar")
     if not archive.exists():
         say("making a minimal Debian with mmdebstrap")
         mode = "--mode=root" if os.geteuid() == 0 else "--mode=unshare"
-        result = subprocess.run(
-            [_RECIPE[0], mode, *_RECIPE[1:], str(staging)], capture_output=True, text=True
-        )
-        if result.returncode:
-            errors = [line for line in result.stderr.splitlines() if line.startswith("E: ")]
-            raise UserError(f"mmdebstrap: {errors[-1][3:] if errors else result.stderr[-200:]}")
-        staging.rename(archive)
+        with written_beside(archive) as staging:
+            result = subprocess.run(
+                [_RECIPE[0], mode, *_RECIPE[1:], str(staging)], capture_output=True, text=True
+            )
+            if result.returncode:
+                errors = [line for line in result.stderr.splitlines() if line.startswith("E: ")]
+                raise UserError(f"mmdebstrap: {errors[-1][3:] if errors else result.stderr[-200:]}")
     repository, _, tag = ref.partition(":")
     client.api.import_image_from_file(
         str(archive), repository=repository, tag=tag, changes=[f"LABEL {checkout.label}"]

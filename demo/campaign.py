@@ -14,6 +14,7 @@ from demo import airflow, object_store
 from demo.bed import Bed
 from demo.screen import Screen
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 from wattbench.cli.airflow_api import Client, reasons
 from wattbench.dag_runs import Run, Task
 from wattbench.errors import StoreError
@@ -113,11 +114,9 @@ def fetch_report(store: Store, run_id: str, out: Path) -> Path | None:
     wrong = store.verify_manifest(key)
     if wrong:
         raise UserError(f"report of {run_id}: {wrong[0]}; run analyze again")
-    staging = out.with_name(f"{out.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    store.download_dir(key, staging)
-    shutil.rmtree(out, ignore_errors=True)
-    staging.rename(out)
+    with written_beside(out) as staging:
+        store.download_dir(key, staging)
+        shutil.rmtree(out, ignore_errors=True)
     return out / "index.html"
 
 

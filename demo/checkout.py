@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 
 LABEL = "wattbench.checkout"
 FIRST_PORT, LAST_PORT = (
@@ -141,14 +142,3 @@ def is_free(port: int, address: str) -> bool:
         except OSError as error:
             return error.strerror == "Cannot assign requested address"
     return True
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a file so that an interruption leaves the old one or the new one, with its mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.chmod(mode)
-    temporary.replace(path)

@@ -8,7 +8,8 @@ import os
 import secrets
 from dataclasses import asdict, dataclass, field
 
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
+from wattbench.analysis.storage.atomic import write_atomically
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from docker.errors import NotFound
 
 from demo import builds
 from demo.base_image import Bases
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from demo.keys import KeyPair, key_pair
 from demo.network import Network
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.worker.agent import limits
 
 COUNT = 2

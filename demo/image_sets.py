@@ -10,12 +10,13 @@ import requests
 
 from demo import base_image, docker_engine, network, settings
 from demo import registry as registries
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from demo.timings import Timings, minutes
 from demo.workloads import base_of, references
 from images.build import BaseError, BuiltImage, build, default_base
 from images.context import Context, names
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 
 SETS = ("twins", "paper", "demo")
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from demo.checkout import write_atomically
+from wattbench.analysis.storage.atomic import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 
 #: Where commands are, root's included.
 PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
@@ -80,10 +81,8 @@ def unpacked(checkout: Checkout, package: str, command: str, say: Callable[[str]
             _apt("update", "-qq")
         _apt("download", package, cwd=download)
     (archive,) = download.glob(f"{package}_*.deb")
-    staging = target.with_name(f".{package}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    _run("dpkg-deb", "-x", str(archive), str(staging))
-    staging.rename(target)
+    with written_beside(target) as staging:
+        _run("dpkg-deb", "-x", str(archive), str(staging))
     shutil.rmtree(download)
     return str(binary)
 

@@ -90,7 +90,7 @@ class Service:
         deadline = time.monotonic() + 10
         while not self.pid_file.exists():  # written within milliseconds
             if time.monotonic() > deadline:
-                raise UserError(f"{self.name}: could not be started: {self._last_words()}")
+                raise UserError(f"{self.name}: could not be started: {self.last_words()}")
             time.sleep(0.005)
 
     def wait_until(self, ready: Callable[[], bool], within_s: float) -> None:
@@ -102,10 +102,10 @@ class Service:
         deadline = time.monotonic() + within_s
         while not ready():
             if self.pid() is None:
-                raise UserError(f"{self.name}: ended at once: {self._last_words()}")
+                raise UserError(f"{self.name}: ended at once: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{self.name}: no answer within {within_s:.0f} s: {self._last_words()}"
+                    f"{self.name}: no answer within {within_s:.0f} s: {self.last_words()}"
                 )
             time.sleep(0.1)
 
@@ -123,7 +123,8 @@ class Service:
         self.pid_file.unlink(missing_ok=True)
         return True
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last line of its log, and where that is."""
         try:
             lines = [line for line in self.log.read_text(errors="replace").splitlines() if line]
         except FileNotFoundError:

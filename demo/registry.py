@@ -15,9 +15,10 @@ import requests
 import yaml
 
 from demo import packages
-from demo.checkout import Checkout, is_free, write_atomically
+from demo.checkout import Checkout, is_free
 from demo.network import Network
 from demo.processes import Service, service
+from wattbench.analysis.storage.atomic import write_atomically
 
 
 @dataclass(frozen=True)

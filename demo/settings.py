@@ -10,10 +10,11 @@ from pathlib import Path
 import yaml
 
 from demo import object_store
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from demo.hosts import SPOOL, USER, VirtualHost
 from demo.object_store import ObjectStore
 from demo.registry import Registry
+from wattbench.analysis.storage.atomic import write_atomically
 
 EXPERIMENT = "demo"
 STORE_CONNECTION = "wattbench_store"

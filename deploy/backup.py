@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from deploy.stack import Stack, show
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 
 _DATABASE, _STORE, _INDEX = "airflow.dump", "store.tar", "backup.json"
 _INSIDE = ("run", "--rm", "--no-deps", "-T", "init", "python3", "-m", "wattbench.deployment")
@@ -32,22 +32,25 @@ def save(stack: Stack, folder: Path) -> None:
     """
     if folder.exists():
         raise UserError(f"deploy: {folder} is there already; name a new folder for the backup")
-    staging = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True, mode=0o700)
-    with (staging / _DATABASE).open("wb") as out:
-        stack.compose(
-            *_IN_DATABASE, "pg_dump", "--username=airflow", "--format=custom", "airflow", stdout=out
-        )
-    with (staging / _STORE).open("wb") as out:
-        stack.compose(*_INSIDE, "save", stdout=out)
-    index = {
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fernet_key": _fingerprint(stack),
-        "sha256": {name: _sha256(staging / name) for name in (_DATABASE, _STORE)},
-    }
-    (staging / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    staging.rename(folder)
+    with written_beside(folder) as staging:
+        staging.mkdir(mode=0o700)
+        with (staging / _DATABASE).open("wb") as out:
+            stack.compose(
+                *_IN_DATABASE,
+                "pg_dump",
+                "--username=airflow",
+                "--format=custom",
+                "airflow",
+                stdout=out,
+            )
+        with (staging / _STORE).open("wb") as out:
+            stack.compose(*_INSIDE, "save", stdout=out)
+        index = {
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fernet_key": _fingerprint(stack),
+            "sha256": {name: _sha256(staging / name) for name in (_DATABASE, _STORE)},
+        }
+        (staging / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir())
     show(f"backup in {folder}, {size / 1e6:.1f} MB; keep a copy of {stack.env_file} elsewhere")
 

@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 
 from .context import FOLDER
 
@@ -50,28 +51,28 @@ def install(requirements: Path, python: str, say: Callable[[str], None]) -> Path
     if target.is_dir():
         return target
     say(f"installing {' '.join(requirements.read_text().split())} for Python {python}")
-    staging = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with written_beside(target) as staging:
+            _install(requirements, python, staging)
+    except OSError:
+        if not target.is_dir():  # else another process was quicker
+            raise
+    return target
+
+
+def _install(requirements: Path, python: str, folder: Path) -> None:
     wheels = local_wheels()
-    argv = [_uv(), "pip", "install", "--quiet", "--target", str(staging)]
+    argv = [_uv(), "pip", "install", "--quiet", "--target", str(folder)]
     argv += ["--python-version", python, "--only-binary", ":all:", "--link-mode", "copy"]
     argv += ["--find-links", wheels] if wheels else ["--extra-index-url", _CPU_INDEX]
     argv += ["--index-strategy", "unsafe-best-match", "--requirements", str(requirements)]
     _run(argv, f"installing {requirements.name} of {requirements.parent.name}")
-    _run(["sh", str(FOLDER / "trim.sh"), str(staging)], "trimming torch")
+    _run(["sh", str(FOLDER / "trim.sh"), str(folder)], "trimming torch")
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
         # Bytecode of another Python would be useless; then the build itself compiles.
         # torch ships a file in the syntax of Python 3.12.
-        argv = [sys.executable, "-m", "compileall", "-q", "-j", "0", "-x", "py312_", str(staging)]
+        argv = [sys.executable, "-m", "compileall", "-q", "-j", "0", "-x", "py312_", str(folder)]
         _run(argv, "compiling bytecode")
-    try:
-        staging.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(staging)  # another process was quicker
-    return target
 
 
 @contextmanager
@@ -94,14 +95,13 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
     target = _VAR / "wheels" / key
     if not target.is_dir():
         say(f"downloading wheels of {', '.join(path.name for path in requirements)}")
-        staging = target.with_name(f".{target.name}.{os.getpid()}")
-        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(staging)]
-        argv += ["--only-binary", ":all:", "--python-version", python]
-        argv += [] if local_wheels() else ["--extra-index-url", _CPU_INDEX]
-        for path in requirements:
-            argv += ["--requirement", str(path)]
-        _run(argv, "downloading wheels")
-        staging.rename(target)
+        with written_beside(target) as staging:
+            argv = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(staging)]
+            argv += ["--only-binary", ":all:", "--python-version", python]
+            argv += [] if local_wheels() else ["--extra-index-url", _CPU_INDEX]
+            for path in requirements:
+                argv += ["--requirement", str(path)]
+            _run(argv, "downloading wheels")
     port = _PORTS[int(key, 16) % len(_PORTS)]
     with _server(port, partial(_Wheels, directory=str(target))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,35 +1,31 @@
-"""Violins with boxes of energy and time, before and after the repairs, as inline SVG."""
+"""Distributions of energy and time by image, before and after the repairs."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.tables import BASES
-
-#: Readable on light and on dark ground.
-_INK = "#808890"
-_FILL = {"published": "#c58b2a", "imported": "#4f8fd0", "repaired": "#3fa37a"}
-
-#: Up to so many trials each is drawn as a point.
-_POINTS = 300
+from wattbench.analysis.presentation import canvas
+from wattbench.analysis.presentation.canvas import Drawing
+from wattbench.analysis.presentation.formatting import significant
+from wattbench.analysis.presentation.palette import looks_of
 
 _MEASURES = {"energy_j": "energy, kJ", "duration_s": "time, s"}
 _SCALES = {"energy_j": 1e-3, "duration_s": 1.0}
 
 
-def draw(trials: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Figures by name (``workload_energy``, ``idle_time``, …) as SVG text.
+def draw(trials: Mapping[str, pd.DataFrame], *, modelled: bool) -> dict[str, Drawing]:
+    """Figures by name (``workload_energy``, ``idle_time``, …).
 
     Args:
         trials: basis → tidy frame (``image``, ``kind``, ``energy_j``, ``duration_s``).
+        modelled: whether any joules come from a model.
     """
-    figures: dict[str, str] = {}
+    figures: dict[str, Drawing] = {}
     for kind in ("workload", "idle"):
         for measure, label in _MEASURES.items():
             panels = {
@@ -40,7 +36,7 @@ def draw(trials: Mapping[str, pd.DataFrame]) -> dict[str, str]:
             }
             if panels:
                 name = f"{kind}_{'energy' if measure == 'energy_j' else 'time'}"
-                figures[name] = _figure(panels, label)
+                figures[name] = _figure(name, panels, label, modelled=modelled)
     return figures
 
 
@@ -54,54 +50,37 @@ def _values(frame: pd.DataFrame | None, kind: str, measure: str) -> dict[str, np
     }
 
 
-def _figure(panels: Mapping[str, Mapping[str, np.ndarray]], label: str) -> str:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
+def _figure(
+    name: str, panels: Mapping[str, Mapping[str, np.ndarray]], label: str, *, modelled: bool
+) -> Drawing:
     images = sorted({image for values in panels.values() for image in values})
-    # Fixed ids and no date: the same data give the same bytes.
-    with mpl.rc_context(
-        {"svg.hashsalt": "wattbench", "svg.fonttype": "none", "text.parse_math": False}
-    ):
-        figure = Figure(figsize=(4.2 * len(panels), 0.55 * len(images) + 1.1), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-        for axis, (basis, values) in zip(axes, panels.items(), strict=True):
-            _panel(axis, images, values, _FILL[basis])
-            axis.set_title(basis, color=_INK, fontsize=10)
-            axis.set_xlabel(label, color=_INK, fontsize=9)
-        text = io.StringIO()
-        figure.savefig(
-            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    looks = looks_of(images, None)
+    with canvas.style():
+        figure, rows = canvas.new(
+            (0.5 + 0.36 * len(images)) * len(panels) + 0.3, len(panels), sharex=True, sharey=True
         )
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
-
-
-def _panel(axis: Any, images: list[str], values: Mapping[str, np.ndarray], colour: str) -> None:
-    for place, image in enumerate(images):
-        v = values.get(image, np.empty(0))
-        if not v.size:
-            continue
-        if v.size > 2 and np.ptp(v) > 0:
-            parts = axis.violinplot(
-                [v], positions=[place], orientation="horizontal", widths=0.8, showextrema=False
-            )
-            for body in parts["bodies"]:
-                body.set(facecolor=colour, alpha=0.3)
-        if v.size > 1:
-            ink = {"color": _INK, "linewidth": 1.0}
-            axis.boxplot(
-                [v], positions=[place], orientation="horizontal", widths=0.25, showfliers=False,
-                manage_ticks=False, boxprops=ink, whiskerprops=ink, capprops=ink,
-                medianprops={"color": colour, "linewidth": 2},
-            )  # fmt: skip
-        if v.size <= _POINTS:
-            axis.plot(v, np.full(v.size, place - 0.3), "|", color=colour, markersize=5, alpha=0.8)
-    axis.set_yticks(range(len(images)), images)
-    axis.tick_params(colors=_INK, labelsize=9)
-    axis.tick_params(axis="y", length=0)
-    axis.locator_params(axis="x", nbins=4)
-    axis.set_ylim(len(images) - 0.4, -0.6)
-    axis.grid(axis="x", color=_INK, alpha=0.2)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+        for axes, (basis, values) in zip(rows, panels.items(), strict=True):
+            for place, image in enumerate(images):
+                if image in values and values[image].size:
+                    look = looks[image]
+                    canvas.distribution(axes, place, values[image], look.colour, look.marker)
+            axes.set_title(basis)
+            axes.set_yticks(range(len(images)), images)
+            axes.tick_params(axis="y", length=0, labelcolor=canvas.INK)
+            axes.set_ylim(len(images) - 0.4, -0.6)
+            axes.grid(visible=True, axis="x")
+        rows[-1].set_xlabel(label)
+        medians = "; ".join(
+            f"{basis}: "
+            + ", ".join(f"{i} {significant(np.median(v))}" for i, v in values.items() if v.size)
+            for basis, values in panels.items()
+        )
+        title = name.replace("_", " ").capitalize()
+        return canvas.finish(
+            figure,
+            name,
+            f"{title}. Points are trials, boxes quartiles with the median, whiskers 1.5 interquartile "
+            "ranges, shapes the density; one panel per basis.",
+            f"{title}, {label}; medians: {medians}.",
+            modelled=modelled,
+        )

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import pandas as pd
 
 from wattbench.analysis.audit import figures
 from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.tables import BASES
-from wattbench.analysis.model.escaping import content_policy
-from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
+from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.presentation import html
+from wattbench.analysis.presentation.findings import Group, groups
+from wattbench.analysis.presentation.formatting import NOTHING, pct, shortened
+from wattbench.analysis.presentation.table import Grid, Head, Table, cell, head, plain
 
 if TYPE_CHECKING:
     from wattbench.analysis.audit.run import Audit
 
-_TEMPLATES = Path(__file__).with_name("templates")
-
 #: Findings of a code, and trials out of the statistics, that the page lists; all are in the CSV and JSON.
 _LISTED = 60
+#: Rows of a table that the page shows.
+_ROWS = 400
+
+_TEMPLATES = Path(__file__).with_name("templates")
+#: Tables that stand side by side, basis by basis.
+_COMPARED = ("energy", "time", "idle_energy", "idle_time")
 
 _TITLES = {
     "energy": "Energy under load, J", "time": "Time under load, s", "normality": "Normality (Shapiro–Wilk)",
@@ -39,71 +44,59 @@ _TITLES = {
 
 def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     """Write ``index.html`` and ``figures/*.svg``."""
-    drawn = figures.draw(result.tables.trials)
-    out_of_statistics = [r.row for r in result.trials if r.row.status != "valid"]
-    (out / "figures").mkdir(exist_ok=True)
-    for name, svg in drawn.items():
-        (out / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = _cell
-    html = environment.get_template("audit.html").render(
-        policy=content_policy(_TEMPLATES),
-        summary=summary,
-        groups=_groups(result.findings),
-        undecidable=[f for f in result.findings if f.verdict is Verdict.UNDECIDABLE],
-        fine=[f for f in result.findings if f.verdict is Verdict.NOT_FOUND],
-        bases=result.tables.tables["bases"].to_dict("records"),
-        before_after=[
-            (_TITLES[name], _before_after(result.tables.tables[name]))
-            for name in ("energy", "time", "idle_energy", "idle_time")
+    is_modelled = "modelled" in summary["energy_source"]
+    drawn = figures.draw(result.tables.trials, modelled=is_modelled)
+    for figure in drawn.values():
+        figure.write(out / "figures")
+    context = {
+        "summary": summary,
+        "groups": [(g, _rows(g)) for g in groups(result.findings, Verdict.FOUND)],
+        "undecidable": [f for f in result.findings if f.verdict is Verdict.UNDECIDABLE],
+        "fine": [f for f in result.findings if f.verdict is Verdict.NOT_FOUND],
+        "bases": result.tables.tables["bases"].to_dict("records"),
+        "before_after": [
+            _before_after(name, result.tables.tables[name])
+            for name in _COMPARED
             if not result.tables.tables[name].empty
         ],
-        tables=[
-            (name, _TITLES[name], list(table.columns), table.to_numpy(dtype=object).tolist())
+        "tables": [
+            _grid(name, table)
             for name, table in result.tables.tables.items()
-            if name not in ("energy", "time", "idle_energy", "idle_time", "bases")
-            and not table.empty
+            if name not in (*_COMPARED, "bases") and not table.empty
         ],
-        answers=result.answers,
-        doubted=result.has_errors,
-        figures=drawn,
-        out_of_statistics=out_of_statistics[:_LISTED],
-        not_valid=len(out_of_statistics),
-        listed=_LISTED,
-        modelled="modelled" in summary["energy_source"],
+        "answers": result.answers,
+        "doubted": result.has_errors,
+        "figures": drawn,
+        "out_of_statistics": _out_of_statistics(result),
+        "mark": "Modelled, not measured." if is_modelled else "",
+    }
+    (out / "index.html").write_text(html.render("audit.html.j2", context, _TEMPLATES), "utf-8")
+
+
+def _out_of_statistics(result: Audit) -> Grid:
+    out = [r.row for r in result.trials if r.row.status != "valid"]
+    more = f"{len(out) - _LISTED} more in trials.csv" if len(out) > _LISTED else ""
+    return Grid.of(
+        "Trials that are not valid",
+        ("image", "kind", "run", "status", "reason", "raw file"),
+        [
+            [cell(v) for v in (r.image, r.kind, r.run, r.status, r.reason, r.raw)]
+            for r in out[:_LISTED]
+        ],
+        "run",
+        more,
     )
-    (out / "index.html").write_text(html, encoding="utf-8")
 
 
-def _groups(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Found findings by severity and code, with a place for each."""
-    found = [f for f in findings if f.verdict is Verdict.FOUND]
-    by: defaultdict[tuple[Severity, str], list[Finding]] = defaultdict(list)
-    for f in found:
-        by[f.severity, f.code].append(f)
-    return [
-        {
-            "severity": str(severity),
-            "code": code,
-            "meaning": CODES[code].meaning,
-            "why": CODES[code].why,
-            "action": by[severity, code][0].action or CODES[code].action,
-            "n": len(by[severity, code]),
-            "rows": [
-                (_subject(f), f.message, _place(f), _evidence(f))
-                for f in by[severity, code][:_LISTED]
-            ],
-        }
-        for severity in Severity
-        for code in CODES
-        if (severity, code) in by
-    ]
+def _grid(name: str, table: pd.DataFrame) -> Grid:
+    left = len(table) - _ROWS
+    note = f"{left} more rows in tables/{name}.csv" if left > 0 else ""
+    return Table(name, _TITLES[name], "", table.head(_ROWS), note=note).grid()
+
+
+def _rows(group: Group) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
+    """(subject, message, place, evidence) of a group's findings."""
+    return [(_subject(f), f.message, _place(f), _evidence(f)) for f in group.findings[:_LISTED]]
 
 
 def _subject(f: Finding) -> str:
@@ -125,51 +118,32 @@ def _place(f: Finding) -> str:
 
 def _evidence(f: Finding) -> list[tuple[str, str]]:
     return [
-        (str(k), _short(v))
+        (str(k), shortened(plain(v), 400))
         for k, v in f.evidence.items()
         if k not in ("file", "line") and v not in (None, [], {}, ())
     ]
 
 
-def _short(value: Any) -> str:
-    text = _cell(value)
-    return text if len(text) <= 400 else text[:397] + "…"
-
-
-def _before_after(table: pd.DataFrame) -> dict[str, Any]:
-    """One row an image, the bases side by side, and what the repairs changed."""
+def _before_after(name: str, table: pd.DataFrame) -> Grid:
+    """One row per image, the bases side by side, and what the repairs changed."""
     bases = [b for b in BASES if (table["basis"] == b).any()]
-    values = [c for c in table.columns if c not in ("basis", "image")]
+    values = [str(c) for c in table.columns if c not in ("basis", "image")]
+    median = next(c for c in values if c.startswith("median"))
     cells: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in table.to_dict("records"):
         cells[key_of(str(row["image"]))][str(row["basis"])] = {str(k): v for k, v in row.items()}
-    change = len(bases) > 1
+    heads = [Head("image")] + [
+        Head(f"{head(c)[0]}, {basis}", head(c)[1], True) for basis in bases for c in values
+    ]
     rows = []
-    for image in sorted(cells):
-        mine = cells[image]
-        line: list[Any] = [image]
+    for image, mine in sorted(cells.items()):
+        line = [image]
         for basis in bases:
-            line += [mine.get(basis, {}).get(c) for c in values]
-        if change:
-            median = next(c for c in values if c.startswith("median"))
-            before, after = mine.get(bases[0], {}).get(median), mine.get(bases[-1], {}).get(median)
-            line.append(f"{100 * (after / before - 1):+.2f} %" if before and after else "")
-        rows.append(line)
-    return {"bases": bases, "values": values, "rows": rows, "change": change}
-
-
-def _cell(value: Any) -> str:
-    """A table cell: numbers to a readable number of digits, nothing for nothing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        if value == 0 or 1e-3 <= abs(value) < 1e7:
-            return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
-        return f"{value:.3g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {_cell(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(_cell(v) for v in value)
-    return str(value)
+            line += [cell(mine.get(basis, {}).get(c), head(c)[2]) for c in values]
+        if len(bases) > 1:
+            before, after = (mine.get(b, {}).get(median) for b in (bases[0], bases[-1]))
+            line.append(pct(100 * (after / before - 1), 2) if before and after else NOTHING)
+        rows.append(tuple(line))
+    if len(bases) > 1:
+        heads.append(Head(f"median, {bases[0]} → {bases[-1]}", "", True))
+    return Grid(_TITLES[name], tuple(heads), tuple(rows), name=name)

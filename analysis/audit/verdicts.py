@@ -97,8 +97,12 @@ def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: boo
     found = conclude(
         trials, Settings(reference=named.get(key_of(reference)) if reference else None)
     )
-    notes = [*found.notes, *(note for host in found.hosts for note in host.notes)]
+    notes = [
+        found.headline.conditions,
+        *found.notes,
+        *(note for host in found.hosts for note in host.notes),
+    ]
     pairs = tuple(p.these_hosts for p in found.across.pairs)
     if len(found.hosts) == 1:
         pairs = found.hosts[0].pairs
-    return Answer(basis, found.headline.sentence, tuple(dict.fromkeys(notes)), pairs)
+    return Answer(basis, found.headline.sentence, tuple(dict.fromkeys(filter(None, notes))), pairs)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import time
 from pathlib import Path
 
-from wattbench.analysis.model.escaping import note, say
+from wattbench.analysis.model.escaping import say
 
 _DESCRIPTION = """\
 Import a campaign of EnergiBridge measurements, check it, and tabulate its numbers as published, as imported
@@ -40,9 +39,6 @@ _MAPPING = """\
 
 Exit code: 0 done; 1 done, and an error was found; 2 nothing that can be audited.
 """
-
-#: Seconds between two lines of progress.
-_EVERY_S = 2.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -96,12 +92,13 @@ def run(args: argparse.Namespace) -> int:
 def _audit(args: argparse.Namespace) -> int:
     from wattbench.analysis.audit import mapping
     from wattbench.analysis.audit.run import audit, summary, write
+    from wattbench.analysis.presentation.progress import Progress
 
     result = audit(
         args.campaign,
         mapping.load(args.mapping),
         reference=args.reference,
-        progress=_Progress(),
+        progress=Progress("audit"),
         limit=args.max_file_mb * 1024 * 1024,
         exclude=args.out,
     )
@@ -116,16 +113,3 @@ def _audit(args: argparse.Namespace) -> int:
     )
     say(f"audit: {args.out / 'index.html'}")
     return 1 if result.has_errors else 0
-
-
-class _Progress:
-    """Says on stderr how far long work is; short work says nothing."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _EVERY_S
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_S
-            note(f"audit: {text}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 from wattbench.analysis.model.escaping import note, say
@@ -52,9 +51,6 @@ examples
   python -m analysis compare 'runs/nightly-2026*' --regression-pct 0.5 --out out/trends
 """
 
-#: Least time between two lines of progress, s.
-_EVERY_S = 2.0
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds ``compare`` to the command line."""
@@ -89,6 +85,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Compares, writes, and says the answer."""
     from wattbench.analysis.model.errors import InputError
+    from wattbench.analysis.presentation.progress import Progress
     from wattbench.analysis.trends import headline
     from wattbench.analysis.trends.compare import Options, compare
     from wattbench.analysis.trends.write import write
@@ -103,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out}: is a file; name a folder")
     if any(Path(place).resolve() == args.out.resolve() for place in args.runs):
         raise InputError(f"--out {args.out}: is a run to be compared; name another folder")
-    progress = _Progress()
+    progress = Progress("compare")
     options = Options(args.reference, args.regression_pct, args.quarantine_pct)
     result = compare(args.runs, options, progress)
     progress("writing")
@@ -118,16 +115,3 @@ def run(args: argparse.Namespace) -> int:
     say(headline.sentence(result))
     say(str(args.out / "index.html"))
     return int(result.has_errors)
-
-
-class _Progress:
-    """Says on stderr how far long work is; short work says nothing."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _EVERY_S
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_S
-            note(f"compare: {text}")

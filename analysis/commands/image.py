@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.escaping import note, say
+from wattbench.analysis.model.escaping import say
+from wattbench.analysis.presentation.progress import Progress
 
 if TYPE_CHECKING:
     from wattbench.analysis.image.checks import Wants
@@ -32,8 +32,6 @@ examples
 Exit code: 0 done; 1 done, and an error was found (a broken threshold is one); 2 no image that can be read.
 """
 
-#: Seconds between two lines of progress.
-_EVERY_S = 2.0
 _FORMATS = ("text", "json", "md", "html")
 
 
@@ -100,15 +98,15 @@ def run(args: argparse.Namespace) -> int:
 def _describe(place: str, args: argparse.Namespace) -> Image:
     from wattbench.analysis.image import archive, provenance
 
-    stored = archive.read(
-        place, platform=args.platform, name=args.name, tick=_Progress(place, _total(place))
-    )
-    return provenance.describe(stored)
-
-
-def _total(place: str) -> int | None:
     path = Path(place)
-    return path.stat().st_size if path.is_file() else None
+    whole = f" of {path.stat().st_size / 1e6:,.0f}" if path.is_file() else ""
+    progress = Progress("image")
+
+    def tick(done: int) -> None:
+        progress(f"{place}: {done / 1e6:,.0f}{whole} MB read")
+
+    stored = archive.read(place, platform=args.platform, name=args.name, tick=tick)
+    return provenance.describe(stored)
 
 
 def _wants(args: argparse.Namespace) -> Wants:
@@ -152,17 +150,3 @@ def _gpu(text: str | None) -> int | None:
     if found := re.fullmatch(r"(\d{1,2})\.(\d)", text):
         return int(found[1]) * 10 + int(found[2])
     raise InputError(f"--gpu-arch {text}: give a compute capability, such as sm_90 or 9.0")
-
-
-class _Progress:
-    """Says on stderr how far long work is; short work says nothing."""
-
-    def __init__(self, place: str, total: int | None) -> None:
-        self._place, self._of = place, f" of {total / 1e6:,.0f}" if total else ""
-        self._next = time.monotonic() + _EVERY_S
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_S
-            note(f"image: {self._place}: {done / 1e6:,.0f}{self._of} MB read")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.errors import InputError, UserError
+from wattbench.analysis.presentation.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,10 +124,10 @@ def run(args: argparse.Namespace) -> int:
         f"{pairs} pair{'s' if pairs > 1 else ''}, family-wise α = {args.alpha:g}\n"
     )
     rows = []
+    progress = Progress("power")
     for done, noise in enumerate(noises, start=1):
         rows += power.needs([noise], args.effect, alpha=per_pair, target=args.power)
-        _progress(f"{done}/{len(noises)} noise levels")
-    _progress("")
+        progress(f"{done}/{len(noises)} noise levels")
     _say(_needs_table(rows, args.effect))
     least = power.smallest_n(per_pair), power.smallest_n(per_pair, blocked=False)
     _say(
@@ -144,13 +144,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _say(text: str) -> None:
     print(text)  # noqa: T201  (the command's output)
-
-
-def _progress(text: str) -> None:
-    """Overwrites one line on a terminal; says nothing in a log."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{text:<40}" + ("" if text else "\r"))
-        sys.stderr.flush()
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from types import ModuleType
 
-from wattbench.analysis.model.escaping import note, say
+from wattbench.analysis.model.escaping import say
+from wattbench.analysis.presentation.progress import Progress
 
 _EPILOG = """\
 what SOURCE may be
@@ -17,7 +18,7 @@ what SOURCE may be
 
 what lies in DIR afterwards
   index.html      one self-contained page: open it, mail it, print it
-  report.md       its first screen, for a comment on a pull request
+  report.md       its first screen, for a comment on a pull request; report.txt: for a terminal
   summary.json    the answer and all statistics for programs
   trials.csv      a row a planned trial; attempts.csv: every attempt; phases.csv: every phase
   findings.json   what is wrong with the data, under stable codes
@@ -94,7 +95,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--out {args.out}: can't be written ({fault.strerror}); name another"
         ) from fault
-    say(made.markdown.rstrip("\n") if args.format == "md" else f"{made.headline}\n{made.page}")
+    say(
+        made.markdown.rstrip("\n")
+        if args.format == "md"
+        else "\n".join([*made.text, "", str(made.page)])
+    )
     return int(made.has_errors)
 
 
@@ -121,5 +126,4 @@ def _as(command: ModuleType, place: str, out: Path) -> int:
     return int(command.run(parser.parse_args([name, place, "--out", str(out)])))
 
 
-def _progress(step: str) -> None:
-    note(f"report: {step}")
+_progress = Progress("report", every_s=0)

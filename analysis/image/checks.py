@@ -9,9 +9,9 @@ from typing import Any
 
 from wattbench.analysis.image import inventory, settings
 from wattbench.analysis.image.provenance import Image
-from wattbench.analysis.image.text import size
 from wattbench.analysis.model.finding_codes import IMAGE_CODES, Severity, Verdict
 from wattbench.analysis.model.findings import Effect, Finding, ordered
+from wattbench.analysis.presentation.formatting import size
 
 #: Bytecode is called missing where more than this share of a root's bytes would be compiled at start …
 _COMPILED_SHARE_PCT = 50.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from wattbench.analysis.image import sections as content
 from wattbench.analysis.image.provenance import Image
-from wattbench.analysis.image.sections import Section
-from wattbench.analysis.image.text import short, size
 from wattbench.analysis.model.escaping import one_line
+from wattbench.analysis.presentation.formatting import shortened, size
+from wattbench.analysis.presentation.table import Grid
 
 _ABSENT = "–"
 
@@ -21,7 +21,7 @@ class Difference:
 
     a: str
     b: str
-    sections: tuple[Section, ...]
+    sections: tuple[Grid, ...]
 
     @property
     def title(self) -> str:
@@ -44,17 +44,21 @@ def compare(a: Image, b: Image) -> Difference:
     return Difference(one_line(a.name), one_line(b.name), tuple(one for one in made if one.rows))
 
 
-def _pairs(title: str, a: Mapping[str, str], b: Mapping[str, str]) -> Section:
+def _pairs(title: str, a: Mapping[str, str], b: Mapping[str, str]) -> Grid:
     names = list(dict.fromkeys([*a, *b]))
     rows = tuple(
-        (short(name, 60), short(a.get(name, _ABSENT), 60), short(b.get(name, _ABSENT), 60))
+        (
+            shortened(name, 60),
+            shortened(a.get(name, _ABSENT), 60),
+            shortened(b.get(name, _ABSENT), 60),
+        )
         for name in names
         if a.get(name) != b.get(name)
     )
-    return Section(title, ("what", "A", "B"), rows)
+    return Grid.of(title, ("what", "A", "B"), rows)
 
 
-def _sizes(a: Image, b: Image) -> Section:
+def _sizes(a: Image, b: Image) -> Grid:
     rows = [
         ("unpacked", a.size_bytes, b.size_bytes),
         ("hidden by later layers", a.waste.hidden, b.waste.hidden),
@@ -63,7 +67,7 @@ def _sizes(a: Image, b: Image) -> Section:
     if a.packed_bytes is not None and b.packed_bytes is not None:
         rows.insert(1, ("compressed", a.packed_bytes, b.packed_bytes))
     told = tuple((name, size(x), size(y), _change(x, y)) for name, x, y in rows if x != y)
-    return Section("Sizes", ("what", "A", "B", "B−A"), told, "A B B−A")
+    return Grid.of("Sizes", ("what", "A", "B", "B−A"), told, "A B B−A")
 
 
 def _change(x: int, y: int) -> str:
@@ -72,11 +76,11 @@ def _change(x: int, y: int) -> str:
     return f"{sign}{size(abs(y - x))}{share}"
 
 
-def _layers(a: Image, b: Image) -> Section:
+def _layers(a: Image, b: Image) -> Grid:
     """Layers that only one has; those in common come first and are counted in a row."""
     shared = {one.diff_id for one in a.layers} & {one.diff_id for one in b.layers}
     rows = [
-        (side, str(one.number), size(one.size_bytes), short(one.command, 76))
+        (side, str(one.number), size(one.size_bytes), shortened(one.command, 76))
         for side, image in (("A", a), ("B", b))
         for one in image.layers
         if one.diff_id not in shared
@@ -84,10 +88,10 @@ def _layers(a: Image, b: Image) -> Section:
     if rows and shared:
         common = sum(one.size_bytes for one in a.layers if one.diff_id in shared)
         rows.insert(0, ("A, B", str(len(shared)), size(common), "layers in common"))
-    return Section("Layers", ("in", "#", "size", "command"), tuple(rows), "# size")
+    return Grid.of("Layers", ("in", "#", "size", "command"), tuple(rows), "# size")
 
 
-def _packages(a: Image, b: Image) -> Section:
+def _packages(a: Image, b: Image) -> Grid:
     before, after = _versions(a), _versions(b)
     rows = []
     for key in sorted({*before, *after}):
@@ -96,7 +100,7 @@ def _packages(a: Image, b: Image) -> Section:
             what = "added" if x == _ABSENT else "removed" if y == _ABSENT else "changed"
             rows.append((what, key[0], key[1], x, y))
     rows.sort()
-    return Section("Packages", ("change", "by", "package", "A", "B"), tuple(rows))
+    return Grid.of("Packages", ("change", "by", "package", "A", "B"), tuple(rows))
 
 
 def _versions(image: Image) -> dict[tuple[str, str], str]:

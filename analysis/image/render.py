@@ -5,21 +5,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from wattbench.analysis.image import sections as content
 from wattbench.analysis.image.diff import Difference
 from wattbench.analysis.image.provenance import Image
-from wattbench.analysis.image.sections import Section
-from wattbench.analysis.image.text import aligned, markdown, wrapped
 from wattbench.analysis.model import escaping
 from wattbench.analysis.model.escaping import one_line, visible
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, dump, ordered
+from wattbench.analysis.presentation import html
+from wattbench.analysis.presentation.table import Grid
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _OTHERS = ((Verdict.UNDECIDABLE, "Undecidable"), (Verdict.NOT_FOUND, "Not found"))
@@ -32,20 +31,20 @@ def as_text(image: Image, findings: Sequence[Finding]) -> str:
     lines += ["", f"Findings: {content.tally(findings)}"]
     for f in _of(findings, Verdict.FOUND):
         lines += ["", f"{str(f.severity).upper()}  {f.code}"]
-        lines += wrapped(f.message, "  ")
-        lines += wrapped(f"Why: {f.why}", "  ")
-        lines += wrapped(f"Next: {f.next_step}", "  ")
+        lines += _wrapped(f.message, "  ")
+        lines += _wrapped(f"Why: {f.why}", "  ")
+        lines += _wrapped(f"Next: {f.next_step}", "  ")
     for verdict, title in _OTHERS:
         if some := _of(findings, verdict):
             lines += ["", title]
-            lines += [f"  {line}" for line in aligned(("check", "what"), _brief(some))[1:]]
+            lines += [f"  {line}" for line in _brief(title, some).text()[1:]]
     return "\n".join([*lines, *_tables(content.sections(image))]) + "\n"
 
 
 def as_markdown(image: Image, findings: Sequence[Finding]) -> str:
     """For a pull request."""
     lines = [f"# Energy audit of {escaping.markdown(image.name)}", ""]
-    lines += markdown(("", ""), content.facts(image))
+    lines += Grid.of("", ("", ""), content.facts(image)).markdown()
     lines += ["", f"## Findings: {content.tally(findings)}", ""]
     for f in _of(findings, Verdict.FOUND):
         lines += [
@@ -55,10 +54,10 @@ def as_markdown(image: Image, findings: Sequence[Finding]) -> str:
     for verdict, title in _OTHERS:
         if some := _of(findings, verdict):
             lines += ["", f"<details><summary>{title} ({len(some)})</summary>", ""]
-            lines += [*markdown(("check", "what"), _brief(some)), "", "</details>"]
+            lines += [*_brief(title, some).markdown(), "", "</details>"]
     for section in content.sections(image):
         lines += ["", f"## {section.title}", ""]
-        lines += markdown(section.head, section.rows, section.right)
+        lines += section.markdown()
         lines += ["", section.note] if section.note else []
     return "\n".join(lines) + "\n"
 
@@ -77,7 +76,7 @@ def as_html(image: Image, findings: Sequence[Finding]) -> str:
         tally=content.tally(findings),
         found=[_for_page(f) for f in _of(findings, Verdict.FOUND)],
         others=[
-            (title, _brief(some)) for verdict, title in _OTHERS if (some := _of(findings, verdict))
+            _brief(title, some) for verdict, title in _OTHERS if (some := _of(findings, verdict))
         ],
         sections=content.sections(image),
     )
@@ -96,14 +95,16 @@ def difference_as_markdown(difference: Difference) -> str:
     lines = [f"# {escaping.markdown(difference.title)}"]
     for section in difference.sections:
         lines += ["", f"## {section.title}", ""]
-        lines += markdown(section.head, section.rows, section.right)
+        lines += section.markdown()
     return "\n".join(lines) + "\n"
 
 
 def difference_as_json(difference: Difference) -> str:
     """Every section as a list of rows by column."""
     told = {
-        section.title: [dict(zip(section.head, row, strict=True)) for row in section.rows]
+        section.title: [
+            dict(zip(map(str, section.heads), row, strict=True)) for row in section.rows
+        ]
         for section in difference.sections
     }
     return _json({"a": difference.a, "b": difference.b, "differences": told})
@@ -147,8 +148,8 @@ def _of(findings: Iterable[Finding], verdict: Verdict) -> list[Finding]:
     return [f for f in ordered(findings) if f.verdict is verdict]
 
 
-def _brief(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    return [(f.code, one_line(f.message)) for f in findings]
+def _brief(title: str, findings: Iterable[Finding]) -> Grid:
+    return Grid.of(title, ("check", "what"), [(f.code, one_line(f.message)) for f in findings])
 
 
 def _why(f: Finding) -> str:
@@ -169,25 +170,21 @@ def _for_page(f: Finding) -> dict[str, str]:
     }
 
 
-def _tables(sections: Iterable[Section]) -> list[str]:
+def _tables(sections: Iterable[Grid]) -> list[str]:
     lines = []
     for section in sections:
         lines += ["", section.title]
-        lines += [f"  {line}" for line in aligned(section.head, section.rows, section.right)]
+        lines += [f"  {line}" for line in section.text()]
         lines += [f"  {section.note}"] if section.note else []
     return lines
 
 
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        one_line(text), 100, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
 def _page(**context: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return visible(
-        environment.get_template("image.html").render(
-            **context, policy=escaping.content_policy(_TEMPLATES)
-        )
-    )
+    return visible(html.render("image.html.j2", context, _TEMPLATES))

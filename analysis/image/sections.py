@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from wattbench.analysis.image import settings
 from wattbench.analysis.image.provenance import Image
-from wattbench.analysis.image.text import short, size
 from wattbench.analysis.model.escaping import one_line
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.presentation.formatting import shortened, size
+from wattbench.analysis.presentation.table import Grid
 
 _LISTED = 12
-
-
-@dataclass(frozen=True)
-class Section:
-    """A titled table. ``right`` names the columns that hold numbers; ``note`` stands below."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: str = ""
-    note: str = ""
 
 
 def facts(image: Image) -> tuple[tuple[str, str], ...]:
@@ -54,14 +43,14 @@ def facts(image: Image) -> tuple[tuple[str, str], ...]:
     return tuple((name, one_line(value)) for name, value in told.items() if value)
 
 
-def sections(image: Image) -> tuple[Section, ...]:
+def sections(image: Image) -> tuple[Grid, ...]:
     """Everything but facts and findings; without sections that would be empty."""
     made = (_layers(image), _hidden(image), _left(image), _torch(image), _libraries(image), _env(image),
             _labels(image))  # fmt: skip
     return tuple(section for section in made if section.rows)
 
 
-def _layers(image: Image) -> Section:
+def _layers(image: Image) -> Grid:
     packed = image.packed_bytes is not None
     rows = [
         (
@@ -70,23 +59,23 @@ def _layers(image: Image) -> Section:
             *([size(one.packed_bytes or 0)] if packed else []),
             size(one.hidden_bytes) if one.hidden_bytes else "",
             str(one.files),
-            short(one.command, 76),
+            shortened(one.command, 76),
         )
         for one in image.layers
     ]
     head = ("#", "size", *(["compressed"] if packed else []), "hidden", "files", "command")
-    return Section("Layers", head, tuple(rows), "# size compressed hidden files")
+    return Grid.of("Layers", head, tuple(rows), "# size compressed hidden files")
 
 
-def _hidden(image: Image) -> Section:
+def _hidden(image: Image) -> Grid:
     largest = sorted(image.hidden, key=lambda one: (-one.size, one.path))
     rows = [
-        (size(one.size), str(one.layer + 1), str(one.by + 1), str(one.how), short(f"/{one.path}", 80))
+        (size(one.size), str(one.layer + 1), str(one.by + 1), str(one.how), shortened(f"/{one.path}", 80))
         for one in largest[:_LISTED]
         if one.size
     ]  # fmt: skip
     more = len([one for one in largest if one.size]) - len(rows)
-    return Section(
+    return Grid.of(
         "Hidden: stored, but no container sees it",
         ("size", "in", "by", "how", "file"),
         tuple(rows),
@@ -95,17 +84,17 @@ def _hidden(image: Image) -> Section:
     )
 
 
-def _left(image: Image) -> Section:
+def _left(image: Image) -> Grid:
     rows = [
         (size(one.size), str(one.files), ", ".join(str(n + 1) for n in one.layers), one.kind,
-         short(f"/{one.largest}", 60))
+         shortened(f"/{one.largest}", 60))
         for one in image.left_behind
     ]  # fmt: skip
     head = ("size", "files", "layers", "kind", "largest")
-    return Section("Left behind: seen, but never needed", head, tuple(rows), "size files")
+    return Grid.of("Left behind: seen, but never needed", head, tuple(rows), "size files")
 
 
-def _torch(image: Image) -> Section:
+def _torch(image: Image) -> Grid:
     rows = []
     for one in image.inventory.torches:
         mkl = {True: "MKL linked in", False: "no MKL inside", None: "not told"}[one.mkl]
@@ -121,26 +110,26 @@ def _torch(image: Image) -> Section:
             )
         )
     head = ("version", "CUDA", "build", "libtorch", "BLAS", "GPU code", "at")
-    return Section("PyTorch", head, tuple(rows))
+    return Grid.of("PyTorch", head, tuple(rows))
 
 
-def _libraries(image: Image) -> Section:
+def _libraries(image: Image) -> Grid:
     libraries = sorted(image.inventory.libraries, key=lambda one: (one.group, -one.size, one.path))
     shown = [one for one in libraries if one.size >= 100_000]
     rows = [(one.group, one.family, size(one.size), str(one.layer + 1), one.path) for one in shown]
     head = ("group", "family", "size", "layer", "path")
-    return Section("Libraries that matter", head, tuple(rows), "size layer")
+    return Grid.of("Libraries that matter", head, tuple(rows), "size layer")
 
 
-def _env(image: Image) -> Section:
+def _env(image: Image) -> Grid:
     told = settings.that_matter(image.env)
-    rows = tuple((name, short(value, 90)) for name, value in told.items())
-    return Section("Environment variables that matter", ("name", "value"), rows)
+    rows = tuple((name, shortened(value, 90)) for name, value in told.items())
+    return Grid.of("Environment variables that matter", ("name", "value"), rows)
 
 
-def _labels(image: Image) -> Section:
-    rows = tuple((short(k, 60), short(v, 80)) for k, v in sorted(image.labels.items()))
-    return Section("Labels", ("name", "value"), rows)
+def _labels(image: Image) -> Grid:
+    rows = tuple((shortened(k, 60), shortened(v, 80)) for k, v in sorted(image.labels.items()))
+    return Grid.of("Labels", ("name", "value"), rows)
 
 
 def tally(findings: Sequence[Finding]) -> str:

@@ -32,6 +32,17 @@ CLOCK_STEP_S = 0.1
 FOREIGN_CLOCK_S = 0.01
 
 
+#: What a failed attempt has none of, in its row and in its phases.
+_NO_ENERGY: dict[str, Any] = dict.fromkeys(
+    (
+        "energy_j", "energy_uncertainty_j", "energy_scope", "energy_source", "package_j", "dram_j",
+        "gpu_j", "j_per_image", "startup_j", "steady_j", "steady_j_per_image",
+    )
+)  # fmt: skip
+_NO_POWER: dict[str, Any] = dict.fromkeys(
+    ("energy_j", "energy_uncertainty_j", "mean_w", "j_per_image")
+)
+
 #: The workload's own log, among the raw files.
 WORKLOAD_LOG = "workload.jsonl"
 #: Lines of a program of the user's with their times.
@@ -96,6 +107,8 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         sampling = main.sampling(window.start_s, window.end_s)
         row = replace(row, samples=sampling.in_window)
     status, reason = _status(report, window, energy, notes)
+    if status == "failed":  # joules of work that did not take place as planned measure nothing
+        row, phases = replace(row, **_NO_ENERGY), tuple(replace(p, **_NO_POWER) for p in phases)
     return Record(
         row=replace(row, status=status, reason=reason, wraps=sum(c.wraps for c in main.curves)),
         domains=energy.domains,

@@ -33,6 +33,9 @@ SAMPLE_S = 0.005
 #: NVML's power is the mean of the last second on Ampere (but GA100) and newer; which GPU it was, a
 #: log does not tell (NVML API reference, nvmlDeviceGetPowerUsage).
 POWER_AVERAGE_S = 1.0
+#: Under this utilisation and more, %, power that a sensor repeats in this many rows and seconds stands
+#: still, unless its readings are multiples of so many W.
+WORKING_PCT, FROZEN_ROWS, FROZEN_S, COARSE_W = 20.0, 10, 4.0, 0.5
 #: RAPL updates its counters about every millisecond.
 UPDATE_S = 0.001
 #: Power of a phase at its edge is the mean of so many nearest whole intervals, its spread of so
@@ -235,25 +238,29 @@ def stale(power_w: FloatArray, time_s: FloatArray, usage_pct: FloatArray | None)
     """Runs of one repeated power value over which the load changed: a failing power read.
 
     GPUs refresh their power at their own pace and idle at a constant one, so equal values alone are
-    normal: a run counts from five rows and a second on, if utilisation moved by 30 points within
-        it.
+    normal: a run counts from five rows and a second on, if utilisation moved by 30 points within it.
+    A GPU at work does not draw the same to the mW for long either: where a sensor resolves that, a
+    longer run under steady utilisation counts too, and where it may not, the note is not fatal.
     ``line`` of a note is the index of the run's first row.
     """
     if usage_pct is None or power_w.size < 5:
         return []
     edges = np.concatenate([[0], (np.diff(power_w) != 0.0).nonzero()[0] + 1, [power_w.size]])
+    fine = bool(np.any(np.rint(power_w * 1e3) % (1e3 * COARSE_W)))
     notes = []
     for first, end in itertools.pairwise(edges):
-        if end - first < 5 or time_s[end - 1] - time_s[first] < 1.0:
+        seconds = time_s[end - 1] - time_s[first]
+        if end - first < 5 or seconds < 1.0:
             continue
         # The first row of a run may be the last that was read well: a sensor lags its load.
         low, high = np.nanmin(usage_pct[first + 1 : end]), np.nanmax(usage_pct[first + 1 : end])
-        if high - low >= 30.0:
+        moved = high - low >= 30.0
+        if moved or (low >= WORKING_PCT and end - first >= FROZEN_ROWS and seconds >= FROZEN_S):
             text = (
-                f"{power_w[first]:.1f} W in {end - first} rows while utilisation went "
-                f"between {low:.0f} and {high:.0f} %"
+                f"{power_w[first]:.1f} W in {end - first} rows while utilisation "
+                f"{'went' if moved else 'stayed'} between {low:.0f} and {high:.0f} %"
             )
-            notes.append(Note("stale", text, int(first), fatal=True))
+            notes.append(Note("stale", text, int(first), fatal=bool(moved or fine)))
     return notes
 
 

@@ -194,24 +194,17 @@ class _Powers:
         freedom = sum(a.size - 1 for a in apart)
         sigma = math.sqrt(float(np.sum(np.concatenate(apart) ** 2)) / freedom * seconds)
         return {
-            part: (float(self.slope[rows].mean()), sigma * (1.0 + 0.8 / freedom))
+            part: (float(self.slope[rows].mean()), sigma * (1.0 + 1.0 / freedom))
             for part, rows in sides.items()
         }
-
-    def is_assumed(self, part: int) -> bool:
-        """Whether a part outside has no whole interval of its own."""
-        return part in (0, self.last_part) and not (self.part == part).any()
 
     def near(self, part: int, index: int) -> tuple[float, float] | None:
         """Mean power (W) and σ (W·√s) of a part, next to an interval; None: no whole interval."""
         if part in self.waiting:
             return self.waiting[part]
         members = (self.part == part).nonzero()[0]
-        if not members.size and part not in (0, self.last_part):
+        if not members.size:
             return None
-        if not members.size:  # the host waits there: it draws the least that any interval shows
-            lowest = np.array([self.slope.argmin()])
-            members = lowest
         nearest = members[np.argsort(np.abs(members - index), kind="stable")]
         power = float(np.mean(self.slope[nearest[:NEAREST]]))
         some = nearest[:SPREAD]
@@ -251,11 +244,7 @@ def _place(
         free = np.array(
             [0.0 if p in (0, powers.last_part) else d for p, d in zip(parts, lengths, strict=True)]
         )
-    elif len(known) > 2 or not all(known):
-        # A part inside is open too: what the host draws outside is too little to tell its share.
-        known = [
-            None if powers.is_assumed(int(p)) else k for p, k in zip(parts, known, strict=True)
-        ]
+    free_inside = any(k is None for k in known[1:-1])
     share = free if free.any() else lengths
     energy = guess + rest * share / share.sum()
     if energy.min() < 0.0:
@@ -267,13 +256,17 @@ def _place(
     widths = np.empty(places.size)
     for order, cut in enumerate(cuts):
         width = _width(at[order] - low, float(cut), high - low, seconds, order, known, rest, powers)
-        beside = {int(parts[order]): float(cut), int(parts[order + 1]): seconds - float(cut)}
-        for part, length in beside.items():
+        for part, length, joules in (
+            (parts[order], float(cut), at[order] - low),
+            (parts[order + 1], seconds - float(cut), high - at[order]),
+        ):
             if part in powers.waiting:
+                longer = 1.0 + length / (WAITING * seconds)
                 sigma = powers.waiting[part][1]
-                width = min(
-                    width, WIDTH * sigma * math.sqrt(length * (1 + length / (WAITING * seconds)))
-                )
+                width = min(width, WIDTH * sigma * math.sqrt(length * longer))
+            elif part in (0, powers.last_part) and not free_inside:
+                # Nothing shows what the host draws there: maybe the least of all intervals.
+                width = max(width, joules - powers.least * length)
         widths[order] = math.hypot(moment, width)
     return at, widths
 

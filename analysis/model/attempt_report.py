@@ -43,6 +43,7 @@ class AttemptReport:
         ended: the window's end.
         gpus: GPUs that the attempt was given; None: not reported.
         meter_kind: the configured meter's kind.
+        late: whether it was executed after its block.
         before: the platform's state before the window.
         after: the same after it.
         offset_before_s: wall clock minus monotonic clock before the window.
@@ -66,6 +67,7 @@ class AttemptReport:
     ended: Mark = Mark()
     gpus: tuple[str, ...] | None = None
     meter_kind: str | None = None
+    late: bool = False
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     offset_before_s: float | None = None
@@ -99,6 +101,7 @@ class AttemptReport:
             ended=command.fields("ended").mark(),
             gpus=spec.texts("gpus"),
             meter_kind=spec.fields("meter").text("kind"),
+            late=spec.values.get("late") is True,
             before=edges.fields("before").readings(),
             after=edges.fields("after").readings(),
             offset_before_s=clock.number("unix_minus_mono_before"),

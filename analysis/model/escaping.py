@@ -7,11 +7,8 @@ JSON is the same text.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import sys
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,25 +75,4 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     texts = frame.select_dtypes(include=["object", "string", "category"]).columns
     frame.assign(**{str(name): frame[name].map(cell, na_action="ignore") for name in texts}).to_csv(
         path, index=False, lineterminator="\n"
-    )
-
-
-@cache
-def content_policy(*templates: Path) -> str:
-    """Content security policy of a self-contained page: nothing is loaded, only the templates' scripts run.
-
-    Args:
-        templates: folders of the page's templates; their scripts hold no placeholders.
-    """
-    scripts = sorted(
-        script
-        for folder in templates
-        for file in folder.iterdir()
-        for script in re.findall(r"<script>(.*?)</script>", file.read_text("utf-8"), re.DOTALL)
-    )
-    digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
-    allowed = " ".join(f"'sha256-{one}'" for one in digests) or "'none'"
-    return (
-        "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; "
-        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )

@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Any
 from wattbench.analysis.presentation import palette
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Array = npt.NDArray[np.float64]
 
 INK, MUTED, LINE, WASH, PAPER = (
     palette.TONES[t][0] for t in ("ink", "muted", "line", "wash", "paper")
@@ -27,6 +31,8 @@ INK, MUTED, LINE, WASH, PAPER = (
 WARN = palette.TONES["warn"][0]
 WIDTH_IN = 5.4
 MODELLED = "modelled, not measured"
+#: More values of one row are not drawn as points.
+MOST_POINTS = 300
 
 #: matplotlib types its own keys one by one; these are checked when they are set.
 _RC: Any = {
@@ -123,6 +129,51 @@ def bare_y(axes: Axes, labels: list[str]) -> None:
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
     axes.grid(visible=True, axis="x")
+
+
+def distribution(
+    axes: Axes,
+    place: float,
+    values: Array,
+    colour: str,
+    marker: str,
+    *,
+    logarithmic: bool = False,
+) -> None:
+    """Every value, a box with quartiles and median, and a violin of the density, in one row.
+
+    Args:
+        axes: where.
+        place: row, on y.
+        values: on x, shape (n,).
+        colour: of violin and points.
+        marker: of the points.
+        logarithmic: whether the density is that of the logarithms.
+    """
+    import numpy as np
+    from scipy.stats import gaussian_kde
+
+    if values.size >= 5 and np.ptp(values) > 0:
+        scaled = np.log(values) if logarithmic else values
+        spread = 0.25 * np.ptp(scaled)
+        grid = np.linspace(scaled.min() - spread, scaled.max() + spread, 80)
+        density = gaussian_kde(scaled)(grid)
+        half = 0.4 * density / density.max()
+        across = np.exp(grid) if logarithmic else grid
+        axes.fill_between(across, place - half, place + half, color=colour, alpha=0.18, linewidth=0)
+    if values.size <= MOST_POINTS:
+        # Points beside each other instead of random: the figure is the same every time.
+        offsets = 0.3 * ((np.arange(values.size) * 0.618034) % 1 - 0.5)
+        axes.plot(values, place + offsets, marker, color=colour, ms=3.8, alpha=0.75, mew=0)
+    if values.size >= 3:
+        axes.boxplot(
+            [values], positions=[place], orientation="horizontal",
+            widths=0.2, showfliers=False, manage_ticks=False,
+            boxprops={"color": INK, "linewidth": 0.9}, whiskerprops={"color": INK, "linewidth": 0.9},
+            capprops={"linewidth": 0}, medianprops={"color": INK, "linewidth": 2},
+        )  # fmt: skip
+    else:
+        axes.plot([np.median(values)], [place], "|", color=INK, ms=14, mew=2)
 
 
 def finish(figure: Figure, name: str, caption: str, alt: str, *, modelled: bool) -> Drawing:

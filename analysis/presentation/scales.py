@@ -40,7 +40,7 @@ class Scale:
     def ticks(self) -> tuple[float, ...]:
         """Round values inside, zero among them, so far apart that their labels don't touch."""
         if self.symmetric_log:
-            marks = [0.0, *(s * v for v in (1.0, 10.0, 100.0, 1000.0, 10000.0) for s in (-1, 1))]
+            marks = [0.0, *(s * m * 10.0**e for e in range(5) for m in (1, 2, 5) for s in (-1, 1))]
         else:
             rough = (self.high - self.low) / 4
             power = 10 ** math.floor(math.log10(rough))
@@ -48,7 +48,9 @@ class Scale:
             first = math.ceil(self.low / step)
             marks = [step * i for i in range(first, math.floor(self.high / step) + 1)]
         kept: list[float] = []
-        for mark in sorted((m for m in marks if self.low <= m <= self.high), key=abs):
+        # Zero first; then, on a bent axis, from the ends inwards: ticks stand where the data are.
+        order = (lambda m: (m != 0, -abs(m))) if self.symmetric_log else abs
+        for mark in sorted((m for m in marks if self.low <= m <= self.high), key=order):
             place = self.place(mark)
             if all(abs(place - self.place(other)) >= _APART for other in kept):
                 kept.append(mark)

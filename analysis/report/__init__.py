@@ -17,12 +17,16 @@ from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, dump
 from wattbench.analysis.model.trials import write_csv
-from wattbench.analysis.presentation import html as page
+from wattbench.analysis.presentation import html
 from wattbench.analysis.presentation.canvas import Drawing
+from wattbench.analysis.presentation.findings import groups
+from wattbench.analysis.presentation.formatting import slug
 from wattbench.analysis.presentation.palette import Palette, looks_of
+from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import power_curves, sections, tables
 from wattbench.analysis.report.figures import Artist
 from wattbench.analysis.report.markdown import markdown
+from wattbench.analysis.report.text import answer_text
 from wattbench.analysis.runs import assemble, load, parquet
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats.conclude import conclude
@@ -33,6 +37,7 @@ from wattbench.analysis.storage.source import Source
 __all__ = ["Made", "Study", "make", "study"]
 
 Progress = Callable[[str], None]
+_TEMPLATES = Path(__file__).with_name("templates")
 
 #: What every caption ends with where joules come from a model.
 MODELLED = " Modelled, not measured."
@@ -59,8 +64,12 @@ class Study:
     conclusion: Conclusion
     findings: tuple[Finding, ...]
     effects: tuple[Effect, ...]
-    tables: dict[str, tables.Table]
+    tables: dict[str, Table]
     looks: Palette
+
+    def text(self) -> list[str]:
+        """The answer as lines for a terminal."""
+        return answer_text(self.conclusion, self.tables["medians"].grid())
 
     @property
     def mark(self) -> str:
@@ -77,6 +86,7 @@ class Made:
 
     Attributes:
         headline: the answer in one sentence.
+        text: the answer as lines for a terminal.
         trials_parquet: the run's ``trials.parquet``.
         page: ``index.html``.
         findings: all, of checks and statistics.
@@ -84,6 +94,7 @@ class Made:
     """
 
     headline: str
+    text: tuple[str, ...]
     trials_parquet: bytes
     page: Path
     findings: tuple[Finding, ...]
@@ -128,7 +139,8 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     Args:
         source: the run.
         out_dir: made where it does not exist; ``index.html``, ``summary.json``, ``trials.csv``,
-            ``attempts.csv``, ``phases.csv``, ``findings.json``, ``report.md``, ``tables/``, ``figures/``.
+            ``attempts.csv``, ``phases.csv``, ``findings.json``, ``report.md``, ``report.txt``,
+            ``tables/``, ``figures/``.
         progress: called with one line before each step.
 
     Raises:
@@ -140,7 +152,7 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     out.mkdir(parents=True, exist_ok=True)
     say("writing tables")
     files = sections.raw_files(source)
-    done.tables["raw_files"] = tables.Table(
+    done.tables["raw_files"] = Table(
         "raw_files",
         "Raw files",
         f"SHA-256 {sections.checksums_from(source)}.",
@@ -153,11 +165,16 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
         figure.write(out / "figures")
     say("writing index.html")
     index = out / "index.html"
-    index.write_text(page.render("report.html.j2", _context(done, drawn)), encoding="utf-8")
+    index.write_text(
+        html.render("report.html.j2", _context(done, drawn), _TEMPLATES), encoding="utf-8"
+    )
     text = markdown(done.data, done.conclusion, done.findings)
     (out / "report.md").write_text(text, encoding="utf-8")
+    lines = tuple(done.text())
+    (out / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Made(
         done.conclusion.headline.sentence,
+        lines,
         parquet.parquet_bytes(done.data),
         index,
         done.findings,
@@ -188,6 +205,7 @@ def summary_of(done: Study) -> dict[str, Any]:
         "schema": 1,
         "run_id": done.data.run_id,
         "headline": head.sentence,
+        "conditions": head.conditions,
         "best": head.best,
         "decided": head.decided,
         "modelled": head.modelled,
@@ -213,7 +231,7 @@ def figures_of(done: Study, source: Source) -> dict[str, Drawing]:
         artist.forest(conclusion),
         artist.across(conclusion),
         artist.ranks(conclusion),
-        artist.pareto(conclusion, sizes, kind),
+        artist.pareto(conclusion, sizes, kind, sections.optimal(done.tables["sizes"].frame)),
         artist.effects(done.effects, conclusion.settings),
     ]
     for name in done.data.hosts:
@@ -227,7 +245,7 @@ def _figures_of_host(
     trials = done.data.trials
     valid = trials[(trials["status"] == "valid") & (trials["host"] == host)]
     work, idle = valid[valid["kind"] == "workload"], valid[valid["kind"] == "idle"]
-    slug = sections.slug(host)
+    at = slug(host)
     chosen = power_curves.typical(done.data.accepted, host)
     curves, _ = power_curves.read(source, chosen.values())
     costs = done.tables["startup"].frame
@@ -235,21 +253,30 @@ def _figures_of_host(
     medians = work.groupby("image")[["startup_j", "steady_j"]].median()
     medians = medians.reindex([i for i in done.looks.images if i in medians.index]).reset_index()
     return [
-        artist.spread(work, "energy_j", f"energy-{slug}", "Energy a trial", host),
-        artist.spread(work, "duration_s", f"time-{slug}", "Time a trial", host),
-        artist.power(curves, f"power-{slug}", host),
-        artist.course(work, f"order-{slug}", host),
-        artist.rest(power_curves.rest_course(done.data.records, host), f"rest-{slug}", host),
-        artist.spread(idle, "energy_j", f"idle-energy-{slug}", "Energy a trial while idle", host),
-        artist.spread(idle, "duration_s", f"idle-time-{slug}", "Time a trial while idle", host),
-        artist.startup(medians, f"startup-{slug}", host),
-        artist.break_even(costs, str(done.conclusion.reference), f"break-even-{slug}", host),
+        artist.spread(work, "energy_j", f"energy-{at}", "Energy per trial", host),
+        artist.spread(work, "duration_s", f"time-{at}", "Time per trial", host),
+        artist.energy_time(work, f"energy-time-{at}", host),
+        artist.power(curves, f"power-{at}", host),
+        artist.course(work, f"order-{at}", host),
+        artist.rest(power_curves.rest_course(done.data.records, host), f"rest-{at}", host),
+        artist.spread(idle, "energy_j", f"idle-energy-{at}", "Energy per trial while idle", host),
+        artist.spread(idle, "duration_s", f"idle-time-{at}", "Time per trial while idle", host),
+        artist.startup(medians, f"startup-{at}", host),
+        artist.break_even(
+            costs,
+            str(done.conclusion.reference),
+            f"break-even-{at}",
+            host,
+            sections.decided(done.tables["break_even"].frame, host),
+        ),
     ]
 
 
 def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
     data, conclusion = done.data, done.conclusion
     word, tone = sections.lead(conclusion)
+    found = groups(done.findings, Verdict.FOUND)
+    trials = sections.trials(data, found)
     return {
         "data": data,
         "conclusion": conclusion,
@@ -257,17 +284,19 @@ def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
         "lead": word,
         "tone": tone,
         "mark": done.mark.strip(),
-        "forest": sections.forest(conclusion, done.looks),
-        "found": sections.groups(done.findings, Verdict.FOUND),
-        "unknown": sections.groups(done.findings, Verdict.UNDECIDABLE),
-        "passed": sections.groups(done.findings, Verdict.NOT_FOUND),
+        "forest": sections.ranking(conclusion, done.looks),
+        "found": found,
+        "trials": trials,
+        "picked": sections.pairs_to_pick(conclusion),
+        "citation": sections.citation(data, conclusion),
+        "unknown": groups(done.findings, Verdict.UNDECIDABLE),
+        "passed": groups(done.findings, Verdict.NOT_FOUND),
         "missing": sections.missing(data, conclusion),
         "valid": int((data.trials["status"] == "valid").sum()),
         "tables": done.tables,
         "figures": drawn,
         "what_matters": sections.what_matters(done.effects),
         "meanings": sections.meanings(done.effects, data.experiment),
-        "slug": sections.slug,
         "looks": done.looks,
         "facts": sections.facts_of_hosts(data),
         "problems": sections.problems(data),
@@ -275,6 +304,7 @@ def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
         "versions": sections.versions(data),
         "digests": sections.digests(data),
         "skipped": int((data.trials["status"] == "skipped").sum()),
+        "anchors": {f"host-{slug(h)}" for h in data.hosts} | {t.anchor for t in trials},
         "lost": sections.lost(data),
         "by_host": sections.by_host(conclusion),
         "rival": sections.rival(conclusion),

@@ -16,6 +16,7 @@ import pandas as pd
 
 from wattbench.analysis.presentation import canvas, formatting
 from wattbench.analysis.presentation.canvas import INK, LINE, MUTED, PAPER, WASH, Drawing
+from wattbench.analysis.presentation.forest import values_of
 from wattbench.analysis.presentation.formatting import pct
 from wattbench.analysis.presentation.palette import Palette
 from wattbench.analysis.presentation.scales import Scale, scale_of
@@ -83,7 +84,10 @@ class Artist:
             if bent:
                 axes.set_xscale("log")
             for place, (image, values) in enumerate(groups.items()):
-                self._violin(axes, place, image, values * factor, bent=bent)
+                look = self.look[image]
+                canvas.distribution(
+                    axes, place, values * factor, look.colour, look.marker, logarithmic=bent
+                )
             canvas.bare_y(axes, list(groups))
             if bent:
                 _plain_log(axes.xaxis, everything * factor)
@@ -105,42 +109,47 @@ class Artist:
                 f"{what} on {host} by image; medians: {medians}.",
             )
 
-    def _violin(
-        self, axes: Axes, place: int, image: str, values: np.ndarray, *, bent: bool
-    ) -> None:
-        from scipy.stats import gaussian_kde
+    def energy_time(self, rows: pd.DataFrame, name: str, host: str) -> Drawing | None:
+        """Energy of every trial against its duration, with lines of equal power.
 
-        colour = self.look[image].colour
-        if values.size >= 5 and np.ptp(values) > 0:
-            scaled = np.log(values) if bent else values
-            spread = 0.25 * np.ptp(scaled)
-            grid = np.linspace(scaled.min() - spread, scaled.max() + spread, 80)
-            density = gaussian_kde(scaled)(grid)
-            half = 0.4 * density / density.max()
-            across = np.exp(grid) if bent else grid
-            axes.fill_between(
-                across, place - half, place + half, color=colour, alpha=0.18, linewidth=0
+        Args:
+            rows: valid workload trials of one host.
+            name: of the files.
+            host: for the caption.
+        """
+        rows = rows.dropna(subset=["energy_j", "duration_s"])
+        if rows["image"].nunique() < 2:
+            return None
+        unit, factor = _unit("energy_j", float(rows["energy_j"].max()))
+        with canvas.style():
+            figure, (axes,) = canvas.new(3.0)
+            medians = []
+            for image in self.look.images:
+                group = rows[rows["image"] == image]
+                if group.empty:
+                    continue
+                look = self.look[image]
+                energy, time = group["energy_j"] * factor, group["duration_s"]
+                axes.plot(time, energy, look.marker, color=look.colour, ms=3.6, alpha=0.5, mew=0)
+                axes.plot(
+                    time.median(), energy.median(), look.marker, color=look.colour, ms=7.5,
+                    mec=PAPER, label=image,
+                )  # fmt: skip
+                watts = (group["energy_j"] / group["duration_s"]).median()
+                medians.append(f"{image} {formatting.significant(watts, 3)} W")
+            axes.margins(0.12)
+            _equal_power(axes, factor)
+            axes.set_xlabel("time per trial, s")
+            axes.set_ylabel(f"energy per trial, {unit}")
+            axes.grid(visible=True)
+            _legend(axes)
+            return self._finish(
+                figure,
+                name,
+                f"Energy against time on {host}. Small marks are trials, large ones medians; along a "
+                "dashed line the mean power is the same.",
+                f"Energy against time on {host}; median power: {', '.join(medians)}.",
             )
-        # Points beside each other instead of random: the figure is the same every time.
-        offsets = 0.3 * ((np.arange(values.size) * 0.618034) % 1 - 0.5)
-        axes.plot(
-            values,
-            place + offsets,
-            self.look[image].marker,
-            color=colour,
-            ms=3.8,
-            alpha=0.75,
-            mew=0,
-        )
-        if values.size >= 3:
-            axes.boxplot(
-                [values], positions=[place], orientation="horizontal",
-                widths=0.2, showfliers=False, manage_ticks=False,
-                boxprops={"color": INK, "linewidth": 0.9}, whiskerprops={"color": INK, "linewidth": 0.9},
-                capprops={"linewidth": 0}, medianprops={"color": INK, "linewidth": 2},
-            )  # fmt: skip
-        else:
-            axes.plot([np.median(values)], [place], "|", color=INK, ms=14, mew=2)
 
     def power(self, curves: Mapping[str, PowerCurve], name: str, host: str) -> Drawing | None:
         """Power over time of a typical trial of each image, its phases shaded."""
@@ -314,7 +323,7 @@ class Artist:
             )
 
     def break_even(
-        self, costs: pd.DataFrame, reference: str, name: str, host: str
+        self, costs: pd.DataFrame, reference: str, name: str, host: str, decided: set[str]
     ) -> Drawing | None:
         """Energy of one start and n inferences against the reference's, over n.
 
@@ -323,6 +332,7 @@ class Artist:
             reference: image compared with.
             name: of the files.
             host: for the caption.
+            decided: images whose differences both have a sign; only these get a crossing.
         """
         lines = {
             str(r["image"]): (float(r["fixed_j"]), float(r["marginal_j"]))
@@ -344,8 +354,11 @@ class Artist:
                     continue
                 look, (own_fixed, own_marginal) = self.look[image], lines[image]
                 ratio = (own_fixed + inferences * own_marginal) / (fixed + inferences * marginal)
-                axes.plot(inferences, 100 * (ratio - 1), color=look.colour, lw=1.5, label=image)
-                if (own_fixed - fixed) * (own_marginal - marginal) < 0:
+                axes.plot(
+                    inferences, 100 * (ratio - 1), color=look.colour, lw=1.5, label=image,
+                    ls="-" if image in decided else ":",
+                )  # fmt: skip
+                if image in decided and (own_fixed - fixed) * (own_marginal - marginal) < 0:
                     meets = (own_fixed - fixed) / (marginal - own_marginal)
                     told.append(f"{image} at {formatting.significant(meets, 3)}")
                     if inferences[0] <= meets <= inferences[-1]:
@@ -360,7 +373,8 @@ class Artist:
                 figure,
                 name,
                 f"Cost of a start spread over n inferences on {host}. Energy against {reference}; where a "
-                "line crosses zero, a dearer start has paid, or a cheaper one is used up.",
+                "line crosses zero, a dearer start has paid, or a cheaper one is used up; dotted where the "
+                "intervals allow both signs.",
                 f"Break-even against {reference} on {host}: "
                 f"{'; '.join(told) or 'no line crosses zero'}.",
             )
@@ -432,7 +446,7 @@ class Artist:
         if len({host for _, host, *_ in rows}) < 2:
             return None
         scale = scale_of(
-            _bounds([(e, i) for *_, e, i in rows]), conclusion.settings.equivalence_pct
+            values_of([(e, i) for *_, e, i in rows]), conclusion.settings.equivalence_pct
         )
         with canvas.style():
             figure, (axes,) = canvas.new(0.8 + 0.21 * len(rows) + 0.12 * len(images))
@@ -475,7 +489,7 @@ class Artist:
             return None
         pairs = [p for _, *both in rows for p in both if p and p.estimate_pct is not None]
         scale = scale_of(
-            _bounds([(p.estimate_pct or 0.0, p.simultaneous) for p in pairs]),
+            values_of([(p.estimate_pct or 0.0, p.simultaneous) for p in pairs]),
             settings.equivalence_pct,
         )
         with canvas.style():
@@ -557,7 +571,11 @@ class Artist:
             )
 
     def pareto(
-        self, conclusion: Conclusion, sizes_gb: Mapping[str, float], kind: str
+        self,
+        conclusion: Conclusion,
+        sizes_gb: Mapping[str, float],
+        kind: str,
+        optimal: Mapping[str, bool | None],
     ) -> Drawing | None:
         """Image size against energy, and which images no other beats in both.
 
@@ -565,6 +583,7 @@ class Artist:
             conclusion: the ranking.
             sizes_gb: GB by image.
             kind: ``unpacked`` or ``compressed``, for the axis.
+            optimal: whether an image is Pareto-optimal; None where that is undecided.
         """
         points = {
             r.image: (sizes_gb[r.image], r.pair.estimate_pct if r.pair else 0.0, r.pair)
@@ -576,7 +595,9 @@ class Artist:
         with canvas.style():
             figure, (axes,) = canvas.new(3.0)
             scale = scale_of(
-                _bounds([(e or 0.0, p.simultaneous if p else None) for _, e, p in points.values()]),
+                values_of(
+                    [(e or 0.0, p.simultaneous if p else None) for _, e, p in points.values()]
+                ),
                 conclusion.settings.equivalence_pct,
             )
             front = pareto_front({i: (s, e or 0.0) for i, (s, e, _) in points.items()})
@@ -611,18 +632,27 @@ class Artist:
             return self._finish(
                 figure,
                 "size_energy",
-                "Image size against energy. The line joins the images that no other beats in both: "
-                f"{formatting.listed(front)}.",
+                f"Image size against energy. {_front(front, optimal)}",
                 "Size and energy: "
                 + "; ".join(f"{i} {s:.2f} GB {e or 0:+.1f} %" for i, (s, e, _) in points.items())
                 + ".",
             )
 
 
+def _front(front: Sequence[str], optimal: Mapping[str, bool | None]) -> str:
+    """What the line of lowest estimates means, and which of its images are not decided."""
+    shown = [image for image in front if optimal.get(image)]
+    text = "The line joins the lowest estimates"
+    if shown:
+        text += f"; shown that no other image beats them in both: {formatting.listed(shown)}"
+    undecided = [image for image, is_optimal in optimal.items() if is_optimal is None]
+    return text + (f"; undecided: {formatting.listed(undecided)}." if undecided else ".")
+
+
 def ranking_scale(conclusion: Conclusion) -> Scale:
     """The axis of the ranking's forest plot."""
     rows = [r.pair for r in conclusion.ranking if r.pair and r.pair.estimate_pct is not None]
-    bounds = _bounds([(p.estimate_pct or 0.0, p.simultaneous) for p in rows])
+    bounds = values_of([(p.estimate_pct or 0.0, p.simultaneous) for p in rows])
     return scale_of(bounds, conclusion.settings.equivalence_pct)
 
 
@@ -637,15 +667,6 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _bounds(rows: Sequence[tuple[float, Interval | None]]) -> list[float]:
-    values: list[float] = []
-    for estimate, interval in rows:
-        values.append(estimate)
-        if interval is not None:
-            values += [b for b in (interval.lower_pct, interval.upper_pct) if b is not None]
-    return values
-
-
 def _percent_axis(axes: Axes, scale: Scale, margin_pct: float) -> None:
     axes.axvspan(scale.place(-margin_pct), scale.place(margin_pct), color=WASH, lw=0)
     axes.axvline(scale.place(0), color=MUTED, lw=0.9)
@@ -657,7 +678,31 @@ def _percent_axis(axes: Axes, scale: Scale, margin_pct: float) -> None:
 
 
 def _tick_labels(scale: Scale) -> list[str]:
-    return [f"{t:+g}".replace("-", "−") if t else "0" for t in scale.ticks()]
+    return [formatting.tick(t) for t in scale.ticks()]
+
+
+def _equal_power(axes: Axes, factor: float) -> None:
+    """Lines of equal mean power through the panel, labelled in watts at the right edge."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    left, low = max(left, 1e-9), max(low, 1e-9)
+    least, most = low / factor / right, high / factor / left
+    step = 10 ** math.floor(math.log10(max(most - least, 1e-9)))
+    watts = [w for m in (0.5, 1, 2) for w in _multiples(step * m, least, most)]
+    for watt in sorted(set(watts))[:: max(1, len(set(watts)) // 5)]:
+        axes.plot([left, right], [watt * left * factor, watt * right * factor],
+                  ls=(0, (4, 4)), color=LINE, lw=0.8, zorder=0)  # fmt: skip
+        at_right = watt * right * factor
+        x, y = (right, at_right) if at_right <= high else (high / (watt * factor), high)
+        if low < y and left < x:
+            axes.annotate(f"{watt:g} W", (x, y), xytext=(-2, -8), textcoords="offset points",
+                          ha="right", fontsize=7, color=MUTED)  # fmt: skip
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def _multiples(step: float, low: float, high: float) -> list[float]:
+    first = math.ceil(low / step)
+    return [round(step * i, 9) for i in range(first, first + 12) if step * i < high]
 
 
 def _unit(column: str, largest: float) -> tuple[str, float]:

@@ -6,6 +6,7 @@ from wattbench.analysis.model.escaping import code
 from wattbench.analysis.model.escaping import markdown as escaped
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.presentation.findings import groups
 from wattbench.analysis.presentation.palette import looks_of
 from wattbench.analysis.report import sections
 from wattbench.analysis.runs.assemble import RunData
@@ -17,6 +18,8 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
     counts = conclusion.counts
     valid = int((data.trials["status"] == "valid").sum())
     lines = [f"### {escaped(conclusion.headline.sentence)}", ""]
+    if conclusion.headline.conditions:
+        lines += [escaped(conclusion.headline.conditions), ""]
     if conclusion.headline.modelled:
         lines += ["> **Modelled, not measured.** These joules come from a power model.", ""]
     lines += [
@@ -25,7 +28,7 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
         "",
     ]
     lines += [f"- {escaped(s)}" for s in sections.missing(data, conclusion)]
-    ranked = sections.forest(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
+    ranked = sections.ranking(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
     if ranked:
         level = f"{100 * (1 - conclusion.settings.alpha):g} % interval"
         lines += [
@@ -33,18 +36,18 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
             f"| rank | image | energy vs {escaped(conclusion.reference or '')} | {level} | verdict |",
             "| ---: | :--- | ---: | :--- | :--- |",
             *(
-                f"| {b.row.rank or '–'} | {escaped(b.row.image)} | {b.estimate} | {b.interval or '–'} "
-                f"| {escaped(b.verdict + (f': {b.detail}' if b.detail else ''))} |"
-                for b in ranked
+                f"| {row.rank or '–'} | {escaped(row.image)} | {b.estimate} | {b.interval} "
+                f"| {escaped(': '.join(filter(None, (b.entry.verdict, b.entry.detail))))} |"
+                for row, b in zip(conclusion.ranking, ranked, strict=True)
             ),
         ]
-    found = sections.groups(findings, Verdict.FOUND)
+    found = groups(findings, Verdict.FOUND)
     lines += ["", f"**Findings**: {len(found) or 'none'}" if not found else "**Findings**", ""]
     lines += [
         f"- **{g.severity}** `{g.code}` {escaped(g.subjects)}: {escaped(g.findings[0].message)}"
         for g in found
     ]
-    unknown = sections.groups(findings, Verdict.UNDECIDABLE)
+    unknown = groups(findings, Verdict.UNDECIDABLE)
     if unknown:
         lines += ["", f"Could not be told: {', '.join(f'`{g.code}`' for g in unknown)}."]
     if not counts.get("valid"):

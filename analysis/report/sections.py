@@ -2,196 +2,58 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
-from wattbench.analysis.model.findings import Finding
-from wattbench.analysis.presentation.formatting import count
-from wattbench.analysis.presentation.palette import Look, Palette
-from wattbench.analysis.presentation.scales import scale_of
-from wattbench.analysis.report.tables import fixed
+from wattbench.analysis.presentation.findings import Group, target
+from wattbench.analysis.presentation.forest import Entry, Forest, forest
+from wattbench.analysis.presentation.formatting import count, interval_digits, number, pct
+from wattbench.analysis.presentation.formatting import interval as interval_text
+from wattbench.analysis.presentation.formatting import missing as missing_value
+from wattbench.analysis.presentation.palette import Palette
+from wattbench.analysis.presentation.table import cell
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats.factors import Effect
-from wattbench.analysis.stats.results import Conclusion, Interval, PairVerdict, RankedImage
+from wattbench.analysis.stats.results import Conclusion, PairVerdict, RankedImage
 from wattbench.analysis.storage.source import MANIFEST, Source
 
 _DECIDED = (PairVerdict.LESS, PairVerdict.MORE)
 
-#: Findings of one kind that are listed one by one.
-MOST_SUBJECTS = 200
+#: Trials that the page lists.
+MOST_TRIALS = 2000
+#: Images up to which the page offers any two of them for comparison.
+MOST_PICKED = 12
 
 
-@dataclass(frozen=True)
-class Group:
-    """Findings of one code, verdict and severity.
-
-    Attributes:
-        code: the stable code.
-        severity: ``error``, ``warning`` or ``info``.
-        message: of the first, or how many there are.
-        findings: all.
-    """
-
-    code: str
-    severity: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def meaning(self) -> str:
-        """What was seen."""
-        return CODES[self.code].meaning
-
-    @property
-    def why(self) -> str:
-        """Why it matters."""
-        return CODES[self.code].why
-
-    @property
-    def subjects(self) -> str:
-        """One subject by name, more by number and kind."""
-        names = list(dict.fromkeys(f.subject for f in self.findings))
-        if len(names) == 1:
-            return names[0]
-        kinds = sorted({n.split(" ")[0] for n in names})
-        kind = kinds[0] if len(kinds) == 1 else "subject"
-        return f"{len(names)} {kind}s"
-
-    @property
-    def actions(self) -> tuple[str, ...]:
-        """What to do, each once."""
-        return tuple(dict.fromkeys(f.action or CODES[f.code].action for f in self.findings))
-
-
-def groups(findings: Iterable[Finding], verdict: Verdict) -> list[Group]:
-    """Findings of a verdict by severity and code, errors first."""
-    found: dict[tuple[int, int], list[Finding]] = {}
-    severities, codes = list(Severity), list(CODES)
-    for one in findings:
-        if one.verdict is verdict:
-            key = (severities.index(one.severity), codes.index(one.code))
-            found.setdefault(key, []).append(one)
-    return [
-        Group(codes[c], str(severities[s]), tuple(mine)) for (s, c), mine in sorted(found.items())
-    ]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One row of the first screen's ranking; places are shares of the axis in %.
-
-    Attributes:
-        row: image, rank, comparison.
-        look: colour and marker.
-        estimate: text of the estimate, for example ``+3.4 %``.
-        interval: text of the interval.
-        at: where the estimate lies, None without one.
-        low: where the interval begins; None: it has no lower bound.
-        high: likewise.
-        bounded: whether there is an interval at all.
-        verdict: a word.
-        detail: why it is undecided, or what else has to be said.
-    """
-
-    row: RankedImage
-    look: Look
-    estimate: str
-    interval: str
-    at: float | None
-    low: float | None
-    high: float | None
-    bounded: bool
-    verdict: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Forest:
-    """The ranking with its axis: ticks are (place in %, text), the margin of equivalence is a band.
-
-    ``is_logarithmic``: whether the axis is so beyond ±1 %.
-    """
-
-    bars: tuple[Bar, ...]
-    ticks: tuple[tuple[float, str], ...]
-    zero: float
-    margin: tuple[float, float]
-    is_logarithmic: bool = False
-
-    @property
-    def details(self) -> dict[str, str]:
-        """What has to be said of images: their names, comma-separated → text."""
-        images: dict[str, list[str]] = {}
-        for bar in self.bars:
-            if bar.detail:
-                images.setdefault(bar.detail, []).append(bar.row.image)
-        return {", ".join(names): detail for detail, names in images.items()}
-
-
-def forest(conclusion: Conclusion, looks: Palette) -> Forest:
-    """Where estimates and intervals lie on one axis."""
-    shown = [(r, r.pair.simultaneous if r.pair else None) for r in conclusion.ranking]
-    values: list[float] = []
-    for row, interval in shown:
-        if row.pair and row.pair.estimate_pct is not None:
-            values.append(row.pair.estimate_pct)
-        values += [b for b in _ends(interval) if b is not None]
-    margin = conclusion.settings.equivalence_pct
-    scale = scale_of(values, margin)
-
-    def place(pct: float) -> float:
-        return round(100 * scale.place(pct), 2)
-
-    bars = tuple(_bar(row, interval, looks[row.image], place) for row, interval in shown)
-    ticks = tuple((place(t), fixed(t, "+g") if t else "0") for t in scale.ticks())
-    return Forest(bars, ticks, place(0.0), (place(-margin), place(margin)), scale.symmetric_log)
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (interval.lower_pct, interval.upper_pct) if interval else (None, None)
-
-
-def _bar(row: RankedImage, interval: Interval | None, look: Look, place: Any) -> Bar:
-    pair = row.pair
-    if row.is_reference:
-        return Bar(row, look, "0", "", place(0.0) if row.rank else None, None, None, False,
-                   "reference", row.reason or "")  # fmt: skip
-    if pair is None or pair.estimate_pct is None:
-        return Bar(row, look, "–", "", None, None, None, False, "not compared", row.reason or "")
-    low, high = _ends(interval)
-    digits = 2 if interval and (interval.half_width_pct or 1.0) < 0.25 else 1
-    detail = pair.reason or ""
-    if pair.verdict in _DECIDED and pair.within_margin:
-        detail = "shown to lie inside the margin of equivalence"
-    return Bar(
-        row=row,
-        look=look,
-        estimate=fixed(pair.estimate_pct, f"+.{digits}f") + " %",
-        interval=interval_text(interval, digits),
-        at=place(pair.estimate_pct),
-        low=None if low is None else place(low),
-        high=None if high is None else place(high),
-        bounded=interval is not None,
-        verdict=str(pair.verdict),
-        detail=detail,
+def ranking(conclusion: Conclusion, looks: Palette) -> Forest:
+    """The ranking on one axis."""
+    return forest(
+        [_entry(row, looks[row.image].variable) for row in conclusion.ranking],
+        conclusion.settings.equivalence_pct,
     )
 
 
-def interval_text(interval: Interval | None, digits: int = 1) -> str:
-    """``+3.1 to +3.7``; a missing bound is said."""
-    if interval is None:
-        return "no interval"
-    low, high = _ends(interval)
-    if low is None and high is None:
-        return "unbounded"
-    left = "unbounded" if low is None else fixed(low, f"+.{digits}f")
-    right = "unbounded" if high is None else fixed(high, f"+.{digits}f")
-    return f"{left} to {right}"
+def _entry(row: RankedImage, variable: str) -> Entry:
+    pair = row.pair
+    if row.is_reference:
+        at = 0.0 if row.rank else None
+        return Entry(
+            row.image, variable, at, None, "reference", row.reason or "", is_reference=True
+        )
+    if pair is None or pair.estimate_pct is None:
+        return Entry(row.image, variable, None, None, "not compared", row.reason or "")
+    is_small = pair.verdict in _DECIDED and pair.within_margin
+    detail = "shown to lie inside the margin of equivalence" if is_small else pair.reason or ""
+    return Entry(
+        row.image, variable, pair.estimate_pct, pair.simultaneous, str(pair.verdict), detail
+    )
 
 
 def lead(conclusion: Conclusion) -> tuple[str, str]:
@@ -226,10 +88,9 @@ def what_matters(effects: Sequence[Effect]) -> str:
     if largest is None or largest.energy is None:
         return f"No effect on energy is shown. {rest}"
     pair = largest.energy
-    size = fixed(pair.estimate_pct or 0.0, "+.1f")
     return (
-        f"The largest effect that is shown: {name_of(largest)}, {size} % energy "
-        f"({interval_text(pair.simultaneous)} %). {rest}"
+        f"The largest effect that is shown: {name_of(largest)}, {pct(pair.estimate_pct)} energy "
+        f"({interval_text(pair.simultaneous)}). {rest}"
     )
 
 
@@ -267,100 +128,27 @@ def meanings(effects: Sequence[Effect], experiment: Mapping[str, Any]) -> list[t
 
 
 def facts_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
-    """A row a fact, a cell a host; rows that no host can fill are left out."""
-    rows: list[tuple[str, list[str]]] = []
-    for label, getter in _FACTS:
-        cells = [getter(data, host) for host in data.hosts]
-        if any(c is not None for c in cells):
-            rows.append((label, ["not told" if c is None else str(c) for c in cells]))
-    return rows
+    """One row per fact, one cell per host; facts that no host has are left out."""
+    known = [host_facts.shown(data.facts(host)) | _of_the_run(data, host) for host in data.hosts]
+    labels = dict.fromkeys(label for host in known for label in host)
+    return [(label, [host.get(label, "unknown") for host in known]) for label in labels]
 
 
-def _fact(*path: str) -> Any:
-    def get(data: RunData, host: str) -> Any:
-        value: Any = data.facts(host)
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return value
-
-    return get
-
-
-def _memory(data: RunData, host: str) -> str | None:
-    told = (data.facts(host).get("host") or {}).get("memory_bytes")
-    return f"{told / 2**30:.1f} GiB" if told else None
-
-
-def _gpus(data: RunData, host: str) -> str | None:
-    cards = data.facts(host).get("gpu")
-    if cards is None:
-        return None
-    return ", ".join(f"{g.get('name')} (driver {g.get('driver')})" for g in cards) or "none"
-
-
-def _virtual(data: RunData, host: str) -> str | None:
-    told = (data.facts(host).get("host") or {}).get("virtual")
-    return None if told is None else ("virtual" if told else "physical")
-
-
-def _meter(data: RunData, host: str) -> str | None:
+def _of_the_run(data: RunData, host: str) -> dict[str, str]:
+    """What the run itself knows of a host: meter, domains, warm-up, clock."""
     entry = (data.document.get("hosts") or {}).get(host) or {}
-    config = (entry.get("config") or {}).get("meter") or {}
-    kind = config.get("kind")
-    if kind is None:
-        return None
-    version = (data.facts(host).get("meter") or {}).get("version")
-    every = f", every {config['interval_ms']} ms" if config.get("interval_ms") else ""
-    return f"{kind} ({version or 'version not told'}){every}"
-
-
-def _scope(data: RunData, host: str) -> str | None:
+    meter = (entry.get("config") or {}).get("meter") or {}
+    every = f", every {meter['interval_ms']} ms" if meter.get("interval_ms") else ""
     trials = data.trials
-    told = trials.loc[(trials["host"] == host) & trials["energy_scope"].notna(), "energy_scope"]
-    return ", ".join(sorted(set(told))) or None
-
-
-def _clock(data: RunData, host: str) -> str | None:
-    entry = (data.document.get("hosts") or {}).get(host) or {}
-    told = entry.get("clock_offset_s")
-    return None if told is None else f"{fixed(1000 * told, '+.2f')} ms off the controller"
-
-
-def _idle(data: RunData, host: str) -> str | None:
-    idle = data.facts(host).get("idle") or {}
-    parts = [
-        f"{idle[key]:.1f} {unit}"
-        for key, unit in (("power_w", "W"), ("temperature_c", "°C"), ("cpu_pct", "% CPU"))
-        if idle.get(key) is not None
-    ]
-    return ", ".join(parts) or None
-
-
-def _warm_up(data: RunData, host: str) -> str | None:
-    told = ((data.document.get("hosts") or {}).get(host) or {}).get("warm_up")
-    return None if told is None else f"{told['elapsed_s']:.0f} s, {told['why']}"
-
-
-_FACTS: tuple[tuple[str, Any], ...] = (
-    ("CPU", _fact("host", "cpu_model")),
-    ("cores", _fact("host", "cores")),
-    ("memory", _memory),
-    ("GPU", _gpus),
-    ("machine", _virtual),
-    ("system", _fact("host", "os")),
-    ("kernel", _fact("host", "kernel")),
-    ("Docker", _fact("docker", "version")),
-    ("governor", _fact("cpu", "governor")),
-    ("turbo", _fact("cpu", "turbo")),
-    ("SMT", _fact("cpu", "smt")),
-    ("meter", _meter),
-    ("energy covers", _scope),
-    ("idle before the run", _idle),
-    ("warm-up", _warm_up),
-    ("clock", _clock),
-)
+    scopes = trials.loc[(trials["host"] == host) & trials["energy_scope"].notna(), "energy_scope"]
+    warm_up, offset_s = entry.get("warm_up"), entry.get("clock_offset_s")
+    found = {
+        "meter": f"{meter['kind']}{every}" if meter.get("kind") else "",
+        "energy covers": ", ".join(sorted(set(scopes))),
+        "warm-up": f"{warm_up['elapsed_s']:.0f} s, {warm_up['why']}" if warm_up else "",
+        "clock": "" if offset_s is None else host_facts.clock(offset_s),
+    }
+    return {label: value for label, value in found.items() if value}
 
 
 def problems(data: RunData) -> list[tuple[str, str, str]]:
@@ -511,9 +299,18 @@ def sizes(frame: pd.DataFrame) -> tuple[dict[str, float], str]:
     return values, "unpacked" if unpacked else "compressed"
 
 
-def slug(name: str) -> str:
-    """A name as an anchor and as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "host"
+def optimal(sizes: pd.DataFrame) -> dict[str, bool | None]:
+    """Whether an image is Pareto-optimal; None where that is undecided."""
+    return {
+        str(image): None if pd.isna(value) else bool(value)
+        for image, value in zip(sizes["image"], sizes["pareto"], strict=True)
+    }
+
+
+def decided(break_even: pd.DataFrame, host: str) -> set[str]:
+    """Images whose break-even on a host is decided."""
+    mine = break_even[(break_even["host"] == host) & break_even["decided"].astype(bool)]
+    return {str(image) for image in mine["image"]}
 
 
 def lost(data: RunData) -> list[tuple[str, str, str]]:
@@ -559,13 +356,12 @@ def by_host(conclusion: Conclusion) -> list[HostLine]:
         first = next((i.image for i in host.images if i.rank == 1), None)
         estimate = pair.estimate_pct if pair else None
         interval = pair.simultaneous if pair else None
-        digits = 2 if interval and (interval.half_width_pct or 1.0) < 0.25 else 1
         lines.append(
             HostLine(
                 host=host.host,
                 best=first,
-                estimate="–" if estimate is None else fixed(estimate, f"+.{digits}f") + " %",
-                interval="" if estimate is None else interval_text(interval, digits),
+                estimate=pct(estimate, interval_digits(interval)),
+                interval="" if estimate is None else interval_text(interval),
                 verdict=str(pair.verdict) if pair and estimate is not None else "–",
                 valid=host.counts.get("valid", 0),
                 planned=sum(host.counts.values()),
@@ -573,3 +369,89 @@ def by_host(conclusion: Conclusion) -> list[HostLine]:
             )
         )
     return lines
+
+
+@dataclass(frozen=True)
+class TrialLine:
+    """One planned trial: ``links`` are (code, anchor) of its findings; an empty anchor is no link."""
+
+    anchor: str
+    name: str
+    block: str
+    status: str
+    energy: str
+    duration: str
+    reason: str
+    links: tuple[tuple[str, str], ...]
+
+
+def trials(data: RunData, found: Sequence[Group]) -> list[TrialLine]:
+    """Planned trials in the order of the plan, up to :data:`MOST_TRIALS`; all are in trials.csv."""
+    anchors = {group.code: group.anchor for group in found}
+    lines = []
+    for row in data.trials.head(MOST_TRIALS).to_dict("records"):
+        place = "" if missing_value(row["planned_position"]) else f"{row['planned_position']:03d}"
+        name = f"{row['host']}/{place}-{row['image']}"
+        codes = "" if missing_value(row.get("findings")) else str(row["findings"])
+        lines.append(
+            TrialLine(
+                target(f"trial {name}/1"), name, cell(row["block"], "d"), str(row["status"]),
+                number(row["energy_j"]), number(row["duration_s"]), cell(row["reason"]),
+                tuple((code, anchors.get(code, "")) for code in codes.split()),
+            )
+        )  # fmt: skip
+    return lines
+
+
+@dataclass(frozen=True)
+class PickedPair:
+    """One comparison that the reader can pick; ``basis`` is a host, or all of them."""
+
+    a: str
+    b: str
+    basis: str
+    n: str
+    estimate: str
+    interval: str
+    verdict: str
+
+
+def pairs_to_pick(conclusion: Conclusion) -> list[PickedPair]:
+    """Every ordered pair of images on every basis; empty beyond :data:`MOST_PICKED` images."""
+    if not 2 <= len(conclusion.images) <= MOST_PICKED:
+        return []
+    lines = []
+    for a, b in itertools.permutations(conclusion.images, 2):
+        found = [(h.host, h.pair(a, b)) for h in conclusion.hosts]
+        if conclusion.across.pairs:
+            found.insert(0, (f"all hosts ({conclusion.headline.basis})", conclusion.pair(a, b)))
+        lines += [
+            PickedPair(
+                a, b, basis, str(pair.n), pct(pair.estimate_pct, interval_digits(pair.simultaneous)),
+                interval_text(pair.simultaneous), str(pair.verdict),
+            )
+            for basis, pair in found
+            if pair is not None
+        ]  # fmt: skip
+    return lines
+
+
+def citation(data: RunData, conclusion: Conclusion) -> str:
+    """A BibTeX entry that names run, versions, domains and digests."""
+    versions_ = ", ".join(f"{name} {version}" for name, version in versions(data))
+    scopes = "; ".join(sorted({h.scope for h in conclusion.hosts if h.scope}))
+    source = {"measured": "measured", "modelled": "modelled, not measured"}.get(
+        conclusion.energy_source or "", "partly modelled, not measured"
+    )
+    digests_ = ", ".join(f"{name} {digest}" for name, _, digest in digests(data))
+    notes = [f"joules {source}{f' over {scopes}' if scopes else ''}", versions_, digests_]
+    when = str(data.document.get("run_after") or "")
+    fields = {
+        "title": f"Energy of {', '.join(conclusion.images)}: report of run {data.run_id}",
+        "author": "{wattbench}",
+        "year": when[:4],
+        "month": when[5:7],
+        "note": "; ".join(filter(None, notes)),
+    }
+    lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
+    return "\n".join([f"@misc{{{data.run_id},", *lines, "}"])

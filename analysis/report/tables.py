@@ -6,264 +6,26 @@ Joules of different hosts are never added or averaged: every table of joules has
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from wattbench.analysis.model.escaping import write_frame
+from wattbench.analysis.presentation.formatting import minus, missing, number
+from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
-from wattbench.analysis.stats.results import Conclusion, HostConclusion, Interval, Pair
-
-#: What people read above a column: label, unit, format.
-HEADS: dict[str, tuple[str, str, str]] = {
-    "basis": ("host", "", ""),
-    "host": ("host", "", ""),
-    "image": ("image", "", ""),
-    "image_a": ("image A", "", ""),
-    "image_b": ("image B", "", ""),
-    "a": ("image", "", ""),
-    "b": ("against", "", ""),
-    "reference": ("against", "", ""),
-    "n": ("n", "", "d"),
-    "planned": ("planned", "", "d"),
-    "valid": ("valid", "", "d"),
-    "rank": ("rank", "", "d"),
-    "median_j": ("median", "J", ".2f"),
-    "mean_j": ("mean", "J", ".2f"),
-    "sd_j": ("σ", "J", ".2f"),
-    "cv_pct": ("σ / mean", "%", ".2f"),
-    "median_s": ("median", "s", ".2f"),
-    "mean_s": ("mean", "s", ".2f"),
-    "sd_s": ("σ", "s", ".2f"),
-    "median_w": ("median", "W", ".2f"),
-    "median_j_per_image": ("median", "J/image", ".3f"),
-    "median_j_per_unit": ("median", "J/unit", ".3f"),
-    "shapiro_p": ("Shapiro–Wilk p", "", "p"),
-    "test": ("test", "", ""),
-    "statistic": ("statistic", "", ".3f"),
-    "df": ("df", "", "d"),
-    "p": ("p", "", "p"),
-    "p_method": ("p by", "", ""),
-    "p_bonferroni": ("p (Bonferroni)", "", "p"),
-    "p_adjusted": ("p, corrected", "", "p"),
-    "mean_diff_j": ("A − B", "J", "+.2f"),
-    "cliffs_delta": ("Cliff’s δ", "", "+.2f"),
-    "delta_lower": ("δ from", "", "+.2f"),
-    "delta_upper": ("δ to", "", "+.2f"),
-    "median_diff_j": ("energy", "J", "+.2f"),
-    "median_diff_pct": ("energy", "%", "+.2f"),
-    "size_diff_gb": ("size", "GB", "+.2f"),
-    "size_diff_pct": ("size", "%", "+.2f"),
-    "estimate_pct": ("energy", "%", "+.2f"),
-    "lower_pct": ("from", "%", "+.2f"),
-    "upper_pct": ("to", "%", "+.2f"),
-    "level_pct": ("level", "%", ".1f"),
-    "verdict": ("verdict", "", ""),
-    "within_margin": ("within margin", "", ""),
-    "tost_p": ("TOST p, corrected", "", "p"),
-    "sd_log_pct": ("σ of ratio", "%", ".2f"),
-    "detectable_pct": ("detectable", "%", ".2f"),
-    "method": ("method", "", ""),
-    "reason": ("why", "", ""),
-    "endpoint": ("endpoint", "", ""),
-    "phase": ("phase", "", ""),
-    "duration_s": ("duration", "s", ".2f"),
-    "energy_j": ("energy", "J", ".2f"),
-    "mean_w": ("mean power", "W", ".1f"),
-    "j_per_image": ("energy", "J/image", ".4f"),
-    "j_per_unit": ("energy", "J/unit", ".4f"),
-    "share_pct": ("share of joules", "%", ".1f"),
-    "fixed_j": ("start-up and end", "J", ".2f"),
-    "fixed_s": ("start-up and end", "s", ".2f"),
-    "marginal_j": ("each unit", "J", ".4f"),
-    "fixed_diff_j": ("start-up", "J", "+.2f"),
-    "marginal_diff_j": ("each unit", "J", "+.4f"),
-    "break_even_images": ("break-even", "units", ",.0f"),
-    "outcome": ("what follows", "", ""),
-    "compressed_mb": ("to pull", "MB", ",.0f"),
-    "unpacked_gb": ("on disk", "GB", ".2f"),
-    "layers": ("layers", "", "d"),
-    "pulled_mb": ("pulled", "MB", ",.1f"),
-    "pull_s": ("in", "s", ",.1f"),
-    "mb_per_s": ("rate", "MB/s", ".1f"),
-    "pull_j": ("energy", "J", ",.1f"),
-    "window_s": ("over", "s", ",.1f"),
-    "source": ("joules are", "", ""),
-    "remark": ("remark", "", ""),
-    "pareto": ("Pareto-optimal", "", ""),
-    "scenario": ("scenario", "", ""),
-    "trials": ("trials", "", "d"),
-    "changed": ("verdicts that change", "", ""),
-    "tau_pct": ("τ between hosts", "%", ".2f"),
-    "i2_pct": ("I²", "%", ".0f"),
-    "weight_pct": ("weight", "%", ".0f"),
-    "label": ("stands for", "", ""),
-    "low_pct": ("lowest host", "%", "+.2f"),
-    "high_pct": ("highest host", "%", "+.2f"),
-    "depends": ("depends on host", "", ""),
-    "blocks": ("blocks", "", "d"),
-    "images": ("images", "", "d"),
-    "subject": ("subject", "", ""),
-    "table": ("table", "", ""),
-    "median_j_above_idle": ("above idle", "J", ".2f"),
-    "rho": ("ρ with order", "", "+.2f"),
-    "change_pct": ("first to last", "%", "+.2f"),
-    "steps": ("steps", "", ""),
-    "lag1": ("lag-1 autocorrelation", "", "+.2f"),
-    "lag1_p": ("its p", "", "p"),
-    "outliers": ("outliers", "", "d"),
-    "factor": ("factor", "", ""),
-    "of": ("level or layer", "", ""),
-    "time_pct": ("time", "%", "+.2f"),
-    "time_lower_pct": ("from", "%", "+.2f"),
-    "time_upper_pct": ("to", "%", "+.2f"),
-    "size_diff_mb": ("size", "MB", "+,.0f"),
-    "throttled": ("throttled", "", "d"),
-    "late": ("late", "", "d"),
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes:
-        name: of its files.
-        title: a few words.
-        caption: how to read it.
-        frame: the numbers at full precision; missing cells are empty.
-        shown: columns of the page and of LaTeX, in order; None: all.
-        note: why cells are empty, or there are no rows.
-        unit: what a unit of the workload is called, where columns hold it.
-    """
-
-    name: str
-    title: str
-    caption: str
-    frame: pd.DataFrame
-    shown: tuple[str, ...] | None = None
-    note: str = ""
-    unit: str = "unit"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that people see."""
-        return self.shown or tuple(self.frame.columns)
-
-    @property
-    def heads(self) -> list[tuple[str, str, bool]]:
-        """Label, unit and whether it is a number, of each column that people see."""
-        found = [head(column) for column in self.columns]
-        return [
-            (re.sub(r"\bunit", self.unit, label), re.sub(r"\bunit", self.unit, unit), bool(form))
-            for label, unit, form in found
-        ]
-
-    def rows(self, host: str | None = None) -> list[list[str]]:
-        """Cells as text, of one host or of all."""
-        frame = self.frame
-        if host is not None:
-            frame = frame[frame["host" if "host" in frame else "basis"] == host]
-        return [[_cell(row, column) for column in self.columns] for row in frame.to_dict("records")]
-
-    def write(self, folder: Path, modelled: str = "") -> None:
-        """``NAME.csv`` and ``NAME.tex``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_frame(self.frame, folder / f"{self.name}.csv")
-        (folder / f"{self.name}.tex").write_text(self.latex(modelled), encoding="utf-8")
-
-    def latex(self, modelled: str = "") -> str:
-        """A booktabs table."""
-        align = "".join("r" if numeric else "l" for *_, numeric in self.heads)
-        heads = [_escape(f"{label} ({unit})" if unit else label) for label, unit, _ in self.heads]
-        caption = " ".join(t for t in (modelled, f"{self.title}.", self.caption) if t)
-        lines = [
-            "% \\usepackage{booktabs}",
-            "\\begin{table}",
-            f"  \\caption{{{_escape(caption)}}}",
-            f"  \\label{{tab:{self.name.replace('_', '-')}}}",
-            f"  \\begin{{tabular}}{{{align}}}",
-            "    \\toprule",
-            f"    {' & '.join(heads)} \\\\",
-            "    \\midrule",
-            *(f"    {' & '.join(map(_escape, row))} \\\\" for row in self.rows()),
-            "    \\bottomrule",
-            "  \\end{tabular}",
-            "\\end{table}",
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def head(column: str) -> tuple[str, str, str]:
-    """Label, unit and format of a column; an unknown one is its own label."""
-    return HEADS.get(column, (column.replace("_", " "), "", ""))
-
-
-def _cell(row: Mapping[Any, Any], column: str) -> str:
-    """One cell; an interval that was computed and has no end on a side says so."""
-    value = row[column]
-    open_ended = column.endswith(("lower_pct", "upper_pct")) and not is_missing(
-        row.get("level_pct")
-    )
-    if open_ended and is_missing(value):
-        return "unbounded"
-    return text(value, head(column)[2])
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a cell is empty."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def text(value: Any, form: str = "") -> str:
-    """A cell for people: typographic minus, an en dash where there is nothing to say."""
-    if is_missing(value) or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if form == "p":
-        return p_value(float(value))
-    if form == "d":
-        return str(int(value))
-    if form:
-        return fixed(float(value), form)
-    return str(value)
-
-
-def fixed(value: float, form: str) -> str:
-    """A number with a true minus, thin thousands and no negative zero."""
-    shown = format(value, form)
-    if float(shown.replace(",", "").replace("+", "") or 0) == 0:
-        shown = shown.replace("-", "+" if form.startswith("+") else "")
-    return shown.replace("-", "−").replace(",", "\u202f")
-
-
-def p_value(p: float) -> str:
-    """Four decimals; smaller ones as a bound."""
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "−": "$-$", "–": "--", "±": r"$\pm$", "σ": r"$\sigma$", "δ": r"$\delta$", "τ": r"$\tau$",
-    "→": r"$\to$", "²": r"$^2$", "ρ": r"$\rho$", "<": r"$<$", ">": r"$>$", "’": "'", "×": r"$\times$",
-    "\u202f": r"\,", "Ω": r"$\Omega$", "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "·": r"$\cdot$",
-}  # fmt: skip
-
-
-def _escape(plain: str) -> str:
-    return "".join(_TEX.get(c, c) for c in plain)
-
-
-# What each table holds ----------------------------------------------------------------------------
+from wattbench.analysis.stats.ranks import RankShift
+from wattbench.analysis.stats.results import (
+    Conclusion,
+    HostConclusion,
+    Interval,
+    Pair,
+    PairVerdict,
+)
 
 
 def bounds(interval: Interval | None) -> dict[str, Any]:
@@ -419,6 +181,30 @@ def summaries(conclusion: Conclusion, data: RunData) -> Table:
     )
 
 
+def medians(conclusion: Conclusion, data: RunData) -> Table:
+    """Joules, seconds, watts and joules per unit of work: what the first screen shows of each image."""
+    valid = valid_work(data)
+    rows = []
+    for host in conclusion.hosts:
+        for image in host.images:
+            group = valid[(valid["host"] == host.host) & (valid["image"] == image.image)]
+            if len(group):
+                rows.append(
+                    {"image": image.image, "host": host.host, "n": len(group),
+                     "median_j": image.median_j, "median_s": image.median_s,
+                     "median_w": median(group["energy_j"] / group["duration_s"]),
+                     "median_j_per_unit": median(group["j_per_unit"])}
+                )  # fmt: skip
+    columns = ("image", "host", "n", "median_j", "median_s", "median_w", "median_j_per_unit")
+    return Table(
+        "medians",
+        "Medians per valid trial",
+        "Of the whole window, start-up included.",
+        _frame(rows, columns),
+        unit=unit_of(data),
+    )
+
+
 def unit_of(data: RunData) -> str:
     """What a unit of the workload is called: ``image``, ``document``, …; ``unit`` where it has no name."""
     names = set(valid_work(data)["unit"].dropna())
@@ -474,7 +260,7 @@ def paper(
             paper_tables.describe(mine, host, reference=known, sizes_gb=sizes.get(host) or {})
         )
     tables = []
-    for name, number, title, caption in _PAPER:
+    for name, label, title, caption in _PAPER:
         rows = [row for p in parts for row in p.tables[name].to_dict("records")]
         frame = _frame(rows, ("basis", *paper_tables.COLUMNS[name]))
         frame = frame.astype(object).where(frame.notna(), None)
@@ -486,7 +272,7 @@ def paper(
         tables.append(
             Table(
                 name,
-                f"{number}. {title}" if number else title,
+                f"{label}. {title}" if label else title,
                 caption,
                 frame,
                 shown,
@@ -561,48 +347,109 @@ def _steady(data: RunData) -> pd.DataFrame:
     return valid[valid["steady_j"].notna() & (valid["units"] > 0)]
 
 
-def break_even(costs: Table, reference: str | None) -> Table:
-    """After how many inferences an image's total equals the reference's.
+@dataclass(frozen=True)
+class Spans:
+    """Intervals of an image's extra joules against the reference, J; None: unbounded.
 
-    Total joules of ``n`` inferences are ``fixed + n × marginal``; two such lines meet once, at
-    ``n = (fixed_a − fixed_b) / (marginal_b − marginal_a)``, or never at a positive ``n``.
+    Attributes:
+        fixed_j: of one start.
+        marginal_j: of one unit of work.
+    """
+
+    fixed_j: tuple[float | None, float | None]
+    marginal_j: tuple[float | None, float | None]
+
+    @property
+    def are_decided(self) -> bool:
+        """Whether both differences have a sign."""
+        return all(_excludes_zero(span) for span in (self.fixed_j, self.marginal_j))
+
+
+def _excludes_zero(span: tuple[float | None, float | None]) -> bool:
+    low, high = span
+    return (low is not None and high is not None and not low <= 0 <= high) or low == high == 0
+
+
+def cost_spans(data: RunData, reference: str | None, alpha: float) -> dict[tuple[str, str], Spans]:
+    """Spans by (host, image): signed-rank intervals of the blocks' differences, Bonferroni-corrected."""
+    steady = _steady(data)
+    fixed_j = steady["energy_j"] - steady["steady_j"]
+    marginal_j = steady["steady_j"] / steady["units"]
+    found: dict[tuple[str, str], Spans] = {}
+    for host, group in steady.assign(fixed=fixed_j, marginal=marginal_j).groupby("host"):
+        costs = {
+            column: group.pivot_table(index="block", columns="image", values=column)
+            for column in ("fixed", "marginal")
+        }
+        images = [str(i) for i in costs["fixed"].columns if i != reference]
+        if reference not in costs["fixed"].columns:
+            continue
+        level = 1 - alpha / (2 * max(1, len(images)))
+        for image in images:
+            spans = []
+            for table in costs.values():
+                differences = (table[image] - table[reference]).dropna().to_numpy(float)
+                spans.append(
+                    RankShift.signed_rank(differences).interval(level)
+                    if len(differences)
+                    else (None, None)
+                )
+            found[str(host), image] = Spans(*spans)
+    return found
+
+
+def break_even(
+    costs: Table, reference: str | None, spans: Mapping[tuple[str, str], Spans]
+) -> Table:
+    """After how many units of work an image's total equals the reference's.
+
+    Total joules of ``n`` units are ``fixed + n × marginal``; two such lines meet once, at
+    ``n = (fixed_a − fixed_b) / (marginal_b − marginal_a)``, or never at a positive ``n``. Where the
+    interval of a difference includes 0 nothing is said to pay.
     """
     rows: list[dict[str, Any]] = []
-    for host, mine in costs.frame.groupby("host", sort=True):
-        by_image = mine.set_index("image")
+    for host, group in costs.frame.groupby("host", sort=True):
+        by_image = group.set_index("image")
         if reference not in by_image.index:
             continue
         base = by_image.loc[reference]
         for image, own in by_image.iterrows():
             if image != reference:
-                rows.append(_meeting(str(host), str(image), str(reference), own, base))
+                span = spans.get((str(host), str(image)))
+                rows.append(_meeting(str(host), str(image), str(reference), own, base, span))
     columns = ("host", "image", "reference", "fixed_diff_j", "marginal_diff_j", "break_even_images",
-               "outcome")  # fmt: skip
+               "decided", "outcome")  # fmt: skip
     return Table(
         "break_even",
         "Break-even",
-        "After how many inferences the totals of two images meet; a line from start-up cost and cost "
-        "per inference, so it says nothing about loads that this run did not have.",
+        "After how many units of work the totals of two images meet; a line from start-up cost and "
+        "cost per unit, so it says nothing about loads that this run did not have.",
         _frame(rows, columns),
-        columns[1:],
+        tuple(c for c in columns if c not in ("host", "decided")),
         "" if rows else "no host has steady phases of the reference and of another image",
         costs.unit,
     )
 
 
-def _meeting(host: str, image: str, reference: str, own: Any, base: Any) -> dict[str, Any]:
+def _meeting(
+    host: str, image: str, reference: str, own: Any, base: Any, span: Spans | None
+) -> dict[str, Any]:
     fixed_j = float(own["fixed_j"] - base["fixed_j"])
     marginal_j = float(own["marginal_j"] - base["marginal_j"])
     meets = -fixed_j / marginal_j if fixed_j * marginal_j < 0 else None
-    if meets is None:
+    decided = span is not None and span.are_decided
+    if not decided:
+        outcome = f"undecided: the intervals allow it to need more or less than {reference}"
+    elif meets is None:
         outcome = _never(fixed_j, marginal_j, reference)
     elif fixed_j > 0:
-        outcome = f"starts dearer, pays after {fixed(meets, ',.0f')} inferences"
+        outcome = f"starts dearer, pays after {number(meets, 0)} inferences"
     else:
-        outcome = f"starts cheaper, loses after {fixed(meets, ',.0f')} inferences"
+        outcome = f"starts cheaper, loses after {number(meets, 0)} inferences"
     return {
         "host": host, "image": image, "reference": reference, "fixed_diff_j": fixed_j,
-        "marginal_diff_j": marginal_j, "break_even_images": meets, "outcome": outcome,
+        "marginal_diff_j": marginal_j, "break_even_images": meets if decided else None,
+        "decided": decided, "outcome": outcome,
     }  # fmt: skip
 
 
@@ -645,7 +492,8 @@ def sizes(data: RunData, conclusion: Conclusion) -> Table:
              **bounds(pair.simultaneous if pair else None), "digest": facts.get("digest")}
         )  # fmt: skip
     for row in rows:
-        row["pareto"] = _is_pareto(row, rows)
+        row["pareto"] = _is_pareto(row, rows, conclusion)
+    is_open = any(r["pareto"] is None and r["unpacked_gb"] is not None for r in rows)
     columns = ("image", "compressed_mb", "unpacked_gb", "estimate_pct", "lower_pct", "upper_pct",
                "pareto", "digest")  # fmt: skip
     return Table(
@@ -654,6 +502,9 @@ def sizes(data: RunData, conclusion: Conclusion) -> Table:
         f"Compressed size to pull, size on disk, energy against {conclusion.reference}.",
         _frame(rows, columns),
         columns[:-1],
+        "an empty Pareto cell: a smaller image may need less or more energy, the interval allows both"
+        if is_open
+        else "",
     )
 
 
@@ -700,16 +551,20 @@ def _pull_row(pull: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_pareto(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool | None:
+def _is_pareto(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], conclusion: Conclusion
+) -> bool | None:
+    """Whether no image is both as small and thriftier; None where that is undecided."""
     if row["unpacked_gb"] is None or row["estimate_pct"] is None:
         return None
-    mine = (row["unpacked_gb"], row["estimate_pct"])
-    others = [
-        (r["unpacked_gb"], r["estimate_pct"])
-        for r in rows
-        if r["unpacked_gb"] is not None and r["estimate_pct"] is not None
-    ]
-    return not any(o != mine and o[0] <= mine[0] and o[1] <= mine[1] for o in others)
+    verdicts = set()
+    for other in rows:
+        if other is not row and (other["unpacked_gb"] or math.inf) <= row["unpacked_gb"]:
+            pair = conclusion.pair(other["image"], row["image"])
+            verdicts.add(pair.verdict if pair else PairVerdict.UNDECIDED)
+    if PairVerdict.LESS in verdicts:
+        return False
+    return None if PairVerdict.UNDECIDED in verdicts else True
 
 
 def across(conclusion: Conclusion) -> list[Table]:
@@ -782,7 +637,7 @@ def _fitness_row(host: HostConclusion) -> dict[str, Any]:
     jumps = ", ".join(f"{s.change_pct:+.1f} % at {s.position}" for s in fit.steps.steps)
     return {
         "host": host.host, "rho": fit.trend.rho, "p": fit.trend.p, "change_pct": fit.trend.change_pct,
-        "steps": jumps.replace("-", "−") or ("none" if fit.steps.p is not None else None),
+        "steps": minus(jumps) or ("none" if fit.steps.p is not None else None),
         "lag1": fit.autocorrelation.lag1, "lag1_p": fit.autocorrelation.p,
         "outliers": len(fit.outliers), "throttled": fit.throttled, "late": fit.late,
         "reason": fit.trend.reason,
@@ -814,9 +669,7 @@ def what_matters(effects: Sequence[Effect], reference: str | None) -> list[Table
     shown = ("factor", "of", "n", "estimate_pct", "lower_pct", "upper_pct", "verdict",
              "time_pct", "time_lower_pct", "time_upper_pct")  # fmt: skip
     size = ("size_diff_mb", "size_diff_pct")
-    open_ended = [
-        row for row in main if is_missing(row["lower_pct"]) or is_missing(row["upper_pct"])
-    ]
+    open_ended = [row for row in main if missing(row["lower_pct"]) or missing(row["upper_pct"])]
     tables = [
         Table(
             "what_matters",
@@ -870,6 +723,7 @@ def everything(data: RunData, conclusion: Conclusion) -> dict[str, Table]:
     costs = startup(data)
     tables = [
         ranking(conclusion),
+        medians(conclusion, data),
         summaries(conclusion, data),
         omnibus(conclusion),
         pairs(conclusion),
@@ -878,7 +732,11 @@ def everything(data: RunData, conclusion: Conclusion) -> dict[str, Table]:
         *across(conclusion),
         phases(data),
         costs,
-        break_even(costs, conclusion.reference),
+        break_even(
+            costs,
+            conclusion.reference,
+            cost_spans(data, conclusion.reference, conclusion.settings.alpha),
+        ),
         sizes(data, conclusion),
         pulls(data),
         fitness(conclusion),

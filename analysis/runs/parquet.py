@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.trials import SCHEMA_VERSION
 from wattbench.analysis.runs.assemble import RunData
 
@@ -44,26 +44,6 @@ def _lasting(data: RunData) -> dict[str, Any]:
         "run_after": data.document.get("run_after"),
         "reference": data.experiment.get("reference"),
         "digests": {name: (image or {}).get("digest") for name, image in images.items()},
-        "hosts": {host: _lasting_facts(data.facts(host)) for host in data.hosts},
+        "hosts": {host: host_facts.lasting(data.facts(host)) for host in data.hosts},
         "versions": data.document.get("versions") or {},
-    }
-
-
-def _lasting_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    host, cpu = facts.get("host") or {}, facts.get("cpu") or {}
-    gpus = facts.get("gpu") or []
-    return {
-        "os": host.get("os"),
-        "kernel": host.get("kernel"),
-        "cpu_model": host.get("cpu_model"),
-        "cores": host.get("cores"),
-        "memory_bytes": host.get("memory_bytes"),
-        "docker": (facts.get("docker") or {}).get("version"),
-        "governor": cpu.get("governor"),
-        "turbo": cpu.get("turbo"),
-        "smt": cpu.get("smt"),
-        "gpu": ", ".join(str(g.get("name")) for g in gpus) or None,
-        "driver": ", ".join(sorted({str(g.get("driver")) for g in gpus})) or None,
-        "meter": (facts.get("meter") or {}).get("version"),
-        "agent": facts.get("agent_sha256"),
     }

@@ -8,7 +8,7 @@ whole window decide, all else stands beside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,24 +17,19 @@ from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.trials import STATUSES
 from wattbench.analysis.stats import across_hosts, diagnostics, early_stopping, within_host
 from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of, reference_of
+from wattbench.analysis.stats.headline import ONE_HOST, View, headline, why_unranked
 from wattbench.analysis.stats.results import (
-    HOSTS_LIKE_THESE,
     AcrossHosts,
     Conclusion,
-    Headline,
     HostConclusion,
     ImageSummary,
     Interval,
     Pair,
-    PairVerdict,
     RankedImage,
     Sensitivity,
     Settings,
     find_pair,
 )
-
-#: What a headline is based on where only one host was measured.
-ONE_HOST = "one host"
 
 
 def conclude(trials: pd.DataFrame, settings: Settings, equal_work: bool = True) -> Conclusion:
@@ -68,9 +63,9 @@ def conclude(trials: pd.DataFrame, settings: Settings, equal_work: bool = True) 
         )
     if across_hosts.turns_round(across.pairs, hosts):
         notes.append("which image uses less depends on the host: see the hosts one by one")
-    view = _View(reference, ranking, leading, basis, len(across.hosts), settings, source)
+    view = View(reference, ranking, leading, basis, tuple(hosts), across, settings, source)
     return Conclusion(
-        headline=_headline(view, hosts, equal_work),
+        headline=headline(view, equal_work=equal_work),
         settings=settings,
         reference=reference,
         images=images,
@@ -262,144 +257,7 @@ def _ranking(
             rank=None if estimate is None else place,
             is_reference=image == reference,
             pair=pair,
-            reason=None if estimate is not None else _why(pair),
+            reason=None if estimate is not None else why_unranked(pair),
         )
         for place, (estimate, image, pair) in enumerate(rows, start=1)
     )
-
-
-def _why(pair: Pair | None) -> str:
-    return (pair.reason if pair else None) or "nothing links it to the reference"
-
-
-@dataclass(frozen=True)
-class _View:
-    """What the sentence is made from."""
-
-    reference: str | None
-    ranking: tuple[RankedImage, ...]
-    pairs: tuple[Pair, ...]
-    basis: str | None
-    hosts: int
-    settings: Settings
-    source: str | None
-
-    @property
-    def modelled(self) -> bool:
-        return self.source in ("modelled", "mixed")
-
-    def scope(self) -> str:
-        """For example ``2 hosts``; hosts like these are said to be so."""
-        if self.basis == ONE_HOST:
-            return ONE_HOST
-        tail = ", for hosts like these" if self.basis == HOSTS_LIKE_THESE else ""
-        return f"{self.hosts} hosts{tail}"
-
-
-def _headline(view: _View, hosts: Sequence[HostConclusion], equal_work: bool) -> Headline:
-    ranked = [r for r in view.ranking if r.rank is not None]
-    if len(ranked) < 2:
-        sentence = f"No verdict: {_no_verdict(view, hosts)}."
-        return Headline(_prefixed(view, sentence), None, False, None, view.basis, view.modelled)
-    best = ranked[0].image
-    others = [r.image for r in view.ranking if r.image != best]
-    rivals = {o: find_pair(view.pairs, best, o) for o in others}
-    against = view.reference if best != view.reference else ranked[1].image
-    pair = rivals.get(against or "")
-    decided = all(p is not None and p.verdict is PairVerdict.LESS for p in rivals.values())
-    sentence = _lead(view, best, str(against), pair, decided) + _rest(view, rivals, str(against))
-    sentence += "." if equal_work else ". Equal work is not proven."
-    return Headline(_prefixed(view, sentence), best, decided, pair, view.basis, view.modelled)
-
-
-def _prefixed(view: _View, sentence: str) -> str:
-    if view.source == "modelled":
-        return f"Modelled, not measured: {sentence}"
-    if view.source == "mixed":
-        return f"Partly modelled, not measured: {sentence}"
-    return sentence
-
-
-def _no_verdict(view: _View, hosts: Sequence[HostConclusion]) -> str:
-    if not hosts:
-        return "the run holds no workload trial"
-    if not any(h.counts["valid"] for h in hosts):
-        planned = sum(sum(h.counts.values()) for h in hosts)
-        return f"none of {planned} planned trials is valid"
-    if len(view.ranking) == 1:
-        return f"{view.ranking[0].image} is the only image"
-    if not view.pairs:
-        reasons = {h.reason for h in hosts if h.reason} or {
-            p.reason for h in hosts for p in h.pairs if p.reason
-        }
-        return "; ".join(sorted(reasons)) or "no host compares two images"
-    return "; ".join(f"{r.image}: {r.reason}" for r in view.ranking if r.reason)
-
-
-def _lead(view: _View, best: str, against: str, pair: Pair | None, decided: bool) -> str:
-    if pair is None or pair.estimate_pct is None:
-        return f"{best} has the lowest energy, but nothing compares it with {against}"
-    name = f"{against} (the reference)" if against == view.reference else against
-    own = f"{best} (the reference)" if best == view.reference else best
-    size = f"{abs(pair.estimate_pct):.{_digits(pair)}f} %"
-    confidence = f"({_interval(pair)}, {view.scope()})"
-    if pair.verdict is PairVerdict.LESS:
-        claim = "uses the least energy" if decided else "has the lowest energy"
-        next_best = ", the next" if best == view.reference else ""
-        return f"{own} {claim}: {size} less than {against}{next_best} {confidence}"
-    if pair.verdict is PairVerdict.EQUIVALENT:
-        margin = f"±{view.settings.equivalence_pct:g} %"
-        return f"{own} and {name} are equivalent within {margin}: {size} less {confidence}"
-    return (
-        f"No image is shown to use the least energy: {own} has the lowest estimate, {size} less "
-        f"than {against} {confidence}, undecided: {pair.reason}"
-    )
-
-
-def _interval(pair: Pair) -> str:
-    """The simultaneous interval as *less* energy: ``95 % CI 90.8 to 91.7 %``; across 0, both ways."""
-    interval = pair.simultaneous
-    if interval is None or interval.lower_pct is None or interval.upper_pct is None:
-        return "no interval"
-    digits = _digits(pair)
-    low, high = sorted((-interval.upper_pct, -interval.lower_pct))
-    name = f"{100 * interval.level:g} % CI"
-    if low < 0 < high:
-        return f"{name} {high:.{digits}f} % less to {-low:.{digits}f} % more"
-    # + 0.0 turns a rounded −0.0 into 0.0.
-    low_text, high_text = (f"{round(v, digits) + 0.0:.{digits}f}" for v in (low, high))
-    return f"{name} {low_text} to {high_text} %"
-
-
-def _digits(pair: Pair) -> int:
-    """Decimals that show the interval: one, or two where it is narrower than half a percent."""
-    half = pair.simultaneous.half_width_pct if pair.simultaneous else None
-    return 2 if half is not None and half < 0.25 else 1
-
-
-def _rest(view: _View, rivals: dict[str, Pair | None], told: str) -> str:
-    """What else belongs to the answer: every image that could not be separated from the best."""
-    equal, against = [], []
-    open_: dict[str, list[str]] = {}
-    for image, pair in rivals.items():
-        if image == told:
-            continue
-        if pair is None or pair.estimate_pct is None:
-            open_.setdefault(f"not compared: {_why(pair)}", []).append(image)
-        elif pair.verdict is PairVerdict.EQUIVALENT:
-            equal.append(image)
-        elif pair.verdict is PairVerdict.UNDECIDED:
-            open_.setdefault(f"undecided: {pair.reason}", []).append(image)
-        elif pair.verdict is PairVerdict.MORE:
-            against.append(f"{image} is ranked lower but was shown to use less")
-    lead = rivals.get(told)
-    parts = []
-    if equal:
-        margin = f"±{view.settings.equivalence_pct:g} %"
-        parts.append(f"equivalent within {margin}: {', '.join(equal)}")
-    for why, images in open_.items():
-        said = lead is not None and why == f"undecided: {lead.reason}"
-        parts.append(
-            f"undecided too: {', '.join(images)}" if said else f"{', '.join(images)} {why}"
-        )
-    return "".join(f"; {p}" for p in [*parts, *against])

@@ -9,7 +9,7 @@ energy in percent, which is the coefficient of variation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy import optimize, stats
 #: Efficiency of rank tests against Student's t under normal noise.
 EFFICIENCY = 3 / math.pi
 
-#: Nobody plans more trials of an image than this.
+#: Largest number of trials per image that is searched.
 MOST = 100_000
 
 
@@ -76,19 +76,74 @@ def trials_needed(
     blocked: bool = True,
 ) -> int | None:
     """The smallest n with at least the target power; None beyond :data:`MOST`."""
-    low = smallest_n(alpha, blocked=blocked)
+    return _least(
+        lambda n: power(n, effect_pct, sd_pct, alpha=alpha, blocked=blocked) >= target,
+        smallest_n(alpha, blocked=blocked),
+    )
+
+
+def _least(is_enough: Callable[[int], bool], low: int) -> int | None:
+    """The smallest n from ``low`` on that is enough; None beyond :data:`MOST`."""
     high = low
-    while power(high, effect_pct, sd_pct, alpha=alpha, blocked=blocked) < target:
+    while not is_enough(high):
         low, high = high + 1, 2 * high
         if high > MOST:
             return None
     while low < high:
         middle = (low + high) // 2
-        if power(middle, effect_pct, sd_pct, alpha=alpha, blocked=blocked) >= target:
+        if is_enough(middle):
             high = middle
         else:
             low = middle + 1
     return high
+
+
+def equivalence_power(
+    n: float, margin_pct: float, sd_pct: float, *, alpha: float = 0.05, blocked: bool = True
+) -> float:
+    """Probability that two one-sided tests show equivalence where there is no difference.
+
+    With ``T`` Student's law this is ``2 T(δ/se − t(1 − α)) − 1`` (Chow, Shao & Wang 2008, ch. 3),
+    of the reduced sample size.
+
+    Args:
+        n: blocks, or trials per image.
+        margin_pct: margin of equivalence, ± % energy.
+        sd_pct: as for :func:`power`.
+        alpha: of each one-sided test.
+        blocked: paired within blocks, or independent samples.
+    """
+    if n < smallest_n(2 * alpha, blocked=blocked):
+        return 0.0
+    if sd_pct <= 0:
+        return 1.0
+    effective = n * EFFICIENCY
+    df = max(1.0, effective - 1 if blocked else 2 * effective - 2)
+    error = sd_pct / 100 / math.sqrt(effective if blocked else effective / 2)
+    reach = math.log1p(margin_pct / 100) / error - stats.t.ppf(1 - alpha, df)
+    return max(0.0, float(2 * stats.t.cdf(reach, df) - 1))
+
+
+def trials_to_decide(
+    margin_pct: float,
+    sd_pct: float,
+    *,
+    alpha: float = 0.05,
+    target: float = 0.8,
+    blocked: bool = True,
+) -> int | None:
+    """The smallest n that decides a pair; None beyond :data:`MOST`.
+
+    At this n a difference of the margin is found with the target power, and so is equivalence where
+    there is no difference.
+    """
+    return _least(
+        lambda n: (
+            power(n, margin_pct, sd_pct, alpha=alpha, blocked=blocked) >= target
+            and equivalence_power(n, margin_pct, sd_pct, alpha=alpha, blocked=blocked) >= target
+        ),
+        smallest_n(alpha, blocked=blocked),
+    )
 
 
 def detectable_pct(

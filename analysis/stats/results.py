@@ -578,7 +578,8 @@ class Headline:
     """The answer.
 
     Attributes:
-        sentence: one sentence with its confidence.
+        sentence: what is decided, in at most 25 words.
+        conditions: what is not decided and what would decide it, and what the sentence rests on.
         best: the image of lowest estimate, None without one.
         decided: whether ``best`` was shown to use less than (or as little as) every other image.
         pair: ``best`` against the reference (or, where it is the reference, against the next one).
@@ -592,6 +593,7 @@ class Headline:
     pair: Pair | None
     basis: str | None
     modelled: bool
+    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -627,6 +629,13 @@ class Conclusion:
     def host(self, name: str) -> HostConclusion | None:
         """The host of that name."""
         return next((h for h in self.hosts if h.host == name), None)
+
+    def pair(self, a: str, b: str) -> Pair | None:
+        """The leading comparison of two images: over hosts, or of the one host that compares them."""
+        if self.across.pairs:
+            return find_pair(tuple(p.leading for p in self.across.pairs), a, b)
+        found = [p for h in self.hosts if (p := h.pair(a, b)) and p.individual]
+        return found[0] if len(found) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
+from wattbench.analysis.presentation.formatting import interval, pct
 from wattbench.analysis.stats.control_chart import RECENT_RUNS
 from wattbench.analysis.stats.results import Interval, PairVerdict
 from wattbench.analysis.stats.verdicts import to_pct
@@ -343,16 +344,12 @@ def _on(host: HostNights) -> str:
 
 
 def _size(change: Change) -> str:
-    pct, low, high = (to_pct(v) for v in (change.shift, change.lower, change.upper))
-    return f"{pct:+.2f} % energy (95 % interval {low:+.2f} to {high:+.2f} %)"
+    shift, low, high = (to_pct(v) for v in (change.shift, change.lower, change.upper))
+    return f"{pct(shift, 2)} energy ({_interval(Interval(shift, low, high, 0.95))})"
 
 
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "no interval"
-    if interval.lower_pct is None or interval.upper_pct is None:
-        return "interval unbounded"
-    return f"95 % interval {interval.lower_pct:+.2f} to {interval.upper_pct:+.2f} %"
+def _interval(found: Interval | None) -> str:
+    return "no interval" if found is None else f"95 % interval {interval(found)}"
 
 
 def _state(baseline: Baseline) -> list[Finding]:

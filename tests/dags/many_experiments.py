@@ -27,8 +27,8 @@ print("RESULT" + json.dumps({
     "took_s": took_s, "cpu_s": cpu_s, "errors": bag.import_errors,
     "heavy": [m for m in ("torch", "boto3", "docker", "paramiko", "matplotlib", "scipy", "pandas") if m in sys.modules],
     "dags": {d.dag_id: {
-        "tasks": {t.task_id: {"up": sorted(t.upstream_task_ids), "teardown": t.is_teardown, "setup": t.is_setup, "at_once": getattr(t, "max_active_tis_per_dagrun", None)} for t in d.tasks},
-        "schedule": None if d.schedule is None else str(d.schedule), "catchup": d.catchup,
+        "tasks": {t.task_id: {"up": sorted(t.upstream_task_ids), "teardown": t.is_teardown, "setup": t.is_setup, "fails_run": t.on_failure_fail_dagrun, "at_once": getattr(t, "max_active_tis_per_dagrun", None)} for t in d.tasks},
+        "deadline": bool(d.deadline), "schedule": None if d.schedule is None else str(d.schedule), "catchup": d.catchup,
         "params": list(d.params), "doc": d.doc_md, "tags": sorted(d.tags)} for d in bag.dags.values()},
 }))
 """

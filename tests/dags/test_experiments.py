@@ -46,7 +46,7 @@ def test_every_host_has_a_group_of_its_own(parsed: dict) -> None:  # type: ignor
     assert not any(
         "gpu-01" in up for task, t in tasks.items() if task.startswith("gpu-00.") for up in t["up"]
     )
-    assert tasks["verdict"]["up"] == ["analyze"]
+    assert tasks["verdict"]["up"] == ["analyze", "gpu-00.host_report", "gpu-01.host_report"]
 
 
 def test_hosts_pull_side_by_side_and_each_one_image_at_a_time(parsed: dict) -> None:  # type: ignore[type-arg]
@@ -63,7 +63,27 @@ def test_collect_and_release_are_teardowns_so_they_always_run(parsed: dict) -> N
     assert tasks["gpu-00.trial.collect"]["teardown"]
     assert tasks["gpu-00.trial.rest"]["setup"]
     assert tasks["gpu-00.release"]["teardown"]
-    assert tasks["gpu-00.check"]["setup"]
+    # `check` may fail with the lease taken: what decides whether there is something to release is `prepare`.
+    assert tasks["prepare"]["setup"]
+    assert "prepare" in tasks["gpu-00.release"]["up"]
+    assert not tasks["gpu-00.check"]["setup"]
+
+
+def test_a_run_that_a_person_ends_still_closes_its_books(parsed: dict) -> None:  # type: ignore[type-arg]
+    """Of a run that is marked failed or success Airflow runs the teardowns, and nothing else."""
+    tasks = parsed["dags"]["exp-00"]["tasks"]
+    closing = ("gpu-00.release", "gpu-01.release", "analyze", "verdict", "notify")
+    assert all(tasks[name]["teardown"] for name in closing)
+    # The verdict alone colours the run, and has no setup with which it could be skipped.
+    deciding = {n for n, t in tasks.items() if not t["teardown"] or t["fails_run"]}
+    leaves = {n for n in deciding if not any(n in tasks[other]["up"] for other in deciding)}
+    assert leaves == {"verdict"}
+    assert not any(tasks[up]["setup"] for up in tasks["verdict"]["up"])
+    assert {"gpu-00.release", "gpu-01.release"} <= set(tasks["analyze"]["up"])
+
+
+def test_no_dag_has_a_deadline_since_it_would_forbid_clearing(parsed: dict) -> None:  # type: ignore[type-arg]
+    assert not any(dag["deadline"] for dag in parsed["dags"].values())
 
 
 def test_a_schedule_makes_it_nightly_without_catch_up(parsed: dict) -> None:  # type: ignore[type-arg]
@@ -93,7 +113,7 @@ def test_twenty_hosts_and_ten_experiments_parse_without_error(tmp_path: Path) ->
     """The time itself is measured by ``make bench``; here only that it works and scales."""
     big = parse(write_config(tmp_path / "config", hosts=20, experiments=10), tmp_path)
     assert big["errors"] == {}
-    assert len(big["dags"]) == 10
+    assert len(big["dags"]) == 11  # and housekeeping
     print(f"20 hosts x 10 experiments parsed in {big['took_s']:.2f} s")
 
 
@@ -158,7 +178,7 @@ def test_whatever_a_file_holds_the_other_experiments_carry_on(wild: dict) -> Non
     assert "gpu-00.check" in wild["dags"]["exp-00"]["tasks"]
     made = {dag_id for _, dag_id, _ in WILD.values()}
     made |= {"exp-00", "latin", "gone", "pipe", "zero"}
-    assert set(wild["dags"]) == made
+    assert set(wild["dags"]) - {"wattbench-housekeeping"} == made
 
 
 @pytest.mark.parametrize("name", WILD)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkout import FIRST_PORT, LAST_PORT, Checkout, is_free, write_atomically
+from demo.checkout import FIRST_PORT, LAST_PORT, Checkout, is_free
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import write_atomically
 
 
 def test_two_clones_share_no_name(tmp_path: Path) -> None:

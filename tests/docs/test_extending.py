@@ -13,20 +13,26 @@ from tests.support import extension
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 MODULES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
-GROUPS = dict(
-    re.findall(r'^\[project\.entry-points\."([\w.]+)"\]\n\w+ = "acme_wattbench\.(\w+)"', TEXT, re.MULTILINE)
-)  # fmt: skip
+#: Group → module, and the object of it that the entry point names.
+GROUPS = {
+    group: (module, names)
+    for group, module, names in re.findall(
+        r'^\[project\.entry-points\."([\w.]+)"\]\n\w+ = "acme_wattbench\.(\w+):?(\w*)"',
+        TEXT,
+        re.MULTILINE,
+    )
+}
 
 
 def test_each_module_of_the_page_is_named_by_an_entry_point_of_it() -> None:
-    assert set(GROUPS.values()) == set(MODULES)
+    assert {module for module, _ in GROUPS.values()} == set(MODULES)
     assert set(GROUPS) < set(re.findall(r"^\| `(wattbench\.\w+)` \|", TEXT, re.MULTILINE))
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    for group, module in GROUPS.items():
-        extension.install(tmp_path, group, module, MODULES[module])
+    for group, (module, names) in GROUPS.items():
+        extension.install(tmp_path, group, module, MODULES[module], names)
     return tmp_path
 
 
@@ -64,3 +70,23 @@ print(json.dumps([record.row.energy_j, record.row.energy_scope]))
 def test_the_meter_is_a_choice_of_hosts_yaml_and_its_joules_count(installed: Path) -> None:
     energy_j, scope = json.loads(output_of(installed, METERED))
     assert (round(energy_j, 6), scope) == (50.0 * 60, "system")
+
+
+PLANNED = """
+import json
+from wattbench.config.experiment import Experiment
+from wattbench.workloads import workload_of
+from wattbench.workloads.protocol import Place
+
+what = Experiment.model_validate({
+    "hosts": ["a"], "reference": "x", "images": {"x": {"ref": "r.example/x:1"}},
+    "workload": {"kind": "transcode", "seconds": 9},
+})
+kind = workload_of(what.workload)
+unit = kind.expectation(what.workload).unit
+print(json.dumps([kind.argv(what.workload, Place("docker", "cpu"))[0], unit.name, unit.count]))
+"""
+
+
+def test_the_workload_is_a_choice_of_experiments_with_a_unit_of_its_own(installed: Path) -> None:
+    assert json.loads(output_of(installed, PLANNED)) == ["ffmpeg", "second of video", 9]

@@ -142,7 +142,7 @@ def lab(bed: Bed) -> Iterator[Lab]:
         "it-kill", workload={"passes": [{"resolution": 256, "iterations": 60}]}, hosts=[bed.hosts[0].name],
     )  # fmt: skip
     made.write_experiment(
-        "it-second", hosts=[bed.hosts[0].name], alert_after_h=0.005,
+        "it-second", hosts=[bed.hosts[0].name],
         protocol={
             "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120, "rest": {"min_s": 0.5, "max_s": 5},
             "idle_baseline": None, "control": {"rounds": CONTROL_ROUNDS},

@@ -14,9 +14,10 @@ import requests
 
 from demo import base_image, builds, object_store, settings
 from demo.bed import Bed
-from demo.checkout import Checkout, write_atomically
+from demo.checkout import Checkout
 from deploy.stack import Stack
 from images.packages import local_wheels
+from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
 from wattbench.storage.object_store import Store, StoreTarget
 

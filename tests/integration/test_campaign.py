@@ -289,11 +289,3 @@ def test_a_host_in_quarantine_measures_its_control_workload_only(
     # The run that was going on when it turned out is the one that tells people.
     assert "host-quarantined: virtual-1 is in quarantine" in lab.log(first, "notify")
     assert lab.state(second, "notify") == "skipped"
-
-
-def test_a_run_that_is_not_over_in_time_is_told_as_hanging(lab: Lab, both: tuple[Run, Run]) -> None:
-    folder = (
-        lab.bed.checkout.var / "airflow" / "logs" / "executor_callbacks" / "it-second" / both[1].id
-    )
-    told = "".join(p.read_text() for p in folder.rglob("*") if p.is_file())
-    assert "run-hangs: it-second: the run is not over" in told

@@ -385,7 +385,7 @@ def _csv(design: Design, parts: list[_Part], start: float, rng: np.random.Genera
             f"{(offset + energy[i] * dram_w[0] / watts[0]) % 65536:.6f}",
         ]  # fmt: skip
         if design.has_gpu:
-            cells += [f"{gpu_w[i] * 1000:.0f}", f"{temperature:.0f}", "98" if busy else "0"]
+            cells += [f"{gpu_w[i] * 1000 + i % 7:.0f}", f"{temperature:.0f}", "98" if busy else "0"]
         cells += [
             f"{(offset + energy[i] * package_w[0] / watts[0]) % WRAP_J:.6f}",
             "34359738368", "4294967296",

@@ -281,11 +281,12 @@ def _levels(values: Sequence[tuple[Record, float]], share: float) -> list[tuple[
 
 # ------------------------------------------------------------------- found before the first trial
 
-#: Soft problems that a host's check found, by the finding that they become; the rest is its set-up.
-_PROBLEMS = {
+#: Soft problems that a host's check can find, by the finding that each becomes.
+PROBLEMS = {
     "clock-skew": "clock-skew", "clock": "clock-skew", "host-busy": "host-busy",
     "foreign-containers": "host-busy", "gpu-busy": "host-busy", "host-unsteady": "host-unsteady",
-    "sensors": "meter-scope",
+    "sensors": "meter-scope", "governor": "host-setup", "turbo": "host-setup",
+    "throttling": "host-setup", "not-steady": "host-setup", "container-settings": "host-setup",
 }  # fmt: skip
 
 
@@ -302,11 +303,11 @@ def _noted(of: Code, fine: str, problem: str) -> None:
     def noted(campaign: Campaign) -> Outcomes:
         for host, facts in campaign.facts.hosts.items():
             for problem in facts.problems:
-                if problem.severity == "soft" and of.name == _PROBLEMS.get(
-                    problem.code, HOST_SETUP.name
-                ):
+                becomes = PROBLEMS.get(problem.code)
+                if problem.severity == "soft" and of.name == (becomes or HOST_SETUP.name):
+                    kind = "" if becomes else f"{problem.code} (a problem that is not known here): "
                     yield Found(
-                        problem.message,
+                        kind + problem.message,
                         {"problem": problem.code},
                         None if of is HOST_UNSTEADY else Severity.WARNING,
                         f"host {host}",

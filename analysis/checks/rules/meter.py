@@ -73,12 +73,15 @@ def meter_silent(record: Record) -> Outcomes:
     status, energy = record.row.status, record.row.energy_j
     if status in ("missing", "skipped") or (status == "failed" and not record.row.raw):
         return  # a trial without a file is said to be missing or failed
+    was_read = any(d.counted for d in record.domains)
     fatal = next(
         (n for n in record.notes if n.fatal and n.kind not in ("clock-step", "stale")), None
     )
     stuck = [d.name for d in record.domains if d.counted and d.energy_j == 0]
     if fatal is not None:
         yield Found(fatal.message, place(record) | place_of_note(fatal))
+    elif status == "failed" and was_read:
+        return  # its meter is not why it has no energy
     elif energy is None:
         yield Found("no energy was computed for the window", place(record))
     elif energy <= 0:

@@ -17,6 +17,7 @@ from wattbench.analysis.checks.facts import Campaign
 from wattbench.analysis.checks.outcome import Found, Outcomes, Unknown
 from wattbench.analysis.checks.registry import campaign_check, check, code
 from wattbench.analysis.meters import registry as meters
+from wattbench.analysis.meters.curves import COARSE_W, FROZEN_ROWS, WORKING_PCT
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Note, Record
 
@@ -31,7 +32,7 @@ SENSOR_STALE = code(
     "sensor-stale",
     Severity.ERROR,
     place=100,
-    meaning="A sensor repeated its last value although the load changed.",
+    meaning="A sensor repeated its last value although its device worked.",
     why="A failing power read looks like a steady load.",
     action="Check the driver's log and the sensor with nvidia-smi; use the energy counter instead.",
 )
@@ -48,7 +49,7 @@ THROTTLED = code(
 
 @check(
     SENSOR_STALE,
-    fine="no sensor stood still under changing load",
+    fine="no sensor stood still under load",
     example=lambda r: replace(r, notes=(Note("stale", "120 W in 30 rows", 12, fatal=True),)),
 )
 def sensor_stale(record: Record) -> Outcomes:
@@ -60,16 +61,30 @@ def sensor_stale(record: Record) -> Outcomes:
                 place(record) | place_of_note(note),
                 None if note.fatal else Severity.WARNING,
             )
+    yield from _constant_power(record)
+
+
+def _constant_power(record: Record) -> Outcomes:
+    """A GPU's power that is one value in all of the window, although the GPU worked."""
+    samples = record.row.samples or 0
     for power, usage in zip(series(record, GPU_POWER), series(record, GPU_USAGE), strict=False):
-        if (
-            power["min"] == power["max"]
-            and usage["max"] - usage["min"] >= STALE_USAGE_PCT
-            and (record.row.samples or 0) > STALE_SAMPLES
-        ):
+        if power["min"] != power["max"]:
+            continue
+        value = place(record, power_w=power["max"])
+        if usage["max"] - usage["min"] >= STALE_USAGE_PCT and samples > STALE_SAMPLES:
             yield Found(
                 f"GPU power stays at {power['max']:g} W while utilisation moves between "
                 f"{usage['min']:.0f} and {usage['max']:.0f} %",
-                place(record, power_w=power["max"]),
+                value,
+            )
+        elif power["max"] > 0 and usage["min"] >= WORKING_PCT and samples >= FROZEN_ROWS:
+            # A sensor of coarse steps may repeat a value; one of mW does not.
+            coarse = power["max"] % COARSE_W == 0.0
+            yield Found(
+                f"GPU power stays at {power['max']:g} W in {samples} samples while utilisation stays "
+                f"between {usage['min']:.0f} and {usage['max']:.0f} %",
+                value,
+                Severity.WARNING if coarse else None,
             )
 
 

@@ -62,6 +62,8 @@ STARTUP_IN_WINDOW = code(
 def sampling_coarse(record: Record) -> Outcomes:
     """Uncertainty of the window's edges against its energy."""
     row, sampling = record.row, record.sampling
+    if row.status == "failed":
+        return  # it has no energy that could be uncertain
     if record.edges and row.energy_j and row.energy_uncertainty_j is not None:
         share = row.energy_uncertainty_j / row.energy_j
         if share > NOTABLE_EDGE:

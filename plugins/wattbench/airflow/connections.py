@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wattbench.config.hosts import HostsConfig
+from wattbench.config.loader import config_dir, load_hosts
 from wattbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from wattbench.container.registry import Access
-    from wattbench.storage.object_store import Store
+    from wattbench.storage.object_store import Store, StoreTarget
     from wattbench.worker.target import HostTarget
 
 
@@ -55,27 +56,37 @@ def host_target(name: str, hosts: HostsConfig) -> HostTarget:
     )
 
 
-def open_store(hosts: HostsConfig) -> Store:
-    """The object store of ``hosts.yaml``.
+def open_store(hosts: HostsConfig, *, patient: bool = False) -> Store:
+    """The object store of ``hosts.yaml``; a patient one waits for it as long as ``store.wait_s``."""
+    from wattbench.storage.object_store import Store
+
+    target = store_target(hosts)
+    if not patient:
+        return Store(target)
+    return Store(
+        target, patience_s=hosts.store.wait_s, renew=lambda: store_target(load_hosts(config_dir()))
+    )
+
+
+def store_target(hosts: HostsConfig) -> StoreTarget:
+    """Where the object store of ``hosts.yaml`` is.
 
     Connection: type ``aws``; login and password are the key pair; extra ``endpoint_url``,
     ``region_name`` and ``addressing_style`` (``path`` or ``virtual``).
     """
-    from wattbench.storage.object_store import Store, StoreTarget
+    from wattbench.storage.object_store import StoreTarget
 
     config = hosts.store
     conn = _connection(config.conn_id, "store")
     extra = conn.extra_dejson
-    return Store(
-        StoreTarget(
-            endpoint_url=extra.get("endpoint_url"),
-            access_key=conn.login or "",
-            secret_key=conn.password or "",
-            region=extra.get("region_name", "us-east-1"),
-            bucket=config.bucket,
-            prefix=config.prefix,
-            addressing_style=extra.get("addressing_style", "path"),
-        )
+    return StoreTarget(
+        endpoint_url=extra.get("endpoint_url"),
+        access_key=conn.login or "",
+        secret_key=conn.password or "",
+        region=extra.get("region_name", "us-east-1"),
+        bucket=config.bucket,
+        prefix=config.prefix,
+        addressing_style=extra.get("addressing_style", "path"),
     )
 
 

@@ -11,8 +11,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, Param, TaskGroup, task_group
-from airflow.sdk.definitions.callback import SyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException
 
@@ -21,6 +19,7 @@ from wattbench.airflow.operators import (
     Collect,
     ExpireRawLogs,
     HostReport,
+    KeepHouse,
     Measure,
     Notify,
     PlanAgain,
@@ -31,8 +30,9 @@ from wattbench.airflow.operators import (
     Verdict,
 )
 from wattbench.airflow.sensors import CheckHost, Rest, WarmUp
+from wattbench.airflow.task_context import PREPARE
 from wattbench.config.experiment import Experiment
-from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import experiment_paths, load_experiment, load_hosts
 from wattbench.config.yaml_document import place_of
 from wattbench.errors import ConfigError
@@ -40,7 +40,13 @@ from wattbench.errors import ConfigError
 log = logging.getLogger(__name__)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
+#: For tasks that were killed, or that Airflow's own API was away for: some nine minutes in all.
+RETRIES: dict[str, Any] = {
+    "retries": 8,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=2),
+}
 
 
 def experiment_dags(folder: Path) -> dict[str, DAG]:
@@ -87,20 +93,18 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         tags=["wattbench", "nightly" if experiment.schedule else "on demand"],
         doc_md=_doc(path.stem, experiment),
         default_args=RETRIES,
-        deadline=DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=timedelta(hours=experiment.alert_after_h),
-            callback=SyncCallback("wattbench.notify.run_hangs"),
-        ),
     ) as dag:
-        prepare = Prepare(task_id="prepare", path=path)
-        analyze = Analyze(task_id="analyze")
-        verdict = Verdict(task_id="verdict", analyze="analyze", retries=1)
-        for host in experiment.hosts:
-            _host_group(host, hosts.hosts[host], experiment, prepare, analyze)
-        # A teardown: whether people could be told decides nothing about the run.
+        prepare = Prepare(task_id=PREPARE, path=path)
+        # Teardowns, since Airflow runs nothing else of a run that a person marks failed or success. The
+        # verdict decides alone, and always: it has no setup whose fate could skip it.
+        analyze = Analyze(task_id="analyze").as_teardown(setups=prepare)
+        verdict = Verdict(task_id="verdict", analyze="analyze").as_teardown(
+            on_failure_fail_dagrun=True
+        )
         notify = Notify(task_id="notify", retries=1).as_teardown()
         analyze >> [verdict, notify]
+        for host in experiment.hosts:
+            _host_group(host, hosts, experiment, prepare, analyze, verdict)
     # Last, since every operator deep-copies the params that its DAG has when it is made.
     dag.params = ParamsDict(_params(experiment))
     try:
@@ -149,11 +153,27 @@ def retention_dag() -> DAG:
     return dag
 
 
+def housekeeping_dag() -> DAG:
+    """Every quarter of an hour, runs that hang or were left behind are looked for."""
+    with DAG(
+        dag_id="wattbench-housekeeping", description="Tells of runs that hang, closes those left behind.",
+        schedule="*/15 * * * *", start_date=START, catchup=False, max_active_runs=1,
+        is_paused_upon_creation=False, tags=["upkeep"],
+    ) as dag:  # fmt: skip
+        KeepHouse(task_id="keep_house", retries=0)
+    return dag
+
+
 def _host_group(
-    name: str, host: HostConfig, experiment: Experiment, prepare: Prepare, analyze: Analyze
+    name: str,
+    hosts: HostsConfig,
+    experiment: Experiment,
+    prepare: Prepare,
+    analyze: Analyze,
+    verdict: Verdict,
 ) -> None:
     protocol = experiment.protocol
-    with TaskGroup(name, tooltip=f"{name}: {host.meter.kind}"):
+    with TaskGroup(name, tooltip=f"{name}: {hosts.hosts[name].meter.kind}"):
         check = CheckHost(task_id="check", host=name)
         pull = PullImage.partial(
             task_id="pull", host=name, map_index_template="{{ task.image }}",
@@ -162,23 +182,26 @@ def _host_group(
         plan = PlanHost(task_id="plan", host=name, check=f"{name}.check")
         warm_up = WarmUp(task_id="warm_up", host=name, seconds=protocol.warm_up.seconds)
         prepare >> check >> pull >> plan >> warm_up
-        last: Any = _trials("trial", name, experiment, plan, warm_up)
+        # No timeout for the run; a task outlives its trial's own, which the host enforces, and its waits.
+        limit_s = protocol.timeout_s + hosts.store.wait_s + 900
+        last: Any = _trials("trial", name, limit_s, plan, warm_up)
         for number in range(2, protocol.attempts + 1):
             suffix = "" if number == 2 else f"_{number}"
             again = PlanAgain(task_id=f"plan_again{suffix}", host=name, check=f"{name}.check")
             last >> again
-            last = _trials(f"again{suffix}", name, experiment, again, again)
+            last = _trials(f"again{suffix}", name, limit_s, again, again)
         report = HostReport(task_id="host_report", host=name)
-        release = ReleaseHost(task_id="release", host=name)
-        last >> report >> release.as_teardown(setups=check)
-    report >> analyze
+        # Not `check`'s: that one may fail with the lease taken.
+        release = ReleaseHost(task_id="release", host=name).as_teardown(setups=prepare)
+        last >> report >> release
+    # Beside teardowns that decide nothing, the report of a host would be a leaf that decides about the run.
+    report >> [analyze, verdict]
+    release >> analyze
 
 
-def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any) -> list[Any]:
+def _trials(group: str, host: str, limit_s: float, plan: Any, after: Any) -> list[Any]:
     """A mapped group: rest → measure → collect for every trial of ``plan``; returns its last tasks."""
     made: list[Any] = []
-    # No timeout for the run; a task outlives its trial's own, which the host enforces.
-    limit = timedelta(seconds=experiment.protocol.timeout_s + 900)
     prefix = f"{host}.{group}"
     label = {"map_index_template": "{{ task.spec['label'] }}"}
 
@@ -189,7 +212,7 @@ def _trials(group: str, host: str, experiment: Experiment, plan: Any, after: Any
         )
         measure = Measure(
             task_id="measure", host=host, rest=f"{prefix}.rest", spec=spec,
-            execution_timeout=limit, **label,
+            execution_timeout=timedelta(seconds=limit_s), **label,
         )  # fmt: skip
         collect = Collect(
             task_id="collect", host=host, measure=f"{prefix}.measure", spec=spec, **label

@@ -80,13 +80,17 @@ def _made(config: NotifyConfig) -> Any:
 
 
 def run_hangs(context: Mapping[str, Any]) -> None:
-    """The callback of a DAG run's deadline: it should have been over by now."""
+    """Tell that a DAG run should have been over by now.
+
+    Args:
+        context: ``dag_run`` with ``dag_id``, ``run_id`` and ``queued_at``.
+    """
     run = context["dag_run"]
-    dag_id, dag_run_id = str(run["dag_id"]), str(run["dag_run_id"])
+    dag_id, dag_run_id = str(run["dag_id"]), str(run["run_id"])
     event = Event(
         "run-hangs",
         f"{dag_id}: the run is not over",
-        f"It was queued at {run['queued_at']} and should be over by now; see which task waits, and for what.",
+        f"It began at {run['queued_at']} and should be over by now; see which task waits, and for what.",
     )
     trouble = send(
         [event], load_hosts(config_dir()).notify, context,

@@ -15,23 +15,27 @@ from wattbench.airflow.task_context import (
     hosts_config,
     load_run,
     log,
+    on_host,
     one_clear_line,
+    refuse_unprepared,
     run_id_of,
     skip,
 )
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.loader import load_experiment
 from wattbench.config.trigger import Selection, select
+from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from airflow.sdk import Context
 
     from wattbench.analysis.model.run_document import PullDocument
     from wattbench.run.stored_run import Run
+    from wattbench.worker.ssh import Host
 
 
 class Prepare(BaseOperator):
@@ -48,7 +52,7 @@ class Prepare(BaseOperator):
         from wattbench.airflow.connections import open_store, registry_access
         from wattbench.steps.prepare import prepare
 
-        with one_clear_line():
+        with one_clear_line(again=True):
             hosts = hosts_config()
             params = {k: context["params"].get(k) for k in Selection.model_fields}
             selection = Selection.model_validate(params)
@@ -98,11 +102,13 @@ class PullImage(BaseOperator):
                 skip(f"{self.host} is in quarantine: {reason}")
             if reason := run.document["skipped_images"].get(self.image):
                 skip(reason)
-            with connected(self.host) as host:
-                if run.image_ref(self.image) is None:
-                    bring_process(run, host, self.host, self.image)
-                else:
-                    pull_image(run, host, self.host, self.image, registry_access(hosts_config()))
+            if run.image_ref(self.image) is None:
+                on_host(self.host, lambda host: bring_process(run, host, self.host, self.image))
+            else:
+                access = registry_access(hosts_config())
+                on_host(
+                    self.host, lambda host: pull_image(run, host, self.host, self.image, access)
+                )
 
 
 class PlanHost(BaseOperator):
@@ -171,13 +177,16 @@ class Measure(BaseOperator):
         from wattbench.steps import trial
 
         ti: Any = context["ti"]
-        rest = ti.xcom_pull(task_ids=self.rest, map_indexes=ti.map_index) or {}
+        rest = dict(ti.xcom_pull(task_ids=self.rest, map_indexes=ti.map_index) or {})
+        late = bool(rest.pop("late", False) or self.spec.get("late"))
         try:
             with one_clear_line():
                 run = load_run(context)
                 planned = PlannedTrial.from_dict(self.spec)
-                with connected(self.host) as host:
-                    outcome = trial.measure(run, host, self.host, planned, rest)
+                outcome = on_host(
+                    self.host,
+                    lambda host: trial.measure(run, host, self.host, planned, rest, late=late),
+                )
         except AirflowException as error:
             ti.xcom_push(key="error", value=str(error))
             raise
@@ -205,8 +214,7 @@ class Collect(BaseOperator):
         planned = PlannedTrial.from_dict(self.spec)
         with one_clear_line():
             run = load_run(context)
-            with connected(self.host) as host:
-                record = trial.collect(run, host, self.host, planned)
+            record = on_host(self.host, lambda host: trial.collect(run, host, self.host, planned))
             if record is None:
                 reason = error_of(context, self.measure) or "the attempt was never started"
                 run.write_outcome(self.host, planned, "missing", reason)
@@ -229,7 +237,7 @@ class PlanAgain(PlanHost):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The trials to try again, shuffled; skipped when there are none."""
-        specs = [s for s in self.specs(context) if "unavailable" not in s]
+        specs = [s | {"late": True} for s in self.specs(context) if "unavailable" not in s]
         if not specs:
             skip("nothing to try again")
         return specs
@@ -246,6 +254,7 @@ class HostReport(BaseOperator):
         """Print one line a trial."""
         from wattbench.steps.trial import describe
 
+        refuse_unprepared(context)
         with one_clear_line():
             run = load_run(context)
             if self.host not in run.experiment.hosts:
@@ -264,28 +273,33 @@ class HostReport(BaseOperator):
 
 
 class ReleaseHost(BaseOperator):
-    """Give the host back: nothing of this run stays on it."""
+    """Give the host back, however the run ended: all that lies there is collected, nothing stays."""
 
     def __init__(self, *, host: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.host = host
 
-    def execute(self, context: Context) -> None:
-        """Clean up what the run left, then release the lease."""
+    def execute(self, context: Context) -> str:
+        """What was found there, in one line; skipped where the run has never had the host."""
+        from wattbench.run import host_claims
+        from wattbench.steps.close_host import close_host
+
         with one_clear_line():
-            run_id = run_id_of(context)
-            with connected(self.host) as host:
-                host.call("cleanup", {"owner": run_id, "run": run_id})
-                host.call("lease", {"action": "release", "owner": run_id})
+            run = load_run(context)
+            if host_claims.own_claim(run, self.host) is None:
+                skip(f"this run has nothing on {self.host}")
+            brought = on_host(self.host, lambda host: close_host(run, host, self.host))
+        line = f"{self.host} is free"
+        if brought:
+            line += f"; {brought} attempts that still lay there were collected"
+        log.info("%s", line)
+        return line
 
 
 class Analyze(BaseOperator):
     """Statistics across hosts, report and manifest."""
 
     ui_color = "#eee3f3"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(trigger_rule="all_done", **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """The headline and where the report lies."""
@@ -305,13 +319,14 @@ class Verdict(BaseOperator):
     ui_color = "#f6dbdb"
 
     def __init__(self, *, analyze: str, **kwargs: Any) -> None:
-        super().__init__(trigger_rule="all_done", **kwargs)
+        super().__init__(**kwargs)
         self.analyze = analyze
 
     def execute(self, context: Context) -> str:
         """``N/N trials valid``."""
         from wattbench.steps import verdict
 
+        refuse_unprepared(context)
         with one_clear_line():
             account = verdict.account(load_run(context))
         sentence = account.sentence()
@@ -339,11 +354,12 @@ class Notify(BaseOperator):
         dag_run, run_id = context["dag_run"], run_id_of(context)
         events: list[run_events.Event] = []
         try:
+            refuse_unprepared(context)
             run = load_run(context)
             events += run_events.read(run)
             account = verdict.account(run)
             lack = "" if account.is_complete else account.sentence()
-        except UserError as error:
+        except (UserError, AirflowFailException) as error:
             lack = f"it could not be read: {error}"
         if lack:
             events.append(
@@ -358,6 +374,61 @@ class Notify(BaseOperator):
             )  # fmt: skip
         if trouble:
             raise AirflowFailException("; ".join(trouble))
+
+
+class KeepHouse(BaseOperator):
+    """Tell of runs that hang; close those that are over or deleted and could not close themselves."""
+
+    def execute(self, context: Context) -> str:
+        """What was done, in one line; fails where something has to wait for the next time."""
+        from wattbench.airflow.connections import open_store
+        from wattbench.airflow.notifiers import link_of, run_hangs, send
+        from wattbench.steps import housekeeping
+        from wattbench.steps.run_events import Event
+
+        ti: Any = context["ti"]
+
+        def going_on(dag_id: str, dag_run_id: str) -> bool:
+            states = ["running", "queued"]
+            return bool(ti.get_dr_count(dag_id, run_ids=[dag_run_id], states=states))
+
+        def once(name: str, work: Callable[[Host], int]) -> int:
+            if name not in hosts.hosts:
+                raise ConfigError(
+                    f"hosts.yaml has no host {name!r} any more; add it, or remove the claim"
+                )
+            with connected(name) as host:
+                return work(host)
+
+        with one_clear_line():
+            hosts, now = hosts_config(), datetime.now(UTC)
+            store = open_store(hosts)
+            closed, trouble = housekeeping.close_abandoned(store, going_on, once)
+            for one in closed:
+                event = Event(
+                    "run-incomplete", f"{one.dag_id}: the run was closed from outside", one.text
+                )
+                trouble += send(
+                    [event], hosts.notify, {**context}, run_id=one.run_id,
+                    link=link_of(one.dag_id, one.dag_run_id),
+                )  # fmt: skip
+            late = housekeeping.hanging(store, going_on, now)
+            for run in late:
+                run_hangs(
+                    {
+                        "dag_run": {
+                            "dag_id": run.dag_id,
+                            "run_id": run.dag_run_id,
+                            "queued_at": run.since,
+                        }
+                    }
+                )
+                housekeeping.note_told(store, run, now)
+        line = housekeeping.summary(closed, late)
+        log.info("%s", line)
+        if trouble:
+            raise AirflowFailException("; ".join(trouble))
+        return line
 
 
 class ExpireRawLogs(BaseOperator):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, timezone
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from wattbench.airflow.task_context import connected, load_run, log, one_clear_line, skip
-from wattbench.airflow.trial_order import Turn, turn
+from wattbench.airflow.task_context import load_run, log, on_host, one_clear_line, skip
+from wattbench.airflow.trial_order import Turn, is_late, turn
 from wattbench.run.plan import PlannedTrial
-from wattbench.steps.warm_up import Reading, judge, keep
+from wattbench.steps.warm_up import Reading, Warmth, judge, keep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from wattbench.run.stored_run import Run
+    from wattbench.worker.ssh import Host
+
 WEEK_S = 7 * 86400
+#: How seldom a host is asked that a run of another controller has, s.
+LONGEST_PAUSE_S = 900.0
 
 
 class CheckHost(BaseSensorOperator):
-    """Wait for the host's lease, then read its facts and refuse an unfit host."""
+    """Wait until no other run has the host, take its lease, read its facts, refuse an unfit host.
+
+    Who has the host is read from the store: nothing touches a host that another run may be measuring on.
+    """
 
     ui_color = "#dbe9f6"
 
@@ -30,7 +38,14 @@ class CheckHost(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Take the lease and check; False while another run has the host."""
+        from wattbench.run import host_claims
         from wattbench.steps import check_host
+
+        def take_and_check(host: Host) -> str | None:
+            if refused := check_host.take_lease(run, host, self.host, anew=True):
+                return refused
+            check_host.check(run, host, self.host)
+            return None
 
         with one_clear_line():
             run = load_run(context)
@@ -38,12 +53,25 @@ class CheckHost(BaseSensorOperator):
                 skip(run.document["skipped_hosts"].get(self.host, "not part of this run"))
             if reason := check_host.leave_alone(run, self.host):
                 skip(reason)
-            with connected(self.host) as host:
-                if holder := check_host.take_lease(run, host):
-                    log.info("waiting for %s: %s", self.host, holder)
-                    return PokeReturnValue(is_done=False)
-                check_host.check(run, host, self.host)
+            if other := host_claims.holder(run, self.host):
+                until = datetime.fromtimestamp(other.expires_unix_s, UTC)
+                log.info(
+                    "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
+                    self.host, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                )  # fmt: skip
+                return PokeReturnValue(is_done=False)
+            if refused := on_host(self.host, take_and_check):
+                self._ask_less_and_less(context, refused)
         return PokeReturnValue(is_done=True, xcom_value="fit")
+
+    def _ask_less_and_less(self, context: Context, refused: str) -> NoReturn:
+        """Come back later: the holder is not in our store, so that only the host can say when it is free."""
+        ti: Any = context["ti"]
+        now = timezone.utcnow()
+        waited_s = (now - (ti.get_first_reschedule_date(context) or now)).total_seconds()
+        pause_s = min(max(waited_s / 2, 15.0), LONGEST_PAUSE_S)
+        log.info("waiting for %s, asking again in %.0f s: %s", self.host, pause_s, refused)
+        raise AirflowRescheduleException(now + timedelta(seconds=pause_s))  # type: ignore[no-untyped-call]
 
 
 class WarmUp(BaseSensorOperator):
@@ -64,19 +92,24 @@ class WarmUp(BaseSensorOperator):
             if wanted.seconds == 0:
                 log.info("no warm-up asked for")
                 return True
-            call = {"owner": run.run_id, "action": "start", "seconds": wanted.limit_s}
-            with connected(self.host) as host:
-                status = host.call("warm", call)
-                self._readings.append(
-                    Reading(float(status["elapsed_s"]), status["temperature_c"], status["power_w"])
-                )
-                found = judge(self._readings, wanted)
-                log.info("warming %s: %.0f s; %s", self.host, found.elapsed_s, found.why)
-                if not found.over:
-                    return False
-                host.call("warm", {"owner": run.run_id, "action": "stop"})
+            found = on_host(self.host, lambda host: self._look(run, host))
+            if not found.over:
+                return False
             keep(run, self.host, found)
         return True
+
+    def _look(self, run: Run, host: Host) -> Warmth:
+        wanted = run.experiment.protocol.warm_up
+        call = {"owner": run.run_id, "action": "start", "seconds": wanted.limit_s}
+        status = host.call("warm", call)
+        self._readings.append(
+            Reading(float(status["elapsed_s"]), status["temperature_c"], status["power_w"])
+        )
+        found = judge(self._readings, wanted)
+        log.info("warming %s: %.0f s; %s", self.host, found.elapsed_s, found.why)
+        if found.over:
+            host.call("warm", {"owner": run.run_id, "action": "stop"})
+        return found
 
 
 class Rest(BaseSensorOperator):
@@ -93,19 +126,17 @@ class Rest(BaseSensorOperator):
         self.host = host
         self.group = group
         self.spec = spec
-        self._has_turn = False
+        self._late: bool | None = None  # known once it has its turn
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """True, with the host's readings, once the trial may start."""
+        from wattbench.run import host_claims
         from wattbench.steps import early_stopping, trial
 
         ti: Any = context["ti"]
-        if not self._has_turn:
-            states = ti.get_task_states(
-                dag_id=ti.dag_id,
-                task_ids=[f"{self.group}.{t}" for t in ("rest", "measure", "collect")],
-                run_ids=[ti.run_id],
-            ).get(ti.run_id, {})
+        self._refuse_if_ended(ti)
+        if self._late is None:
+            states = self._states(ti)
             decision = turn(states, self.group, ti.map_index)
             if decision is Turn.WAIT:
                 return False
@@ -114,7 +145,7 @@ class Rest(BaseSensorOperator):
                 raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
                     timezone.utcnow() + timedelta(seconds=2)
                 )
-            self._has_turn = True
+            self._late = is_late(states, self.group, ti.map_index)
         with one_clear_line():
             run = load_run(context)
             planned = PlannedTrial.from_dict(self.spec)
@@ -124,9 +155,31 @@ class Rest(BaseSensorOperator):
             if reason := early_stopping.reason_to_skip(run, self.host, planned):
                 run.write_outcome(self.host, planned, "skipped", reason)
                 skip(reason)
-            with connected(self.host) as host:
-                look = trial.is_rested(run, host, self.host)
+            if other := host_claims.holder(run, self.host):
+                log.info("waiting for %s: it is held by %s", self.host, other.run_id)
+                self.poke_interval = 15
+                return False
+            look = on_host(self.host, lambda host: trial.is_rested(run, host, self.host))
         if not look.ready:
             self.poke_interval = look.look_again_s
             return False
-        return PokeReturnValue(is_done=True, xcom_value=look.readings)
+        return PokeReturnValue(is_done=True, xcom_value=look.readings | {"late": self._late})
+
+    def _states(self, ti: Any) -> dict[str, str | None]:
+        """What Airflow says of all tasks of the group."""
+        tasks = [f"{self.group}.{t}" for t in ("rest", "measure", "collect")]
+        found = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])
+        return dict(found.get(ti.run_id, {}))
+
+    def _refuse_if_ended(self, ti: Any) -> None:
+        """Start nothing in a run that has just been ended: its tasks live on for some seconds.
+
+        Raises:
+            AirflowFailException: this task's state is no longer its own.
+        """
+        found = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        state = next(iter(found.get(ti.run_id, {}).values()), None)
+        if state != "running":
+            raise AirflowFailException(f"this task was set to {state} from outside")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.hosts import HostsConfig
@@ -21,22 +22,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wattbench")
 
-#: Causes that may pass by themselves: the task is tried again.
-PASSING = frozenset({"unreachable", "timeout", "lost", "busy"})
+#: The first task of every run: it writes ``run.json``.
+PREPARE = "prepare"
+
+#: Causes that may pass by themselves: the host is asked again.
+PASSING = frozenset({"unreachable", "timeout", "lost", "busy", "disk-full", "docker-unreachable"})
+#: For so long, s. Airflow's own retries are for tasks that were killed.
+PATIENCE_S = 300.0
+_PAUSES_S = (5.0, 30.0)
+
+T = TypeVar("T")
 
 
 @contextmanager
-def one_clear_line() -> Iterator[None]:
-    """Turn our errors into Airflow's: logged as one line, retried only where that can help."""
+def one_clear_line(*, again: bool = False) -> Iterator[None]:
+    """Turn our errors into Airflow's: logged as one line, retried only where that can help.
+
+    Where it can help, what may pass has been waited for where it happened (see :func:`on_host` and
+    :func:`load_run`): Airflow's retries are for tasks that were killed, and for those that say so.
+
+    Args:
+        again: a store that fails is worth one of Airflow's retries.
+    """
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
     try:
         yield
     except UserError as error:
         log.error("%s", error)
-        passing = isinstance(error, StoreError) or (
-            isinstance(error, HostError) and error.code in PASSING
-        )
+        passing = again and isinstance(error, StoreError)
         raise (AirflowException if passing else AirflowFailException)(str(error)) from None
 
 
@@ -47,11 +61,26 @@ def run_id_of(context: Context) -> str:
 
 
 def load_run(context: Context) -> Run:
-    """The run from the store."""
+    """The run from the store, which is waited for."""
     from wattbench.airflow.connections import open_store
     from wattbench.run.stored_run import Run
 
-    return Run.load(open_store(hosts_config()), run_id_of(context))
+    return Run.load(open_store(hosts_config(), patient=True), run_id_of(context))
+
+
+def refuse_unprepared(context: Context) -> None:
+    """End a task that runs whatever became of the others, if there is no run that it could load.
+
+    Raises:
+        AirflowFailException: ``prepare`` has failed or was skipped.
+    """
+    from airflow.sdk.exceptions import AirflowFailException
+
+    ti: Any = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[PREPARE], run_ids=[ti.run_id])
+    state = states.get(ti.run_id, {}).get(PREPARE)
+    if state in ("failed", "upstream_failed", "skipped", "removed"):
+        raise AirflowFailException(f"nothing was planned: task {PREPARE} is {state}, see its log")
 
 
 def hosts_config() -> HostsConfig:
@@ -69,6 +98,33 @@ def connected(name: str) -> Iterator[Host]:
     with Host(host_target(name, hosts_config())) as host:
         host.ship()
         yield host
+
+
+def on_host(name: str, work: Callable[[Host], T]) -> T:
+    """Do something on a host; what may pass is waited for, with growing pauses, and told.
+
+    Args:
+        name: the host.
+        work: may be repeated at any point.
+
+    Raises:
+        HostError: lasting, or it has not passed within the patience.
+    """
+    began, pause_s = time.monotonic(), _PAUSES_S[0]
+    while True:
+        try:
+            with connected(name) as host:
+                return work(host)
+        except HostError as error:
+            waited_s = time.monotonic() - began
+            if error.code not in PASSING or waited_s + pause_s > PATIENCE_S:
+                raise
+            log.warning(
+                "trying again in %.0f s (%.0f s of at most %.0f s so far): %s",
+                pause_s, waited_s, PATIENCE_S, error,
+            )  # fmt: skip
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 
 def skip(reason: str) -> None:

@@ -34,10 +34,7 @@ def turn(states: Mapping[str, str | None], group: str, index: int) -> Turn:
         GIVE_WAY: an earlier trial has not begun and can't, because this sensor occupies its place
         (after a retry, say); leave the place and come back.
     """
-    trials: dict[int, dict[str, str | None]] = {}
-    for key, state in states.items():
-        task, _, number = key.removeprefix(f"{group}.").rpartition("_")
-        trials.setdefault(int(number), {})[task] = state
+    trials = _by_trial(states, group)
     for other, tasks in sorted(trials.items()):
         busy = any(tasks.get(t) in TASK_ACTIVE for t in ("measure", "collect"))
         if other != index and busy:
@@ -47,3 +44,19 @@ def turn(states: Mapping[str, str | None], group: str, index: int) -> Turn:
             begun = tasks.get("rest") in TASK_OVER
             return Turn.WAIT if begun else Turn.GIVE_WAY
     return Turn.GO
+
+
+def is_late(states: Mapping[str, str | None], group: str, index: int) -> bool:
+    """Whether a trial is executed after later ones: it was cleared, or its place was lost."""
+    return any(
+        other > index and tasks.get("collect") in TASK_OVER and tasks.get("rest") == "success"
+        for other, tasks in _by_trial(states, group).items()
+    )
+
+
+def _by_trial(states: Mapping[str, str | None], group: str) -> dict[int, dict[str, str | None]]:
+    trials: dict[int, dict[str, str | None]] = {}
+    for key, state in states.items():
+        task, _, number = key.removeprefix(f"{group}.").rpartition("_")
+        trials.setdefault(int(number), {})[task] = state
+    return trials

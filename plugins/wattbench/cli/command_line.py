@@ -288,6 +288,39 @@ def _host_check(options: argparse.Namespace) -> int:
     return enrol.worst_of(found)
 
 
+def _host_release(options: argparse.Namespace) -> int:
+    """Free a host by hand; 0 if nothing is left to do, 1 if raw logs still lie there."""
+    from wattbench.airflow.connections import open_store
+    from wattbench.cli import host_release
+    from wattbench.config.loader import config_dir, load_hosts
+
+    hosts = load_hosts(config_dir())
+    if options.name not in hosts.hosts:
+        raise ConfigError(f"hosts.yaml has no host {options.name!r} ({', '.join(hosts.hosts)})")
+    target = _known_target(options.name, hosts, _client(options, needed=False), options.key)
+    found = host_release.release(target, force=options.force)
+    for attempt in found.ended:
+        _say(f"{options.name}: {attempt} was being measured: ended")
+    _say(
+        f"{options.name}: released, {found.owner} had it"
+        if found.owner
+        else f"{options.name}: is free"
+    )
+    try:
+        host_release.expire_claims(open_store(hosts), options.name)
+    except UserError as error:
+        _say(
+            f"runs that wait for it may go on waiting until its claim expires: {error}",
+            to_stderr=True,
+        )
+    if found.left:
+        _say(
+            f"{len(found.left)} attempts still lie there, {found.left[0]} for one; Airflow's "
+            "wattbench-housekeeping collects them once their run is over"
+        )
+    return 1 if found.left else 0
+
+
 def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
     """Quarantine beside what was found, where the store can be reached from here."""
     from wattbench.airflow.connections import open_store
@@ -397,7 +430,10 @@ def _follow(client: Client, run: Run) -> int:
 
 def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
     from wattbench.cli.airflow_api import reasons
+    from wattbench.cli.report_download import report_text
 
+    if answer := report_text(client, run.run_id):
+        _say(answer)
     if run.state == "success":
         _say(f"{run.run_id}: every trial is accounted for; wattbench report {run.run_id} --out DIR")
         return 0
@@ -516,7 +552,11 @@ def _report(options: argparse.Namespace) -> int:
     if parse_run_id(run_id) is None:
         run_id = client.find(run_id).run_id
     if options.format == "html":
-        _say(str(fetch_report(client, run_id, options.out)))
+        page = fetch_report(client, run_id, options.out)
+        text = page.with_name("report.txt")
+        if text.is_file():  # reports of earlier versions have none
+            _say(text.read_text(encoding="utf-8"))
+        _say(str(page))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         page = fetch_report(client, run_id, options.out or Path(folder, "report"))
@@ -751,6 +791,17 @@ def _host_parsers(hosts: Any, airflow: argparse.ArgumentParser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="all of hosts.yaml if none")
     command.add_argument("--key", type=_file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_host_check)
+    command = hosts.add_parser(
+        "release", parents=[airflow], help="take a host from a run that will not give it back",
+        description="Release a host's lease, whoever holds it. Raw logs stay there until they are "
+        "collected. Exit code 0 free, 1 free but raw logs still lie there.",
+    )  # fmt: skip
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--force", action="store_true", help="end an attempt that is being measured"
+    )
+    command.add_argument("--key", type=_file, metavar="FILE", help="private key to log in with")
+    command.set_defaults(do=_host_release)
 
 
 def _file(text: str) -> Path:

@@ -6,7 +6,6 @@ Nothing is installed on a host but the agent in its spool, and nothing that is t
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import socket
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
@@ -171,7 +171,7 @@ def pin(address: Address, key: HostKey, file: Path) -> None:
     present = file.read_text(encoding="utf-8") if file.exists() else ""
     if line not in present.splitlines():
         gap = "" if not present or present.endswith("\n") else "\n"
-        _write(file, f"{present}{gap}{line}\n")
+        write_atomically(file, f"{present}{gap}{line}\n")
 
 
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
@@ -203,7 +203,7 @@ def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
     path = folder / "hosts.yaml"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _write(
+        write_atomically(
             path,
             yaml.safe_dump({"store": _STORE, "hosts": {name: dict(entry)}}, sort_keys=False),
         )
@@ -221,7 +221,7 @@ def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
             f"{path}: its form allows no addition by a program; add by hand: "
             f"{name}: {_one_line(entry)}"
         )
-    _write(path, after)
+    write_atomically(path, after)
     return path
 
 
@@ -243,16 +243,6 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
 def _one_line(entry: Mapping[str, Any]) -> str:
     text = yaml.safe_dump(dict(entry), default_flow_style=True, sort_keys=False, width=10_000)
     return text.strip()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all; an existing file keeps its rights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.chmod(mode)
-    part.replace(path)
 
 
 # ── the Airflow connection ──────────────────────────────────────────────────────────────────────

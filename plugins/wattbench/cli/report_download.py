@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.storage.atomic import written_beside
 from wattbench.cli.airflow_api import NotFoundError
 from wattbench.run import store_keys
 
@@ -47,17 +47,21 @@ def fetch_report(client: Client, run_id: str, out: Path) -> Path:
             f"Airflow at {client.login.url} has no page {base}: its api-server runs without "
             "plugins/wattbench_plugin.py; restart it with plugins_folder set"
         ) from None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for entry in listed:
-        name = store_keys.checked_key(entry["key"])
-        data = client.fetch(f"{base}/{name}")
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise UserError(f"{run_id}: {name} differs from the manifest; fetch it again")
-        (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (part / name).write_bytes(data)
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+    with written_beside(out) as part:
+        for entry in listed:
+            name = store_keys.checked_key(entry["key"])
+            data = client.fetch(f"{base}/{name}")
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                raise UserError(f"{run_id}: {name} differs from the manifest; fetch it again")
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(data)
     return out / "index.html"
+
+
+def report_text(client: Client, run_id: str) -> str:
+    """The answer of a run's report as text for a terminal; empty where it has none."""
+    path = f"{PREFIX}/runs/{store_keys.checked_name(run_id, 'run')}/report/report.txt"
+    try:
+        return client.fetch(path).decode()
+    except UserError:
+        return ""

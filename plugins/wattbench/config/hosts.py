@@ -48,12 +48,14 @@ class StoreConfig(Model):
         bucket: Bucket that holds all objects.
         prefix: Folder in the bucket; empty: the root of the bucket.
         retention: When raw logs are deleted; null: never.
+        wait_s: Longest wait for a store that does not answer or refuses its keys; then the task fails.
     """
 
     conn_id: str = "wattbench_store"
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     prefix: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")] = ""
     retention: Retention | None = None
+    wait_s: Annotated[float, Field(ge=0, le=86_400)] = 1800.0
 
 
 class RegistryConfig(Model):

@@ -14,6 +14,8 @@ __all__ = ["MANIFEST", "checked_key", "checked_name"]
 
 RUNS = "runs"
 PAST = "hosts"
+CLAIMS = "leases"
+OPEN = "open"
 
 
 def trial_name(planned_position: int, image: str) -> str:
@@ -70,6 +72,21 @@ def past_key(host: str, run_id: str | None = None) -> str:
     """``hosts/<host>/runs``, or what one run left there: what later runs may know of the host."""
     folder = f"{PAST}/{checked_name(host, 'host')}/runs"
     return folder if run_id is None else f"{folder}/{checked_name(run_id, 'run id')}.json"
+
+
+def claim_key(host: str | None = None, run_id: str | None = None) -> str:
+    """``leases``, ``leases/<host>``, or one run's claim on a host."""
+    parts = [CLAIMS]
+    if host is not None:
+        parts.append(checked_name(host, "host"))
+        if run_id is not None:
+            parts.append(f"{checked_name(run_id, 'run id')}.json")
+    return "/".join(parts)
+
+
+def open_run_key(run_id: str | None = None) -> str:
+    """``open``, or the record of a run that is not over."""
+    return OPEN if run_id is None else f"{OPEN}/{checked_name(run_id, 'run id')}.json"
 
 
 def attempt_id(run_id: str, host: str, trial: str, attempt: int) -> str:

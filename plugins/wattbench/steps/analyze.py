@@ -11,7 +11,7 @@ from typing import Any
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.run_document import HostDocument, RunDocument
 from wattbench.history import host_history
-from wattbench.run import store_keys
+from wattbench.run import host_claims, store_keys
 from wattbench.run.stored_run import Run
 from wattbench.steps import run_events
 
@@ -50,6 +50,7 @@ def analyze(run: Run) -> dict[str, Any]:
     for event in run_events.write(run, summary):
         log.warning("%s: %s", event.title, event.text)
     run.store.write_manifest(store_keys.run_key(run.run_id))
+    host_claims.close_run(run.store, run.run_id)
     return {"sentence": made.headline, "report": store_keys.report_key(run.run_id, "index.html")}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wattbench.errors import HostError
 from wattbench.history import quarantine
+from wattbench.run import host_claims
 from wattbench.run.stored_run import Run
 from wattbench.worker.agent.limits import CLOCK_LIMIT_S, MIN_FREE_BYTES
 
@@ -25,16 +27,39 @@ IDLE_SAMPLE_S = 2.0
 FACTS_TIMEOUT_S = 120
 
 
-def take_lease(run: Run, host: Host) -> str | None:
-    """Take or extend the run's lease; None if held, else who has it, for a person to read."""
+def take_lease(run: Run, host: Host, name: str, *, anew: bool = False) -> str | None:
+    """Take or extend the run's lease; None if held, else who has it, for a person to read.
+
+    The run's claim in the store is written first, so that whatever follows is found by it, and read again
+    when the lease is there: a run that is being ended keeps none.
+
+    Args:
+        anew: the run begins on the host; whatever ended it there before is over.
+
+    Raises:
+        HostError: ``ended``: the run is being ended on the host.
+    """
+    known = host_claims.own_claim(run, name)
+    left_s = known.expires_unix_s - time.time() if known else 0.0
+    if anew or left_s < host_claims.CLAIM_S / 2:
+        host_claims.claim(run, name)
     try:
         answer = host.call("lease", {"action": "take", "owner": run.run_id, "ttl_s": CHECK_LEASE_S})
     except HostError as error:
         if error.code == "leased":
+            if known is None:  # else something of the run may still lie there
+                host_claims.drop(run, name)
             return str(error)
         raise
     if reclaimed := answer.get("reclaimed"):
         log.warning("reclaimed an expired lease: %s", reclaimed)
+    standing = host_claims.own_claim(run, name)
+    if standing is None or standing.closing:
+        host.call("lease", {"action": "release", "owner": run.run_id})
+        raise HostError(
+            f"{name}: {run.run_id} is being ended there; if it is to go on, clear its task check",
+            code="ended",
+        )
     return None
 
 
@@ -112,6 +137,8 @@ def leave_alone(run: Run, name: str) -> str | None:
 def check(run: Run, host: Host, name: str) -> dict[str, Any]:
     """Read the host's facts, hold them against the experiment and its own past, store them.
 
+    The lease stays with the run, which gives it back at its end, however that comes.
+
     Raises:
         HostError: a hard problem; the message lists all of them.
     """
@@ -140,7 +167,6 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
         log.log(logging.ERROR if problem["severity"] == "hard" else logging.WARNING, "%s", line)
     hard = [p for p in problems if p["severity"] == "hard"]
     if hard:
-        host.call("lease", {"action": "release", "owner": run.run_id})
         raise HostError(
             f"host {name} is not fit: "
             + "; ".join(f"{p['message']}; {p.get('action', '')}" for p in hard),

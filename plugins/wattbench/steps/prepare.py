@@ -18,7 +18,7 @@ from wattbench.config.hosts import HostsConfig
 from wattbench.container import registry
 from wattbench.errors import ConfigError
 from wattbench.history import deadline
-from wattbench.run import store_keys
+from wattbench.run import host_claims, store_keys
 from wattbench.run.plan import make_plan, seed_of
 from wattbench.run.stored_run import Run
 from wattbench.workloads import workload_of
@@ -61,6 +61,13 @@ def prepare(
         ConfigError: no image could be resolved, or the reference could not.
     """
     store.check()
+    host_claims.open_run(
+        store,
+        host_claims.OpenRun(
+            run_id, identity["dag_id"], identity["dag_run_id"],
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )  # fmt: skip
     key = store_keys.run_json_key(run_id)
     if store.exists(key):
         log.info("run.json is there already: this is a further try of the same run")

@@ -59,7 +59,7 @@ class Readiness:
 def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
     """Look at the host once: has it rested for the minimum, and is it quiet again?"""
     rest = run.experiment.protocol.rest
-    if holder := take_lease(run, host):
+    if holder := take_lease(run, host, host_name):
         log.info("waiting for %s: %s", host_name, holder)
         return Readiness(False, {}, look_again_s=15)
     answer = host.call(
@@ -97,9 +97,19 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
 
 
 def measure(
-    run: Run, host: Host, host_name: str, trial: PlannedTrial, rest: dict[str, Any]
+    run: Run,
+    host: Host,
+    host_name: str,
+    trial: PlannedTrial,
+    rest: dict[str, Any],
+    *,
+    late: bool = False,
 ) -> dict[str, Any]:
     """Start the attempt, or attach to it, and wait until it is over.
+
+    Args:
+        rest: what the ``rest`` step read.
+        late: it is executed after its block.
 
     Returns:
         ``attempt``, ``state`` and ``message`` of the agent's report.
@@ -119,6 +129,7 @@ def measure(
         files=run.files(trial.image),
         rest=rest,
     )
+    spec["late"] = late
     try:
         started = host.call("start", spec)
     except HostError as error:
@@ -155,15 +166,22 @@ def collect(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> Record
     Raises:
         HostError, StoreError: the host still has everything; try again.
     """
-    attempt = next_attempt(run, host_name, trial)
+    return collect_attempt(run, host, host_name, trial, next_attempt(run, host_name, trial))
+
+
+def collect_attempt(
+    run: Run, host: Host, host_name: str, trial: PlannedTrial, attempt: int
+) -> Record | None:
+    """As :func:`collect`, of any attempt; one that still runs (its task was killed) is waited for."""
     identity = store_keys.attempt_id(run.run_id, host_name, trial.name, attempt)
     answer = host.call("status", {"id": identity})
     if answer["state"] == "unknown":
         return None
     if answer["state"] == "running":
-        raise HostError(
-            f"{host_name}: {identity} is still running; collect it when it is over", code="busy"
-        )
+        limit_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
+        log.info("%s still runs: waiting for its end, at most %.0f s", identity, limit_s)
+        if not (answer := host.wait(identity, limit_s))["over"]:
+            raise HostError(f"{host_name}: {identity} is still running", code="busy")
     report = answer["report"]
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
     raw = bring(run, host, report, answer["path"], key)
@@ -235,7 +253,7 @@ def _evaluate(
         image=trial.image,
         digest=run.digest(trial.image, host_name),
         attempt=attempt,
-        late=attempt > 1,
+        late=attempt > 1 or AttemptReport.of(report).late,
         raw=store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "energibridge.csv.gz"),
     )
     record = attempts.evaluate(

@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
+import logging
 import mimetypes
 import time
 import uuid
@@ -22,17 +23,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
+from wattbench.analysis.storage.atomic import written_beside
 from wattbench.analysis.storage.s3 import make_client
-from wattbench.errors import StoreError
+from wattbench.errors import StoreError, UserError
 from wattbench.storage.keys import MANIFEST, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.literals import BucketLocationConstraintType
 
+log = logging.getLogger(__name__)
+
 MANIFEST_SCHEMA = 1
 _CHUNK = 1 << 20
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # 15.5 s in all: longer than a store's restart
+_PATIENT_WAIT_S = 15.0
 _TRANSIENT = frozenset(
     {"BadDigest", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable",
      "SlowDown", "Throttling", "500", "502", "503", "504"}
@@ -42,6 +47,7 @@ _REFUSED = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "AuthorizationHeaderMalformed",
      "InvalidSecurity", "401", "403", "Forbidden"}
 )  # fmt: skip
+_OUTAGE = _REFUSED | {"NoSuchBucket"}
 T = TypeVar("T")
 
 
@@ -136,11 +142,22 @@ class Store:
     Args:
         target: the bucket and how to reach it.
         waits_s: pauses between tries where the cause may pass.
+        patience_s: after them an outage is waited for so long, each wait logged; then refused keys
+            and a missing bucket are an outage too.
+        renew: reads the target again before each of these tries: a person may have mended it.
     """
 
-    def __init__(self, target: StoreTarget, waits_s: tuple[float, ...] = WAITS_S) -> None:
+    def __init__(
+        self,
+        target: StoreTarget,
+        waits_s: tuple[float, ...] = WAITS_S,
+        patience_s: float = 0.0,
+        renew: Callable[[], StoreTarget] | None = None,
+    ) -> None:
         self.target = target
         self._waits_s = waits_s
+        self._patience_s = patience_s
+        self._renew = renew
 
     @cached_property
     def _client(self) -> S3Client:
@@ -284,7 +301,7 @@ class Store:
         doomed = [f"{key}/{o['key']}" for o in document.get("expired", [])]
         removed = [name for name in doomed if name in there]
         for name in removed:
-            self._remove(name)
+            self.remove(name)
         return len(removed)
 
     def _expired(self, own: str, there: Collection[str]) -> list[dict[str, Any]]:
@@ -397,10 +414,8 @@ class Store:
             if {"", ".", ".."} & set(name.split("/")):
                 raise StoreError(f"{listed.key}: no file can have that name; remove the object")
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            self._download(listed.key, part)
-            part.replace(path)
+            with written_beside(path) as part:
+                self._download(listed.key, part)
             paths.append(path)
         if not paths:
             raise ObjectMissingError(f"{key}/ in {self.target.place}: holds no object")
@@ -414,7 +429,7 @@ class Store:
         """
         key = f"wattbench-write-check-{uuid.uuid4().hex}"  # runs may check at the same time
         self.put(key, f"{datetime.now(UTC).isoformat()}\n".encode(), "text/plain")
-        self._remove(key)
+        self.remove(key)
 
     def ensure_bucket(self) -> bool:
         """Make the bucket where there is none.
@@ -450,14 +465,15 @@ class Store:
 
         return self._try("make", "the bucket", once)
 
-    # ── underneath ──────────────────────────────────────────────────────────────────────────────
-
-    def _remove(self, key: str) -> None:
+    def remove(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
         self._try(
             "remove",
             key,
             lambda: self._client.delete_object(Bucket=self.target.bucket, Key=self._full(key)),
         )
+
+    # ── underneath ──────────────────────────────────────────────────────────────────────────────
 
     def _full(self, key: str) -> str:
         prefix = self.target.prefix.strip("/")
@@ -493,23 +509,45 @@ class Store:
         """Try, with growing waits as long as the cause may pass; then say why."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        waits = iter(self._waits_s)
+        waits, began = iter(self._waits_s), time.monotonic()
         while True:
             try:
                 return once()
             except ClientError as error:
                 code = str(error.response.get("Error", {}).get("Code", ""))
                 problem = self._refusal(verb, key, code, error)
-                passing = code in _TRANSIENT
+                passing = code in _TRANSIENT or (self._patience_s > 0 and code in _OUTAGE)
                 cause: Exception = error
             except (BotoCoreError, Damaged, OSError) as error:
                 problem = self._failure(verb, key, error)
                 passing = _may_pass(error)
                 cause = error
-            wait = next(waits, None)
-            if not passing or wait is None:
-                raise problem from cause
-            time.sleep(wait)
+            wait = next(waits, None) if passing else None
+            if wait is None:
+                waited_s = time.monotonic() - began
+                if not passing or waited_s >= self._patience_s:
+                    raise problem from cause
+                wait = min(_PATIENT_WAIT_S, self._patience_s - waited_s)
+                log.warning(
+                    "waiting for the store, %.0f s of at most %.0f s so far (store.wait_s in hosts.yaml): %s",
+                    waited_s, self._patience_s, problem,
+                )  # fmt: skip
+                time.sleep(wait)
+                self._look_at_target_again()
+            else:
+                time.sleep(wait)
+
+    def _look_at_target_again(self) -> None:
+        if self._renew is None:
+            return
+        try:
+            target = self._renew()
+        except UserError as error:
+            log.warning("the store's connection can't be read: %s", error)
+            return
+        if target != self.target:
+            self.target = target
+            self.__dict__.pop("_client", None)
 
     def _refusal(self, verb: str, key: str, code: str, error: Exception) -> StoreError:
         place = self.target.place

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.model.run_document import PlannedTrialDocument, read_run
 from wattbench.config.hosts import HostConfig
@@ -248,20 +249,14 @@ def report_file(run_id: str, path: str) -> bytes:
 
 def facts(document: Mapping[str, Any]) -> dict[str, str]:
     """What a host's `host.json` says of the machine, for people; only what is known."""
-    told = document.get("facts") or {}
-    host, cpu = told.get("host") or {}, told.get("cpu") or {}
-    offset = document.get("clock_offset_s")
-    pairs = {
-        "system": host.get("os"),
-        "kernel": host.get("kernel"),
-        "CPU": host.get("cpu_model") or host.get("cpu"),
-        "governor": cpu.get("governor"),
-        "Docker": (told.get("docker") or {}).get("version"),
-        "GPUs": ", ".join(str(gpu.get("name")) for gpu in told.get("gpu") or ()) or None,
-        "can't be told": "; ".join(untold(told)) or None,
-        "clock": None if offset is None else f"{offset * 1000:+.1f} ms off ours".replace("-", "−"),
-    }
-    return {what: str(value) for what, value in pairs.items() if value}
+    known = document.get("facts") or {}
+    offset_s = document.get("clock_offset_s")
+    facts = host_facts.shown(known)
+    if messages := untold(known):
+        facts["unknown"] = "; ".join(messages)
+    if offset_s is not None:
+        facts["clock"] = host_facts.clock(offset_s)
+    return facts
 
 
 # ── the store ───────────────────────────────────────────────────────────────────────────────────

@@ -9,16 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from wattbench.analysis.presentation import html
 from wattbench.progress import spoken
 
 _FOLDER = Path(__file__).with_name("templates")
 
-#: The report is served as it was written: its own styles and pictures, no script, no other origin.
+#: The report is served as it was written: its own styles and pictures, the script of this version's
+#: reports by its hash, no other script, no other origin.
 REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; font-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    f"default-src 'none'; style-src 'unsafe-inline'; script-src {html.script_source()}; "
+    "img-src 'self' data:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
 )
 
 
@@ -40,24 +41,13 @@ def page(name: str, base: str, **values: Any) -> tuple[str, str]:
         values: for the template.
     """
     nonce = secrets.token_urlsafe(16)
-    text = (
-        _templates()
-        .get_template(f"{name}.html.j2")
-        .render(base=base, nonce=nonce, css=_asset("style.css"), script=_asset("page.js"), **values)
-    )
-    return text, page_policy(nonce)
+    context = {"base": base, "nonce": nonce, "app_script": _app_script()} | values
+    return html.render(f"{name}.html.j2", context, _FOLDER), page_policy(nonce)
 
 
 def when(moment: datetime | None) -> str:
     """A time for people, UTC."""
     return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-def percent(value: float | None) -> str:
-    """`−4.2 %`, `+0.3 %`; unbounded or unknown: `?`."""
-    if value is None:
-        return "?"
-    return f"{value:+.1f} %".replace("-", "−")
 
 
 def sparkline(
@@ -81,16 +71,10 @@ def sparkline(
 
 
 @cache
-def _templates() -> jinja2.Environment:
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    templates.filters |= {"when": when, "percent": percent, "spoken": spoken}
-    templates.globals["sparkline"] = sparkline
-    return templates
+def _app_script() -> str:
+    return (_FOLDER / "app.js").read_text(encoding="utf-8")
 
 
-@cache
-def _asset(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+_templates = html.environment(_FOLDER)
+_templates.filters |= {"when": when, "spoken": spoken}
+_templates.globals["sparkline"] = sparkline

@@ -34,7 +34,7 @@ def rows(n: int, step_j: float = 100.0, start: float = 1000.0) -> bytes:
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures have their own tests and would take most of the time here."""
-    monkeypatch.setattr(page.figures, "draw", lambda _: {})
+    monkeypatch.setattr(page.figures, "draw", lambda *_, **__: {})
 
 
 def raw(folder: Path, run: int, data: bytes, image: str = "img") -> None:

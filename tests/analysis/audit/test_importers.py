@@ -21,7 +21,7 @@ from wattbench.analysis.audit.logs import lines_of, parse
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page.figures, "draw", lambda _: {})
+    monkeypatch.setattr(page.figures, "draw", lambda *_, **__: {})
 
 
 def starts(text: str):
@@ -239,7 +239,7 @@ def test_files_of_a_log_that_was_lost_stay_alone():
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page.figures, "draw", lambda _: {})
+        patch.setattr(page.figures, "draw", lambda *_, **__: {})
         assert main(["audit", str(SAMPLE), "--out", str(out)]) == 1
     return out
 

@@ -421,3 +421,23 @@ def test_nothing_at_all_is_undecidable_and_not_fine():
     assert {
         str(f.verdict) for f in whole if f.code in {c.code for c in registry.trial_checks()}
     } == {"undecidable"}
+
+
+@pytest.mark.parametrize(
+    ("watts", "severity"), [(187.342, "error"), (187.0, "warning"), (0.0, None)], ids=str
+)
+def test_gpu_power_of_one_value_under_steady_work_is_a_stale_sensor(watts, severity):
+    power = dict.fromkeys(("mean", "min", "max", "first", "last"), watts)
+    frozen = replace(
+        live(), series={"GPU0_USAGE": GOOD_USAGE, "GPU0_POWER (mWatts)": power}, edges=live().edges
+    )
+    (finding,) = by_code(checks.check_trial(frozen), "sensor-stale")
+    assert (finding.severity if finding.verdict == "found" else None) == severity
+
+
+def test_a_failed_trial_has_no_energy_and_its_meter_is_not_blamed():
+    failed = live(status="failed", reason="exit code 1", energy_j=None, raw="a.csv")
+    found = {f.code for f in checks.check_trial(failed) if f.verdict == "found"}
+    assert found == {"trial-failed"}
+    unread = replace(failed, domains=())
+    assert "meter-silent" in {f.code for f in checks.check_trial(unread) if f.verdict == "found"}

@@ -260,6 +260,53 @@ def test_what_did_not_end_well_or_left_no_energy_failed(
     assert reason in row.reason
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"state": "timeout"}, {"rc": 1}, {"connections": 7}],
+    ids=["timeout", "exit", "report"],
+)
+def test_a_failed_attempt_has_no_joules(changes: dict[str, Any]) -> None:
+    record = attempt(**changes)
+    assert record.row.status == "failed"
+    energies = [k for k, v in vars(record.row).items() if v is not None and "_j" in k]
+    assert energies == []
+    assert (record.row.energy_source, record.row.energy_scope) == (None, None)
+    assert {p.energy_j for p in record.phases} <= {None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"connections": 7}, "connections: 7 is not a list"),
+        ({"edges": []}, "edges: [] is not an object"),
+        ({"command": {"started": {"unix_s": "soon"}}}, "command.started.unix_s: 'soon' is not a number"),
+        ({"state": 3}, "state: 3 is not text"),
+        ({"schema": 2}, "schema 2, this version reads up to 1"),
+    ],
+)  # fmt: skip
+def test_a_malformed_report_fails_its_attempt_and_names_the_field(
+    changes: dict[str, Any], says: str
+) -> None:
+    row = attempt(**changes).row
+    assert (row.status, row.reason) == ("failed", f"malformed report: {says}")
+
+
+def test_what_the_workload_printed_is_in_the_record_and_cut_output_is_found() -> None:
+    from wattbench.analysis import checks
+
+    output = {
+        "stdout_bytes": 9_000_000,
+        "stderr_bytes": 1_000_000,
+        "kept_bytes": 4_194_304,
+        "cut": True,
+    }
+    record = attempt(output=output)
+    again = Record.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False)))
+    (finding,) = [f for f in checks.check_trial(again) if f.code == "output-flood"]
+    assert (finding.verdict, finding.severity) == ("found", "warning")
+    assert finding.message == "the workload printed 10.0 MB, 4.2 MB of it are kept"
+
+
 def test_a_log_that_stops_inside_the_window_is_invalid() -> None:
     lines = Meter().log(MACHINE, 4).splitlines(keepends=True)
     record = attempt(log=b"".join(lines[: len(lines) // 2]))

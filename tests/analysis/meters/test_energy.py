@@ -430,3 +430,21 @@ def test_power_that_repeats_under_a_steady_load_is_not_stale(
     watts: list[int], usage: list[int]
 ) -> None:
     assert curve_of(gpu_log(watts, usage), "gpu0").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("watts", "usage", "fatal"),
+    [
+        ([187.342] * 40, [97, 99] * 20, [True]),  # no GPU draws the same to the mW for 8 s
+        ([187.0] * 40, [97, 99] * 20, [False]),  # a sensor of whole watts might show just that
+        ([187.0] * 40 + [187.4] * 5, [97, 99] * 22 + [97], [True]),  # this one resolves more
+        ([187.342] * 40, [3, 0] * 20, []),  # idle
+        ([187.342 + 0.001 * (i % 2) for i in range(40)], [97, 99] * 20, []),
+    ],
+    ids=["frozen", "coarse", "not coarse", "idle", "live"],
+)
+def test_power_that_is_frozen_while_the_gpu_works_steadily_is_stale(
+    watts: list[float], usage: list[int], fatal: list[bool]
+) -> None:
+    notes = curve_of(gpu_log(watts, usage), "gpu0").notes
+    assert [n.fatal for n in notes if n.kind == "stale"] == fatal

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import simulated_run as simulated
-from wattbench.analysis.presentation import canvas, formatting
+from wattbench.analysis.presentation import canvas
 from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.palette import SERIES, looks_of
 from wattbench.analysis.presentation.scales import Scale, scale_of
 from wattbench.analysis.report import power_curves
 from wattbench.analysis.report.figures import Artist, pareto_front
 from wattbench.analysis.runs import assemble, load
-from wattbench.analysis.stats.results import Interval
 from wattbench.analysis.storage.source import Source, open_source
 
 PERCENT = st.floats(-95, 5000, allow_nan=False)
@@ -166,17 +165,3 @@ def test_nothing_to_draw_is_no_figure() -> None:
     empty = pd.DataFrame({"image": pd.Series(dtype=str), "energy_j": pd.Series(dtype=float)})
     assert artist.spread(empty, "energy_j", "e", "Energy", "lab") is None
     assert artist.power({}, "p", "lab") is None
-
-
-@pytest.mark.parametrize(
-    ("value", "digits", "shown"),
-    [(1234567.0, 3, "1\u202f234\u202f567"), (0.012345, 3, "0.0123"), (0, 3, "0"), (-2.5, 2, "−2.5"), (None, 3, "–")],
-)  # fmt: skip
-def test_significant_digits(value: float | None, digits: int, shown: str) -> None:
-    assert formatting.significant(value, digits) == shown
-
-
-def test_an_unbounded_interval_is_said_to_be_so() -> None:
-    assert formatting.interval(Interval(-2.0, None, None, 0.95)) == "unbounded"
-    assert formatting.interval(Interval(-2.0, None, 1.0, 0.95)) == "−∞ to +1.0\u202f%"
-    assert formatting.interval(Interval(0.1, -0.04, 0.2, 0.95)) == "−0.04 to +0.20\u202f%"

@@ -14,7 +14,6 @@ import pytest
 from tests.support import simulated_run as simulated
 from wattbench.analysis import report
 from wattbench.analysis.presentation import html as page
-from wattbench.analysis.presentation import palette
 from wattbench.analysis.storage.source import open_source
 
 HOSTS = {name: simulated.HOSTS[name] for name in ("lab-a", "lab-b")}
@@ -55,7 +54,11 @@ def test_identifiers_are_unique(measured: tuple[report.Made, str]) -> None:
 def test_links_and_labels_lead_to_something(measured: tuple[report.Made, str]) -> None:
     tree = parsed(measured[1])
     ids = {e.attrib["id"] for e in tree.iter() if "id" in e.attrib}
-    targets = [a.attrib["href"][1:] for a in tree.iter(f"{XHTML}a")]
+    links = [a.attrib["href"] for a in tree.iter(f"{XHTML}a")]
+    files = [link for link in links if not link.startswith("#")]
+    assert len(files) > 60
+    assert all((measured[0].page.parent / file).is_file() for file in files)
+    targets = [link[1:] for link in links if link.startswith("#")]
     targets += [e.attrib["aria-labelledby"] for e in tree.iter() if "aria-labelledby" in e.attrib]
     assert targets
     assert set(targets) <= ids
@@ -67,6 +70,8 @@ def test_the_page_asks_nothing_of_the_network(measured: tuple[report.Made, str])
     for element in tree.iter():
         for name, value in element.attrib.items():
             plain = str(name).rpartition("}")[2]
+            if element.tag == f"{XHTML}a":
+                continue  # loads nothing until it is followed
             assert plain not in loading or value.startswith("#"), (element.tag, name, value)
         assert element.tag not in {
             f"{XHTML}link",
@@ -133,7 +138,7 @@ def test_the_ranking_shows_the_conclusion_s_own_numbers(measured: tuple[report.M
         assert expected["image"] in row
         pair = expected["pair"]
         if pair is not None:
-            assert f"{abs(pair['individual']['estimate_pct']):.1f} %" in row
+            assert f"{abs(pair['individual']['estimate_pct']):.1f}\u202f%" in row
             assert pair["verdict"] in row
 
 
@@ -165,38 +170,6 @@ def test_names_from_outside_can_not_become_markup() -> None:
     assert (
         template.render(name="<script>alert(1)</script>") == "&lt;script&gt;alert(1)&lt;/script&gt;"
     )
-
-
-def test_hyphens_of_names_and_dates_stay_when_numbers_get_a_minus() -> None:
-    said = "cuda-12 at -1.5 % on 2026-03-14 (-2, lab-7)"
-    assert page.minus(said) == "cuda-12 at −1.5 % on 2026-03-14 (−2, lab-7)"
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of #rrggbb (WCAG 2.1, section 1.4.3)."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_colours_stand_out_from_the_ground(dark: bool) -> None:
-    values = palette.variables(dark)
-    ground = luminance(values["paper"])
-
-    def contrast(name: str) -> float:
-        low, high = sorted((luminance(values[name]), ground))
-        return (high + 0.05) / (low + 0.05)
-
-    for name in ("ink", "muted", "warn", "bad", "good"):
-        assert contrast(name) >= 4.5, name
-    for name in values:
-        if name.startswith("series-"):
-            assert contrast(name) >= 3.0, name
-
-
-def test_light_values_are_all_different() -> None:
-    assert len(palette.by_light_value()) == len(palette.variables(dark=False))
 
 
 # Little or nothing to show -----------------------------------------------------------------------

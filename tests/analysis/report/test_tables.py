@@ -20,6 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from tests.support import simulated_run
 from wattbench.analysis import report
 from wattbench.analysis.model.trials import write_csv
+from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
 from wattbench.analysis.storage import source
 
@@ -309,10 +310,28 @@ def test_two_cost_lines_meet_where_school_algebra_says(
         {"host": "h", "image": name, "n": 1, "fixed_j": f, "fixed_s": 1.0, "marginal_j": m}
         for name, (f, m) in (("a", own), ("r", base))
     ]
-    costs = tables.Table("startup", "", "", tables._frame(rows, tuple(rows[0])))
-    (row,) = tables.break_even(costs, "r").frame.to_dict("records")
+    costs = Table("startup", "", "", tables._frame(rows, tuple(rows[0])))
+    sure = tables.Spans((1.0, 1.0), (1.0, 1.0))
+    (row,) = tables.break_even(costs, "r", {("h", "a"): sure}).frame.to_dict("records")
     assert row["break_even_images"] == images
     assert row["outcome"] == outcome
+
+
+@pytest.mark.parametrize(
+    "span", [(-1.0, 1.0), (None, None), (0.0, 2.0)], ids=["both signs", "unbounded", "touches zero"]
+)
+def test_nothing_pays_where_the_interval_allows_both_signs(
+    span: tuple[float | None, float | None],
+) -> None:
+    rows = [
+        {"host": "h", "image": name, "n": 9, "fixed_j": f, "fixed_s": 1.0, "marginal_j": m}
+        for name, f, m in (("a", 12.0, 1.0), ("r", 10.0, 2.0))
+    ]
+    costs = Table("startup", "", "", tables._frame(rows, tuple(rows[0])))
+    for spans in (tables.Spans(span, (-2.0, -1.0)), tables.Spans((1.0, 2.0), span)):
+        (row,) = tables.break_even(costs, "r", {("h", "a"): spans}).frame.to_dict("records")
+        assert row["outcome"].startswith("undecided: ")
+        assert row["break_even_images"] is None
 
 
 def test_an_image_is_pareto_optimal_when_nothing_is_smaller_and_thriftier(out: Path) -> None:
@@ -323,7 +342,9 @@ def test_an_image_is_pareto_optimal_when_nothing_is_smaller_and_thriftier(out: P
         beaten = any(
             s <= size and e <= energy and (s, e) != (size, energy) for s, e in points.values()
         )
-        assert row["pareto"] == str(not beaten)
+        # Nine blocks on two hosts decide every pair but those of a fraction of a percent.
+        close = any(s <= size and abs(e - energy) < 1 for s, e in points.values() if e != energy)
+        assert row["pareto"] == ("" if close else str(not beaten))
     assert "True" in {r["pareto"] for r in rows}
 
 
@@ -371,24 +392,6 @@ def test_no_cell_of_any_csv_is_a_not_a_number(study: report.Study, out: Path) ->
             assert not {"nan", "NaN", "None", "inf", "<NA>"} & set(row.values()), (name, row)
 
 
-@pytest.mark.parametrize(
-    ("value", "form", "shown"),
-    [
-        (-0.004, "+.2f", "+0.00"),
-        (-1.5, "+.1f", "−1.5"),
-        (1234567.0, ",.0f", "1\u202f234\u202f567"),
-        (0.00001, "p", "< 0.0001"),
-        (0.04321, "p", "0.0432"),
-        (None, ".2f", "–"),
-        (float("nan"), ".2f", "–"),
-        (True, "", "yes"),
-        (7.0, "d", "7"),
-    ],
-)
-def test_cells_are_typeset_for_people(value: Any, form: str, shown: str) -> None:
-    assert tables.text(value, form) == shown
-
-
 def test_an_interval_without_an_end_is_called_unbounded(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -396,13 +399,7 @@ def test_an_interval_without_an_end_is_called_unbounded(
         tmp_path_factory.mktemp("few"), simulated_run.small(blocks=2, steady_s=2.0, failing={})
     )
     table = report.study(source.open_source(few)).tables["pairs"]
-    row = dict(zip(table.columns, table.rows("lab-a")[0], strict=True))
+    row = dict(zip(table.columns, table.grid("lab-a").rows[0], strict=True))
     assert (row["lower_pct"], row["upper_pct"]) == ("unbounded", "unbounded")
     assert row["verdict"] == "undecided"
     assert "too few blocks" in row["reason"]
-
-
-def test_latex_escapes_what_would_break_it() -> None:
-    frame = tables._frame([{"image": "a_b & 50 % {x}", "n": 1}], ("image", "n"))
-    latex = tables.Table("t", "T", "C", frame).latex()
-    assert r"a\_b \& 50 \% \{x\} & 1 \\" in latex

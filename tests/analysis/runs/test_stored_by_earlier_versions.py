@@ -17,6 +17,21 @@ from wattbench.analysis.__main__ import main
 REFERENCE = Path(__file__).parents[2] / "reference"
 #: Columns added since; what was there before stays as it was.
 ADDED = {"unit", "units", "j_per_unit"}
+#: Claims that rested on point estimates; where the interval allows both answers they are withdrawn.
+WITHDRAWN = {
+    "sizes.csv": {"pareto": ""},
+    "break_even.csv": {"break_even_images": "", "outcome": "undecided: "},
+}
+
+
+def settle(name: str, old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
+    """The old row, with claims that the new row withdraws replaced by what stands there now."""
+    withdrawn = WITHDRAWN.get(name, {})
+    return old | {
+        column: new[column]
+        for column, mark in withdrawn.items()
+        if new[column] == mark or (mark and new[column].startswith(mark))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +72,8 @@ def test_every_table_says_what_it_said(stored: Path, report: Path) -> None:
         before, after = rows_of(table), rows_of(report / "tables" / table.name)
         assert len(after) == len(before), table.name
         kept = [{k: row.get(k) for k in old} for row, old in zip(after, before, strict=True)]
-        assert kept == before, table.name
+        settled = [settle(table.name, *rows) for rows in zip(before, kept, strict=True)]
+        assert kept == settled, table.name
 
 
 def test_findings_are_the_same_but_for_new_codes(stored: Path, report: Path) -> None:

@@ -143,7 +143,7 @@ def test_five_hosts_lead_as_hosts_like_these() -> None:
     assert found.across.label == HOSTS_LIKE_THESE
     (pair,) = found.across.pairs
     assert pair.leading is pair.hosts_like_these
-    assert "5 hosts, for hosts like these" in found.headline.sentence
+    assert "5 hosts, for hosts like these" in found.headline.conditions
 
 
 def test_one_host_has_nothing_to_combine() -> None:
@@ -165,7 +165,7 @@ def test_an_image_missing_on_one_host_is_said_and_the_rest_computed() -> None:
     assert by_pair["b", "a"].verdict is PairVerdict.LESS
     assert by_pair["c", "a"].individual is None
     assert by_pair["c", "a"].reason == "measured with at least two blocks on one host only"
-    assert "c not compared" in found.headline.sentence
+    assert "not compared: c (" in found.headline.conditions
 
 
 def test_kendalls_w_is_one_for_equal_rankings_and_has_no_p_below_four_images() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from wattbench.analysis.commands import power as command
@@ -22,7 +23,9 @@ from wattbench.analysis.stats.power import (
     power,
     smallest_n,
     trials_needed,
+    trials_to_decide,
 )
+from wattbench.analysis.stats.ranks import RankShift
 from wattbench.analysis.stats.simulation import blocked_logs, rates, run
 
 
@@ -194,3 +197,26 @@ def test_numbers_that_are_none_are_refused_by_the_parser(
             parse("--cv", text)
         assert caught.value.code == 2
     assert "is not a list of numbers" in capsys.readouterr().err
+
+
+def test_the_trials_that_decide_a_pair_do_so_in_four_of_five_runs() -> None:
+    """Simulated runs, judged by signed-rank tests and intervals that the power module does not use."""
+    margin_pct, sd_pct = 1.0, 1.5
+    n = trials_to_decide(margin_pct, sd_pct)
+    assert n is not None
+    rng = np.random.default_rng(11)
+    margin = math.log1p(margin_pct / 100)
+    same = rng.normal(0, sd_pct / 100, (300, n))
+    different = same + margin
+    found = np.mean([stats.wilcoxon(row).pvalue <= 0.05 for row in different])
+    bounds = [RankShift.signed_rank(row).interval(0.90) for row in same]
+    equivalent = np.mean([-margin < low and high < margin for low, high in bounds])
+    assert 0.75 < min(found, equivalent) < 0.92
+
+
+def test_without_noise_the_smallest_sample_decides() -> None:
+    assert trials_to_decide(1.0, 0.0, alpha=0.05) == smallest_n(0.05)
+
+
+def test_noise_beyond_reach_has_no_answer() -> None:
+    assert trials_to_decide(0.01, 50.0) is None

@@ -170,6 +170,10 @@ FAULTS: dict[str, Fault] = {
     "a run that takes too long": fault(
         "", failed("stopped after timeout_s", state="timeout"), says={"seconds": 30}, spec={"timeout_s": 1}
     ),
+    "a workload that is suspended": fault(
+        "", failed("stopped after timeout_s", state="timeout"),
+        says={"signal": int(signal.SIGSTOP), "seconds": 0.1}, spec={"timeout_s": 2},
+    ),
     "an idle host": fault("", VALID, kind="idle"),
     "the control workload": fault("", VALID, kind="control"),
     "modelled joules": fault("", Ends("valid", frozenset({"modelled-energy"})), meter="modelled"),
@@ -187,6 +191,15 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     """All cases, side by side: they mostly sleep."""
     chain = Chain(tmp_path_factory.mktemp("faults"))
     return chain.run_all({name: fault.case for name, fault in FAULTS.items()})
+
+
+@pytest.mark.parametrize("name", ["a run that takes too long", "a workload that is suspended"])
+def test_a_timeout_is_not_taken_for_a_step_of_the_clock(lives: Lives, name: str) -> None:
+    """While the work is being ended the meter goes on: none of its rows may lie beyond the edge."""
+    live = lives[name]
+    assert "clock-skew" not in live.found
+    last = live.raw["energibridge.csv"].decode().splitlines()[-1].split(",")[1]
+    assert float(last) / 1000 < live.report["edges"]["after"]["unix_s"]
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -305,3 +306,68 @@ def test_importing_the_store_does_not_import_boto3() -> None:
         env={"PYTHONPATH": f"{root}:{root / 'plugins'}"},
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+# ── outages ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock:
+    """A clock on which waiting takes no time; does something whenever it is waited by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+        self.now, self.meanwhile = 0.0, meanwhile
+        self.pauses: list[float] = []
+        monkeypatch.setattr("wattbench.storage.object_store.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        self.meanwhile()
+
+
+def test_a_patient_store_waits_for_one_that_is_away_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path)
+    Clock(monkeypatch, server.start)
+    try:
+        assert Store(server.target, waits_s=(), patience_s=600).put("runs/a", b"kept").bytes == 4
+    finally:
+        server.stop()
+    assert "waiting for the store, 0 s of at most 600 s so far (store.wait_s" in caplog.text
+
+
+def test_refused_keys_are_an_outage_for_a_patient_store_and_a_mistake_for_others(
+    target: StoreTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = replace(target, secret_key="revoked")
+    clock = Clock(monkeypatch, lambda: None)
+    with pytest.raises(StoreError, match="refused to put"):
+        Store(wrong).put("runs/a", b"x")
+    assert clock.pauses == []
+    with pytest.raises(StoreError, match="refused to put"):
+        Store(wrong, waits_s=(), patience_s=40).put("runs/a", b"x")
+    assert clock.pauses == [15.0, 15.0, 10.0]  # never beyond its limit
+
+
+def test_keys_that_a_person_mends_meanwhile_are_taken_up(
+    target: StoreTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, lambda: None)
+    wrong = replace(target, secret_key="revoked")
+    mended = iter([wrong, target])
+    store = Store(wrong, waits_s=(), patience_s=600, renew=lambda: next(mended))
+    assert store.put("runs/a", b"kept").bytes == 4
+    assert len(clock.pauses) == 2
+
+
+def test_an_object_that_is_not_there_is_no_outage(
+    target: StoreTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, lambda: None)
+    with pytest.raises(ObjectMissingError):
+        Store(target, patience_s=600).get("runs/absent")
+    assert clock.pauses == []

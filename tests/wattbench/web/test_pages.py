@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ import html5lib
 import pytest
 
 from tests.support.airflow_process import in_airflow
+from wattbench.analysis.presentation import html
 from wattbench.dag_runs import Run
 from wattbench.history.quarantine import Standing
 from wattbench.progress import HostProgress
@@ -174,7 +177,7 @@ def test_a_host_in_quarantine_says_why_and_what_it_still_measures() -> None:
     text, _ = render.page("hosts", "/w", hosts=[quarantined("it scatters")])
     assert "in quarantine" in text
     assert "It scatters." in text
-    assert "2 runs, the last one +2.0 % off their median" in text
+    assert "2 runs, the last one +2.0\u202f% off their median" in text
 
 
 def test_names_from_outside_are_text_in_every_page() -> None:
@@ -203,14 +206,17 @@ def test_a_page_asks_for_nothing_that_its_policy_refuses() -> None:
     nonce = re.search(r"style-src 'nonce-([\w-]+)'", policy)
     assert nonce is not None
     assert set(re.findall(r'<(?:style|script) nonce="([^"]+)"', text)) == {nonce[1]}
-    assert len(re.findall(r"<(?:style|script)\b", text)) == 2
+    assert len(re.findall(r"<(?:style|script)\b", text)) == 3
     assert not re.search(r"\son\w+=|\sstyle=|https?://(?!www\.w3\.org)", text)
     assert "unsafe" not in policy
     assert render.page("trouble", "/w", message="")[1] != policy  # a nonce of its own
 
 
-def test_the_report_may_run_no_script_and_load_nothing_from_elsewhere() -> None:
-    assert "script-src" not in render.REPORT_POLICY
+def test_the_report_may_run_its_own_script_alone_and_load_nothing_from_elsewhere() -> None:
+    script = html.script().encode()
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in render.REPORT_POLICY
+    assert "unsafe-inline" not in render.REPORT_POLICY.partition("script-src")[2]
     assert render.REPORT_POLICY.startswith("default-src 'none'")
     assert "http" not in render.REPORT_POLICY
 

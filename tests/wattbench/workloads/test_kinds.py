@@ -229,7 +229,7 @@ def test_an_unknown_name_is_refused_while_parsing_with_the_nearest_known_one(
 # ── a kind from outside ─────────────────────────────────────────────────────────────────────────
 
 (TOY,) = re.findall(
-    r"^```python\n(# sheep\.py\n.*?)^```",
+    r"^```python\n(# transcode\.py\n.*?)^```",
     (REPO / "docs/extending.md").read_text("utf-8"),
     re.MULTILINE | re.DOTALL,
 )
@@ -241,25 +241,25 @@ from wattbench.config.reference import markdown
 from wattbench.run.plan import PlannedTrial
 from wattbench.worker.attempt_spec import attempt_spec, expectation
 from wattbench.workloads import kinds
-what = Experiment.model_validate({"hosts": ["h"], "workload": {"flock": 7},
+what = Experiment.model_validate({"hosts": ["h"], "workload": {"kind": "transcode", "seconds": 7},
                                   "images": {"a": {"ref": "x/y:1"}}, "reference": "a"})
 host = HostConfig.model_validate({"ssh_conn_id": "x"})
 trial = PlannedTrial(1, 1, "workload", "a")
 spec = attempt_spec(what, host, run_id="r", host_name="h", trial=trial, attempt=1, ref="x", files={}, rest={})
 print(json.dumps([list(kinds()), spec["entrypoint"], spec["command"],
-                  expectation(what, host, trial)["unit"], "Number of sheep." in markdown()]))
+                  expectation(what, host, trial)["unit"], "length of the pattern, s." in markdown()]))
 """
 
 
 def test_a_kind_of_another_distribution_is_one_file_and_one_that_fails_is_a_warning(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "sheep.py").write_text(TOY)
+    (tmp_path / "transcode.py").write_text(TOY)
     info = tmp_path / "toy-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
-        "[wattbench.workloads]\nsheep = sheep:sheep\nbroken = nowhere:thing\nodd = sheep:Sheep\n"
+        "[wattbench.workloads]\ntranscode = transcode:TRANSCODE\nbroken = nowhere:thing\nodd = transcode:TranscodeSettings\n"
     )
     path = os.pathsep.join([str(tmp_path), str(REPO), str(REPO / "plugins")])
     done = subprocess.run(
@@ -267,10 +267,13 @@ def test_a_kind_of_another_distribution_is_one_file_and_one_that_fails_is_a_warn
         env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path,
     )  # fmt: skip
     assert json.loads(done.stdout) == [
-        ["builtin", "command", "sheep"], "count-sheep", ["7"],
-        {"name": "sheep", "count": 7, "pattern": None}, True,
+        ["builtin", "command", "transcode"], "ffmpeg",
+        ["-f", "lavfi", "-i", "testsrc=size=hd1080:duration=7", "-f", "null", "-"],
+        {"name": "second of video", "count": 7, "pattern": None}, True,
     ]  # fmt: skip
     assert done.stderr.count("\n") == 2
     assert "workload kind broken = nowhere:thing is left out: ModuleNotFoundError" in done.stderr
-    assert "workload kind odd = sheep:Sheep is left out: it has no argv" in done.stderr
+    assert (
+        "workload kind odd = transcode:TranscodeSettings is left out: it has no argv" in done.stderr
+    )
     assert list(kinds()) == ["builtin", "command"]

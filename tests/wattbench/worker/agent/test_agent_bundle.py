@@ -13,10 +13,13 @@ import zipfile
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.support.live_chain import Here, Shelf
+from wattbench.steps.trial import bring
 from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits, meters
 
@@ -191,6 +194,13 @@ def test_a_meter_in_one_file_of_another_distribution_measures_attempts(
     assert joules == pytest.approx(42 * mono_s, rel=1e-3)
     window = report["command"]
     assert window["ended"]["toy_j"] > window["started"]["toy_j"]
+    store: Any = Shelf()
+    brought = bring(
+        SimpleNamespace(store=store), Here(tmp_path / "other"), report,
+        str(agent.attempt_folder(spec)), "runs/run-1/001",
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert brought["toy.csv"].splitlines() == [line.encode() for line in lines]
+    assert store.kept["runs/run-1/001/toy.csv.gz"] == brought["toy.csv"]
     facts = agent.call("facts", {"meter": {"kind": "toy"}, "sample_s": 0, "docker": False})
     assert (facts["meter"]["ok"], facts["meter"]["columns"]) == (True, ["toy_j"])
 

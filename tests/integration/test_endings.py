@@ -1,0 +1,323 @@
+"""However a run ends: every trial accounted for, a report, raw logs in the store, the host free, the right colour.
+
+All of it through Airflow's REST API and command line under the real scheduler, as the UI does it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.processes import service
+from tests.integration.conftest import Lab
+from wattbench.airflow.watchdog import descendants
+from wattbench.analysis.model.errors import UserError
+from wattbench.dag_runs import Run, Task
+from wattbench.run import host_claims, store_keys
+
+pytestmark = pytest.mark.docker
+
+HOUSEKEEPING = "wattbench-housekeeping"
+#: A window that is long enough to be met in its middle, and costs the machine nothing.
+IDLE_S = 25
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments(lab: Lab) -> None:
+    lab.write_experiment(
+        "it-ends", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        protocol={
+            "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
+            "rest": {"min_s": 0.5, "max_s": 5},
+            "idle_baseline": {"seconds": IDLE_S, "every_blocks": 1, "per": "host"},
+        },
+    )  # fmt: skip
+
+
+# ── what a person does ──────────────────────────────────────────────────────────────────────────
+
+
+def set_state(lab: Lab, run: Run, state: str) -> None:
+    lab.client._call("PATCH", f"/dags/{run.dag_id}/dagRuns/{run.id}", json={"state": state})
+
+
+def set_task_state(lab: Lab, run: Run, task: Task, state: str) -> None:
+    path = f"/dags/{run.dag_id}/dagRuns/{run.id}/taskInstances/{task.task_id}"
+    path += f"/{task.map_index}" if task.map_index >= 0 else ""
+    lab.client._call("PATCH", path, json={"new_state": state})
+
+
+def clear_task(lab: Lab, run: Run, task_id: str, map_index: int, **options: Any) -> list[str]:
+    answer = lab.client._call(
+        "POST", f"/dags/{run.dag_id}/clearTaskInstances",
+        json={"dry_run": False, "dag_run_id": run.id, "task_ids": [[task_id, map_index]],
+              "only_failed": False, "reset_dag_runs": True, **options},
+    )  # fmt: skip
+    return [t["task_id"] for t in answer["task_instances"]]
+
+
+def delete(lab: Lab, run: Run) -> None:
+    """Airflow deletes no run that is running: a person sets it back to queued, then deletes it."""
+    for _ in range(20):  # the scheduler may be faster
+        set_state(lab, run, "queued")
+        with suppress(UserError):
+            lab.client._response(
+                "DELETE", f"/api/v2/dags/{run.dag_id}/dagRuns/{run.id}", None, None
+            )
+            return
+    raise AssertionError(f"{run.id} could not be deleted")
+
+
+def pause(lab: Lab, dag_id: str, paused: bool) -> None:
+    lab.client._call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+
+
+# ── where a run is, and what it leaves ──────────────────────────────────────────────────────────
+
+
+def active(lab: Lab) -> str | None:
+    """The attempt whose window is open on the first host."""
+    script = (
+        "cd /var/spool/wattbench; python3 -c 'import json,os; "
+        'a=(json.load(open("lease.json")) if os.path.exists("lease.json") else {}).get("active"); '
+        'p=a and "trials/%s/%s/%s/command.json" % (a.split("/")[0], a.split("/")[2], a.split("/")[3]); '
+        'print(a if p and os.path.exists(p) and not json.load(open(p)).get("ended") else "")\''
+    )
+    return lab.on_host(0, script).strip() or None
+
+
+def wait_for_idle_window(lab: Lab, run: Run) -> str:
+    """Wait until an idle window is open, and at least one trial is over."""
+
+    def found(tasks: list[Task]) -> str | None:
+        over = [t for t in tasks if t.task_id.endswith("trial.collect") and t.state == "success"]
+        attempt = active(lab) if over else None
+        return attempt if attempt and "-idle/" in attempt else None
+
+    return str(lab.wait_for(run, found, within_s=400))
+
+
+def assert_closed(lab: Lab, run: Run) -> None:
+    """Whatever became of a run: a report, all raw logs in the store, nothing on the host, nothing held."""
+    stored = lab.stored(run)
+    summary = lab.store.get_json(store_keys.report_key(stored.run_id, "summary.json"))
+    assert summary
+    assert lab.store.verify_manifest(store_keys.run_key(stored.run_id)) == ()
+    folder = f"/var/spool/wattbench/trials/{stored.run_id}"
+    assert lab.on_host(0, f"ls {folder} 2>/dev/null || true") == ""
+    assert lab.on_host(0, "cat /var/spool/wattbench/lease.json 2>/dev/null || true") == ""
+    assert host_claims.claims(lab.store) == []
+    assert [one for one in host_claims.open_runs(lab.store) if one.run_id == stored.run_id] == []
+    for name, records in stored.records("virtual-1").items():
+        for record in records:
+            key = store_keys.trial_key(
+                stored.run_id, "virtual-1", name, record.row.attempt or 0, "attempt.json"
+            )
+            assert lab.store.exists(key)
+
+
+@pytest.mark.parametrize(("state", "attempt_is"), [("failed", "failed"), ("success", "valid")])
+def test_a_run_that_is_marked_in_mid_window_ends_red_with_its_books_closed(
+    lab: Lab, state: str, attempt_is: str
+) -> None:
+    """Marked failed, the window is ended; marked success, `measure` counts as done and is collected."""
+    run = lab.trigger("it-ends")
+    attempt = wait_for_idle_window(lab, run)
+    set_state(lab, run, state)
+    run = lab.follow(run)
+    assert run.state == "failed", lab.table(run)
+    assert_closed(lab, run)
+    stored = lab.stored(run)
+    _, _, name, number = attempt.split("/")
+    ended = stored.records("virtual-1")[name][-1]
+    assert (ended.row.attempt, ended.row.status) == (int(number), attempt_is)
+    assert lab.store.exists(
+        store_keys.trial_key(stored.run_id, "virtual-1", name, int(number), "energibridge.csv.gz")
+    )
+    valid = [n for n, r in stored.records("virtual-1").items() if r[-1].row.status == "valid"]
+    assert valid
+    said = lab.log(run, "verdict")
+    assert f"{len(valid)}/4 trials valid" in said
+    assert "virtual-1 is free" in lab.log(run, "virtual-1.release")
+
+
+def test_a_deleted_run_is_closed_from_outside(lab: Lab) -> None:
+    run = lab.trigger("it-ends")
+    attempt = wait_for_idle_window(lab, run)
+    delete(lab, run)
+    upkeep = lab.follow(lab.trigger(HOUSEKEEPING))
+    assert upkeep.state == "success", lab.log(upkeep, "keep_house")
+    assert f"{run.run_id} closed from outside" in lab.log(upkeep, "keep_house")
+    assert_closed(lab, run)
+    name = attempt.split("/")[2]
+    assert lab.stored(run).records("virtual-1")[name][-1].row.status == "failed"
+
+
+def test_a_paused_run_goes_on_where_it_was(lab: Lab) -> None:
+    run = lab.trigger("it-ends")
+    wait_for_idle_window(lab, run)
+    pause(lab, "it-ends", True)
+    try:
+        lab.wait_for(
+            run, lambda _: active(lab) is None
+        )  # the window ends as if nothing had happened
+    finally:
+        pause(lab, "it-ends", False)
+    run = lab.follow(run)
+    assert run.state == "success", lab.table(run)
+    assert_closed(lab, run)
+    attempts = lab.stored(run).records("virtual-1")
+    assert {len(records) for records in attempts.values()} == {1}
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_trial_that_is_marked_in_mid_window_is_collected_all_the_same(
+    lab: Lab, state: str
+) -> None:
+    run = lab.trigger("it-ends")
+    attempt = wait_for_idle_window(lab, run)
+    task = next(
+        t for t in lab.client.tasks(run)
+        if t.task_id.endswith("trial.measure") and t.state == "running"
+    )  # fmt: skip
+    set_task_state(lab, run, task, state)
+    run = lab.follow(run)
+    assert run.state == "success", lab.table(run)
+    assert_closed(lab, run)
+    records = lab.stored(run).records("virtual-1")[attempt.split("/")[2]]
+    assert [r.row.status for r in records] == ["valid"]
+
+
+def test_a_run_that_is_cleared_in_mid_window_measures_all_in_the_end(lab: Lab) -> None:
+    run = lab.trigger("it-ends")
+    wait_for_idle_window(lab, run)
+    lab.client._call(
+        "POST", f"/dags/{run.dag_id}/dagRuns/{run.id}/clear", json={"dry_run": False}
+    )  # fmt: skip
+    run = lab.follow(run)
+    assert run.state == "success", lab.table(run)
+    assert_closed(lab, run)
+    assert all(r[-1].row.status == "valid" for r in lab.stored(run).records("virtual-1").values())
+
+
+@pytest.fixture(scope="module")
+def finished(lab: Lab, experiments: None) -> Run:
+    run = lab.follow(lab.trigger("it-ends", blocks=1))
+    assert run.state == "success", lab.table(run)
+    return run
+
+
+def test_a_trial_is_cleared_over_rest_and_measured_again(lab: Lab, finished: Run) -> None:
+    """Alone, without what comes after it: what closes the run comes along."""
+    cleared = clear_task(lab, finished, "virtual-1.trial.measure", 0)
+    assert {"virtual-1.release", "analyze"} <= set(cleared)
+    run = lab.follow(finished)
+    assert run.state == "success", lab.table(run)
+    assert_closed(lab, run)
+    stored = lab.stored(run)
+    first = stored.plan("virtual-1")[0]
+    rows = [r.row for r in stored.records("virtual-1")[first.name]]
+    assert [(row.attempt, row.status, row.late) for row in rows] == [
+        (1, "valid", False), (2, "valid", True),
+    ]  # fmt: skip
+
+
+def test_a_trial_is_cleared_by_the_command_line(lab: Lab, finished: Run) -> None:
+    environment = {}
+    for line in (lab.bed.checkout.demo / "airflow.env").read_text().splitlines()[1:]:
+        key, _, value = line.partition("=")
+        environment[key] = shlex.split(value)[0]
+    stored = lab.stored(finished)
+    second = stored.plan("virtual-1")[1]
+    before = len(stored.records("virtual-1")[second.name])
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("airflow")), "tasks", "clear", "it-ends", "--yes", "--downstream",
+         "--task-regex", r"virtual-1\.again\.measure"],
+        env=os.environ | environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = lab.follow(finished)
+    assert run.state == "success", lab.table(run)
+    assert_closed(lab, run)
+    assert len(lab.stored(run).records("virtual-1")[second.name]) == before
+
+
+def test_a_host_that_turns_out_unfit_is_given_back(lab: Lab) -> None:
+    lab.add_hosts(
+        {"blind": {"ssh_conn_id": "it_blind", "spool": "/var/spool/wattbench/blind",
+                   "meter": {"kind": "modelled", "command": "/usr/local/bin/absent-meter"}}},
+        {"it_blind": lab.connection(1)},
+    )  # fmt: skip
+    lab.write_experiment("it-blind", hosts=["blind"])
+    run = lab.follow(lab.trigger("it-blind", blocks=1))
+    assert run.state == "failed", lab.table(run)
+    assert "absent-meter" in lab.log(run, "blind.check")
+    assert lab.state(run, "blind.release") == "success"
+    assert lab.on_host(1, "cat /var/spool/wattbench/blind/lease.json 2>/dev/null || true") == ""
+    assert host_claims.claims(lab.store) == []
+
+
+def test_who_waits_for_a_host_does_not_touch_it(lab: Lab) -> None:
+    first = lab.trigger("it-ends")
+    wait_for_idle_window(lab, first)
+    second = lab.trigger("it-second", seed="1")
+    waiting = lambda _: lab.log(second, "virtual-1.check").count("waiting for virtual-1") >= 2  # noqa: E731
+    logins = lambda: lab.in_container(0, "grep", "-c", "Accepted publickey", "/var/log/sshd.log")  # noqa: E731
+    # The host's own account of who came in, read past its sshd while one window is open.
+    lab.wait_for(
+        second, lambda tasks: any(t.task_id == "virtual-1.check" and t.state for t in tasks)
+    )
+    attempt, before = active(lab), int(logins())
+    lab.wait_for(second, waiting)
+    if active(lab) == attempt:  # else trials of the first run itself came in
+        assert int(logins()) - before <= 1  # our own look at the lease
+    set_state(lab, second, "failed")
+    assert f"held by {first.run_id}" in lab.log(second, "virtual-1.check")
+    assert lab.follow(first).state == "success"
+    lab.follow(second)
+
+
+def test_a_scheduler_that_lives_but_schedules_nothing_is_started_again(lab: Lab) -> None:
+    run = lab.trigger("it-ends")
+    wait_for_idle_window(lab, run)
+    watchdog = service(lab.bed.checkout, "scheduler")
+    pid = watchdog.pid()
+    assert pid is not None
+    children = {p for p in descendants(pid) if parent(p) == pid}
+    (scheduler,) = children
+    os.kill(scheduler, signal.SIGSTOP)
+    lab.wait_for(
+        run, lambda _: {p for p in descendants(pid) if parent(p) == pid} - children, within_s=240
+    )
+    run = lab.follow(run, within_s=900)
+    assert run.state == "success", lab.table(run)
+    assert "lives but has been unhealthy" in watchdog.log.read_text(errors="replace")
+    attempts = lab.stored(run).records("virtual-1")
+    assert {len(records) for records in attempts.values()} == {1}
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_run_that_is_not_over_in_time_is_told_once(lab: Lab) -> None:
+    lab.write_experiment(
+        "it-hangs", hosts=["virtual-1"], alert_after_h=0.001,
+        images={"pip-torch": {"ref": lab.image("pip-torch")}},
+    )  # fmt: skip
+    run = lab.trigger("it-hangs")
+    lab.wait_for(run, lambda tasks: any(t.task_id.endswith(".trial.measure") for t in tasks))
+    upkeep = lab.follow(lab.trigger(HOUSEKEEPING))
+    assert "run-hangs: it-hangs: the run is not over" in lab.log(upkeep, "keep_house")
+    again = lab.follow(lab.trigger(HOUSEKEEPING))
+    assert "run-hangs" not in lab.log(again, "keep_house")
+    set_state(lab, run, "failed")
+    lab.follow(run)

@@ -1,0 +1,106 @@
+"""What a run needs goes away for a while and comes back: it waits, says so, and loses no attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from demo.processes import service
+from tests.integration.conftest import Lab
+from wattbench.airflow.watchdog import descendants
+from wattbench.dag_runs import Run, Task
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments(lab: Lab) -> None:
+    lab.write_experiment(
+        "it-outage", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        protocol={
+            "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
+            "rest": {"min_s": 0.5, "max_s": 5},
+            "idle_baseline": {"seconds": 10, "every_blocks": 1, "per": "host"},
+        },
+    )  # fmt: skip
+
+
+def assert_measured_once_and_in_time(lab: Lab, run: Run) -> None:
+    assert run.state == "success", lab.table(run)
+    rows = [[r.row for r in rs] for rs in lab.stored(run).records("virtual-1").values()]
+    assert len(rows) == 4
+    assert [[(row.attempt, row.status, row.late) for row in attempts] for attempts in rows] == [
+        [(1, "valid", False)]
+    ] * 4
+
+
+def running(tasks: list[Task], suffix: str) -> Task | None:
+    return next((t for t in tasks if t.task_id.endswith(suffix) and t.state == "running"), None)
+
+
+def test_a_store_that_refuses_its_keys_for_a_while_is_waited_for(lab: Lab) -> None:
+    path = lab.bed.checkout.demo / "connections.json"
+    before = path.read_text()
+    wrong = json.loads(before)
+    wrong["wattbench_store"]["password"] = "revoked"
+    run = lab.trigger("it-outage")
+    lab.wait_for(run, lambda tasks: running(tasks, "trial.measure"))
+    path.write_text(json.dumps(wrong))
+    try:
+        lab.wait_for(run, lambda tasks: any(waits(lab, run, task) for task in tasks), within_s=300)
+    finally:
+        path.write_text(before)  # read again by whoever waits
+    assert_measured_once_and_in_time(lab, lab.follow(run))
+
+
+def waits(lab: Lab, run: Run, task: Task) -> bool:
+    if task.state != "running" or not task.task_id.startswith("virtual-1."):
+        return False
+    return "waiting for the store" in lab.log(run, task.task_id, task.map_index)
+
+
+def test_docker_away_during_check_is_waited_for(lab: Lab) -> None:
+    lab.in_container(
+        0, "sh", "-c", "mkdir -p /run/hold; touch /run/hold/dockerd; kill -9 $(cat /run/docker.pid)"
+    )
+    try:
+        run = lab.trigger("it-outage")
+        lab.wait_for(
+            run,
+            lambda tasks: (
+                running(tasks, "virtual-1.check")
+                and "trying again in" in lab.log(run, "virtual-1.check")
+            ),
+        )
+    finally:
+        lab.in_container(0, "rm", "-f", "/run/hold/dockerd")
+    assert_measured_once_and_in_time(lab, lab.follow(run))
+
+
+@contextmanager
+def stopped(lab: Lab, name: str) -> Iterator[None]:
+    """A process of Airflow's that does not answer, with its watchdog, which would start it again."""
+    pid = service(lab.bed.checkout, name).pid()
+    assert pid is not None
+    family = [pid, *descendants(pid)]
+    for one in family:
+        os.kill(one, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in family:
+            os.kill(one, signal.SIGCONT)
+
+
+def test_an_api_server_that_is_away_for_minutes_costs_no_attempt(lab: Lab) -> None:
+    run = lab.trigger("it-outage")
+    lab.wait_for(run, lambda tasks: running(tasks, "trial.measure"))
+    with stopped(lab, "api-server"):
+        time.sleep(120)  # there is no event for "long enough that every task has died"
+    assert_measured_once_and_in_time(lab, lab.follow(run, within_s=900))
