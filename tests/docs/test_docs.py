@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,9 +23,11 @@ from wattbench.analysis.__main__ import main as analysis_main
 from wattbench.analysis.model.finding_codes import CODES
 from wattbench.cli.command_line import main as wattbench_main
 from wattbench.config import reference
-from wattbench.config.experiment import ExperimentFile, Protocol
-from wattbench.config.hosts import HostsConfig, MeterConfig
+from wattbench.config.experiment import Experiment, ExperimentFile, Protocol
+from wattbench.config.hosts import HostConfig, HostsConfig, MeterConfig
+from wattbench.run.plan import make_plan
 from wattbench.worker.agent import limits, preparation
+from wattbench.worker.attempt_spec import attempt_spec
 from wattbench.workloads import kinds
 
 REPO = Path(__file__).resolve().parents[2]
@@ -226,6 +229,20 @@ def snippets() -> list[object]:
     ]
 
 
+def starts_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """What the agent would be given for each trial of the first block."""
+    host = HostConfig.model_validate({"ssh_conn_id": "x", "gpus": ["GPU-0"]})
+    plan = make_plan(list(experiment.images), experiment.protocol, experiment.hosts[0], "1")
+    return [
+        attempt_spec(
+            experiment, host, run_id="run-1", host_name="h1", trial=trial, attempt=1, ref="a@sha256:0",
+            files={}, rest={},
+        )
+        for trial in plan
+        if trial.block == 1
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("code", snippets())
 def test_yaml_that_is_shown_is_accepted(code: str, tmp_path: Path) -> None:
     # An ellipsis stands for characters of a UUID that are left out.
@@ -239,7 +256,7 @@ def test_yaml_that_is_shown_is_accepted(code: str, tmp_path: Path) -> None:
         experiment = ExperimentFile.model_validate(
             data if "workload" in data else rest | data, context={"folder": tmp_path}
         )
-        assert experiment.expanded().images
+        assert starts_of(experiment.expanded())
         return
     rest = yaml.safe_load((REPO / "config/hosts.example.yaml").read_text("utf-8"))
     HostsConfig.model_validate(data if "hosts" in data else rest | data)

@@ -168,6 +168,35 @@ def test_the_shipped_ablations_are_valid_and_can_be_planned(
     assert sorted(first) == sorted(found.images)
 
 
+def test_levels_change_the_workload_and_the_container_of_the_reference(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace(
+        "factors:",
+        """factors:
+  precision: {half: {workload: {precision: fp16}}}
+  memory: {little: {container: {memory: 1g, volumes: {/b: /srv/b}}}}""",
+    )
+    text = text.replace(
+        "images: {base: {", "images: {base: {container: {cpus: 2, volumes: {/a: /srv/a}}, "
+    )
+    found = read(tmp_path, text)
+    assert found.workload_of("precision-half").model_dump()["precision"] == "fp16"
+    assert found.workload_of("base").model_dump()["precision"] == "fp32"
+    container = found.container_of("memory-little")
+    assert (container.cpus, container.memory) == (2, 1 << 30)
+    assert {path: volume.host for path, volume in container.volumes.items()} == {
+        "/a": "/srv/a", "/b": "/srv/b",
+    }  # fmt: skip
+    assert found.container_of("precision-half") == found.container_of("base")
+
+
+def test_a_level_with_an_unknown_key_of_the_workload_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace("1: {env: {OMP_NUM_THREADS: 1}}", "1: {workload: {batches: 2}}")
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert "images.omp-1.workload.batches: unknown key" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 # Dockerfiles ------------------------------------------------------------------------------------
 
 TAIL = 'USER 10001\nENTRYPOINT ["python3"]\n'

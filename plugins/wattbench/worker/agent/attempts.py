@@ -81,13 +81,13 @@ def _refuse_full_disk(spool: Spool, needed: int) -> None:
 
 
 def _prepare_files(spool: Spool, spec: Json) -> None:
-    """Refuse an attempt whose files are not there, whole; let a container's own user read them."""
+    """Refuse an attempt whose files are not there, whole; let a container's own user read and run them."""
     for target, sha256 in (spec.get("files") or {}).items():
         path = spool.path(limits.FILES, sha256)
         if not os.path.isfile(path) or sha256_of(path) != sha256:
             text = "%s of %s is not in the spool" % (sha256[:12], target)
             raise AgentError("file-missing", text, "ship it again")
-        os.chmod(path, 0o644)
+        os.chmod(path, 0o755)  # noqa: S103 (programs too)
 
 
 def _until_held(attempt: Attempt) -> None:

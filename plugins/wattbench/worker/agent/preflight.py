@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -106,6 +107,9 @@ def _no_foreign_containers(facts: Json, _wanted: Json) -> Said:
         yield "soft", text, "stop them for the time of the run"
 
 
+_NEVER_MOUNTED = ("/", "/dev", "/proc", "/run", "/sys")
+
+
 def _containers_fit(facts: Json, wanted: Json) -> Said:
     for image, settings in sorted(wanted["containers"].items()):
         for key, why, action in _misfits(facts, settings):
@@ -115,9 +119,16 @@ def _containers_fit(facts: Json, wanted: Json) -> Said:
 def _misfits(facts: Json, settings: Json) -> Iterator[tuple[str, str, str]]:
     """What a container asks for that this host can't give: key, reason, action."""
     for target, volume in sorted((settings.get("volumes") or {}).items()):
-        if not os.path.exists(volume["host"]):
+        path = os.path.realpath(volume["host"])
+        if not os.path.exists(path):
             text = "%s is not on this host" % volume["host"]
             yield "volumes.%s" % target, text, "create it there, or correct the path"
+        elif path in _NEVER_MOUNTED or stat.S_ISSOCK(os.stat(path).st_mode):
+            text = "%s leads to %s, which would give the container the host" % (
+                volume["host"],
+                path,
+            )
+            yield "volumes.%s" % target, text, "mount what the workload needs"
     total, cores = facts["host"]["memory_bytes"], sorted(os.sched_getaffinity(0))
     sizes = {k: settings.get(k) or 0 for k in ("memory", "shm_size")}
     sizes["tmpfs"] = sum((settings.get("tmpfs") or {}).values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,17 @@ def test_what_a_host_can_t_give_is_refused_by_name(
     assert problem["message"].startswith("images.pip: ")
     assert said in problem["message"]
     assert problem["action"]
+
+
+def test_a_link_to_a_socket_or_to_the_root_is_never_mounted(agent: Any, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "engine"))
+        (tmp_path / "link").symlink_to(tmp_path / "engine")
+        (tmp_path / "all").symlink_to("/")
+        for name in ("link", "all"):
+            settings = {"volumes": {"/data": {"host": str(tmp_path / name)}}}
+            (problem,) = problems(agent, settings)
+            assert "would give the container the host" in problem["message"]
 
 
 def test_what_a_host_has_is_fine(agent: Any) -> None:
