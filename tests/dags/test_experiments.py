@@ -80,6 +80,8 @@ def test_a_run_that_a_person_ends_still_closes_its_books(parsed: dict) -> None: 
     assert leaves == {"verdict"}
     assert not any(tasks[up]["setup"] for up in tasks["verdict"]["up"])
     assert {"gpu-00.release", "gpu-01.release"} <= set(tasks["analyze"]["up"])
+    # The host's report is skipped then: what is still being collected is waited for by name.
+    assert {"gpu-00.trial.collect", "gpu-00.again.collect"} <= set(tasks["gpu-00.release"]["up"])
 
 
 def test_no_dag_has_a_deadline_since_it_would_forbid_clearing(parsed: dict) -> None:  # type: ignore[type-arg]

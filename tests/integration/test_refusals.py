@@ -103,7 +103,7 @@ def run(
         1, "sh", "-c", "mkdir -p /run/hold; touch /run/hold/dockerd; kill -9 $(cat /run/docker.pid)"
     )
     try:
-        yield lab.follow(lab.trigger("it-refusals", blocks=1))
+        yield lab.follow(lab.trigger("it-refusals", blocks=1), within_s=900)
     finally:
         lab.in_container(1, "sh", "-c", "rm -f /run/hold/dockerd; umount -l /mnt/tiny || true")
         virtual_hosts.wait_until_ready(lab.bed.hosts[1], within_s=60)

@@ -56,16 +56,21 @@ def host_target(name: str, hosts: HostsConfig) -> HostTarget:
     )
 
 
-def open_store(hosts: HostsConfig, *, patient: bool = False) -> Store:
-    """The object store of ``hosts.yaml``; a patient one waits for it as long as ``store.wait_s``."""
+def open_store(hosts: HostsConfig, *, wait_s: float = 0.0, mendable: bool = False) -> Store:
+    """The object store of ``hosts.yaml``.
+
+    Args:
+        hosts: its content.
+        wait_s: an outage is waited for so long.
+        mendable: refused keys and a missing bucket are an outage too, that a person mends meanwhile: of
+            a run that has begun, not of one that begins.
+    """
     from wattbench.storage.object_store import Store
 
-    target = store_target(hosts)
-    if not patient:
-        return Store(target)
-    return Store(
-        target, patience_s=hosts.store.wait_s, renew=lambda: store_target(load_hosts(config_dir()))
-    )
+    def read_again() -> StoreTarget:
+        return store_target(load_hosts(config_dir()))
+
+    return Store(store_target(hosts), patience_s=wait_s, renew=read_again if mendable else None)
 
 
 def store_target(hosts: HostsConfig) -> StoreTarget:

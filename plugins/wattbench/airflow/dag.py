@@ -185,15 +185,18 @@ def _host_group(
         # No timeout for the run; a task outlives its trial's own, which the host enforces, and its waits.
         limit_s = protocol.timeout_s + hosts.store.wait_s + 900
         last: Any = _trials("trial", name, limit_s, plan, warm_up)
+        # Of a run that a person ends, the report is skipped at once, and collecting may go on.
+        release = ReleaseHost(task_id="release", host=name)
+        last >> release
         for number in range(2, protocol.attempts + 1):
             suffix = "" if number == 2 else f"_{number}"
             again = PlanAgain(task_id=f"plan_again{suffix}", host=name, check=f"{name}.check")
             last >> again
             last = _trials(f"again{suffix}", name, limit_s, again, again)
+            last >> release
         report = HostReport(task_id="host_report", host=name)
         # Not `check`'s: that one may fail with the lease taken.
-        release = ReleaseHost(task_id="release", host=name).as_teardown(setups=prepare)
-        last >> report >> release
+        last >> report >> release.as_teardown(setups=prepare)
     # Beside teardowns that decide nothing, the report of a host would be a leaf that decides about the run.
     report >> [analyze, verdict]
     release >> analyze

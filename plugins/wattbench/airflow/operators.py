@@ -52,7 +52,7 @@ class Prepare(BaseOperator):
         from wattbench.airflow.connections import open_store, registry_access
         from wattbench.steps.prepare import prepare
 
-        with one_clear_line(again=True):
+        with one_clear_line():
             hosts = hosts_config()
             params = {k: context["params"].get(k) for k in Selection.model_fields}
             selection = Selection.model_validate(params)
@@ -61,7 +61,7 @@ class Prepare(BaseOperator):
             )
             dag_run = context["dag_run"]
             run = prepare(
-                open_store(hosts),
+                open_store(hosts, wait_s=hosts.store.wait_s),
                 hosts,
                 experiment,
                 run_id=run_id_of(context),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -134,9 +135,9 @@ class Rest(BaseSensorOperator):
         from wattbench.steps import early_stopping, trial
 
         ti: Any = context["ti"]
-        self._refuse_if_ended(ti)
+        states = self._states(ti, all_of_group=self._late is None)
+        self._refuse_if_ended(states, ti.map_index)
         if self._late is None:
-            states = self._states(ti)
             decision = turn(states, self.group, ti.map_index)
             if decision is Turn.WAIT:
                 return False
@@ -165,21 +166,21 @@ class Rest(BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=look.readings | {"late": self._late})
 
-    def _states(self, ti: Any) -> dict[str, str | None]:
-        """What Airflow says of all tasks of the group."""
-        tasks = [f"{self.group}.{t}" for t in ("rest", "measure", "collect")]
-        found = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])
+    def _states(self, ti: Any, *, all_of_group: bool) -> dict[str, str | None]:
+        """What Airflow says of all tasks of the group, or of this one."""
+        tasks = ("rest", "measure", "collect") if all_of_group else ("rest",)
+        found = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[f"{self.group}.{t}" for t in tasks], run_ids=[ti.run_id],
+            map_index=None if all_of_group else ti.map_index,
+        )  # fmt: skip
         return dict(found.get(ti.run_id, {}))
 
-    def _refuse_if_ended(self, ti: Any) -> None:
+    def _refuse_if_ended(self, states: Mapping[str, str | None], index: int) -> None:
         """Start nothing in a run that has just been ended: its tasks live on for some seconds.
 
         Raises:
             AirflowFailException: this task's state is no longer its own.
         """
-        found = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        state = next(iter(found.get(ti.run_id, {}).values()), None)
+        state = states.get(f"{self.group}.rest_{index}")
         if state != "running":
             raise AirflowFailException(f"this task was set to {state} from outside")

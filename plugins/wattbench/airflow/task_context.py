@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import config_dir, load_hosts
-from wattbench.errors import HostError, StoreError
+from wattbench.errors import HostError
 from wattbench.run.run_id import make_run_id
 
 if TYPE_CHECKING:
@@ -35,23 +35,19 @@ T = TypeVar("T")
 
 
 @contextmanager
-def one_clear_line(*, again: bool = False) -> Iterator[None]:
-    """Turn our errors into Airflow's: logged as one line, retried only where that can help.
+def one_clear_line() -> Iterator[None]:
+    """Turn our errors into Airflow's: logged as one line, and final.
 
-    Where it can help, what may pass has been waited for where it happened (see :func:`on_host` and
-    :func:`load_run`): Airflow's retries are for tasks that were killed, and for those that say so.
-
-    Args:
-        again: a store that fails is worth one of Airflow's retries.
+    What may pass has been waited for where it happened, see :func:`on_host` and :func:`load_run`.
+    Airflow's retries are for tasks that were killed.
     """
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from airflow.sdk.exceptions import AirflowFailException
 
     try:
         yield
     except UserError as error:
         log.error("%s", error)
-        passing = again and isinstance(error, StoreError)
-        raise (AirflowException if passing else AirflowFailException)(str(error)) from None
+        raise AirflowFailException(str(error)) from None
 
 
 def run_id_of(context: Context) -> str:
@@ -65,7 +61,9 @@ def load_run(context: Context) -> Run:
     from wattbench.airflow.connections import open_store
     from wattbench.run.stored_run import Run
 
-    return Run.load(open_store(hosts_config(), patient=True), run_id_of(context))
+    hosts = hosts_config()
+    store = open_store(hosts, wait_s=hosts.store.wait_s, mendable=True)
+    return Run.load(store, run_id_of(context))
 
 
 def refuse_unprepared(context: Context) -> None:

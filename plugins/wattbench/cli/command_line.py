@@ -434,6 +434,13 @@ def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
 
     if answer := report_text(client, run.run_id):
         _say(answer)
+    verdict = next((task.state for task in tasks if task.task_id == "verdict"), None)
+    if run.state == "success" and verdict != "success":
+        _say(
+            f"{run.run_id}: success in Airflow, but its verdict is {verdict or 'missing'}: it does not say "
+            "that every trial is accounted for; see wattbench logs"
+        )
+        return 1
     if run.state == "success":
         _say(f"{run.run_id}: every trial is accounted for; wattbench report {run.run_id} --out DIR")
         return 0

@@ -142,9 +142,9 @@ class Store:
     Args:
         target: the bucket and how to reach it.
         waits_s: pauses between tries where the cause may pass.
-        patience_s: after them an outage is waited for so long, each wait logged; then refused keys
-            and a missing bucket are an outage too.
-        renew: reads the target again before each of these tries: a person may have mended it.
+        patience_s: after them an outage is waited for so long, each wait logged.
+        renew: reads the target again before each of these tries, which a person may have mended: so
+            refused keys and a missing bucket are an outage too.
     """
 
     def __init__(
@@ -516,7 +516,7 @@ class Store:
             except ClientError as error:
                 code = str(error.response.get("Error", {}).get("Code", ""))
                 problem = self._refusal(verb, key, code, error)
-                passing = code in _TRANSIENT or (self._patience_s > 0 and code in _OUTAGE)
+                passing = code in _TRANSIENT or (self._renew is not None and code in _OUTAGE)
                 cause: Exception = error
             except (BotoCoreError, Damaged, OSError) as error:
                 problem = self._failure(verb, key, error)

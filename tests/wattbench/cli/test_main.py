@@ -458,6 +458,28 @@ def test_status_says_trial_k_of_n_a_host(
     assert re.search(r"cpu-a +1 of 4 .*trial 2 of 4: one", said)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "code", "says"),
+    [("success", 0, "every trial is accounted for"), ("skipped", 1, "its verdict is skipped"),
+     (None, 1, "its verdict is missing")],
+)  # fmt: skip
+def test_a_green_run_vouches_for_its_trials_only_with_its_verdict(
+    airflow: FakeAirflow,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str | None,
+    code: int,
+    says: str,
+) -> None:
+    below = "/api/v2/dags/small/dagRuns"
+    tasks = [] if verdict is None else [task("verdict", verdict)]
+    airflow.answers |= {
+        below: (200, {"dag_runs": [dag_run("success")]}),
+        f"{below}/manual__1/taskInstances": (200, {"task_instances": tasks}),
+    }
+    assert command_line.main(["status", named()]) == code
+    assert says in capsys.readouterr().out
+
+
 def test_an_unknown_run_and_a_wrong_password_are_one_line(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:

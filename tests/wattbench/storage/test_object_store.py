@@ -340,7 +340,7 @@ def test_a_patient_store_waits_for_one_that_is_away_and_says_so(
     assert "waiting for the store, 0 s of at most 600 s so far (store.wait_s" in caplog.text
 
 
-def test_refused_keys_are_an_outage_for_a_patient_store_and_a_mistake_for_others(
+def test_refused_keys_are_an_outage_where_a_person_may_mend_them_and_else_a_mistake(
     target: StoreTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = replace(target, secret_key="revoked")
@@ -350,6 +350,9 @@ def test_refused_keys_are_an_outage_for_a_patient_store_and_a_mistake_for_others
     assert clock.pauses == []
     with pytest.raises(StoreError, match="refused to put"):
         Store(wrong, waits_s=(), patience_s=40).put("runs/a", b"x")
+    assert clock.pauses == []  # nor is anybody asked to mend it
+    with pytest.raises(StoreError, match="refused to put"):
+        Store(wrong, waits_s=(), patience_s=40, renew=lambda: wrong).put("runs/a", b"x")
     assert clock.pauses == [15.0, 15.0, 10.0]  # never beyond its limit
 
 
