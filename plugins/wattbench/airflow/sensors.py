@@ -128,6 +128,7 @@ class Rest(BaseSensorOperator):
         self.group = group
         self.spec = spec
         self._late: bool | None = None  # known once it has its turn
+        self._run: Run | None = None  # read while it waits, so that its turn begins at once
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """True, with the host's readings, once the trial may start."""
@@ -135,6 +136,8 @@ class Rest(BaseSensorOperator):
         from wattbench.steps import early_stopping, trial
 
         ti: Any = context["ti"]
+        with one_clear_line():
+            run = self._run = self._run or load_run(context)
         states = self._states(ti, all_of_group=self._late is None)
         self._refuse_if_ended(states, ti.map_index)
         if self._late is None:
@@ -148,7 +151,6 @@ class Rest(BaseSensorOperator):
                 )
             self._late = is_late(states, self.group, ti.map_index)
         with one_clear_line():
-            run = load_run(context)
             planned = PlannedTrial.from_dict(self.spec)
             if reason := self.spec.get("unavailable"):
                 run.write_outcome(self.host, planned, "missing", reason)
