@@ -108,13 +108,16 @@ def on_host(name: str, work: Callable[[Host], T]) -> T:
     Raises:
         HostError: lasting, or it has not passed within the patience.
     """
-    began, pause_s = time.monotonic(), _PAUSES_S[0]
+    since: float | None = None  # not its start: what has worked for an hour may fail for a minute
+    pause_s = _PAUSES_S[0]
     while True:
         try:
             with connected(name) as host:
                 return work(host)
         except HostError as error:
-            waited_s = time.monotonic() - began
+            now = time.monotonic()
+            since = now if since is None else since
+            waited_s = now - since
             if error.code not in PASSING or waited_s + pause_s > PATIENCE_S:
                 raise
             log.warning(

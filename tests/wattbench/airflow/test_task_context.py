@@ -59,6 +59,19 @@ def test_what_lasts_ends_within_the_patience_with_its_own_words(clock: Clock) ->
     assert clock.now + max(clock.pauses) > task_context.PATIENCE_S
 
 
+def test_work_of_an_hour_that_breaks_off_is_begun_again(clock: Clock) -> None:
+    troubles = [HostError("lab-a: the connection was lost", code="lost")]
+
+    def work(_host: object) -> str:
+        clock.now += 3600
+        if troubles:
+            raise troubles.pop()
+        return "done"
+
+    assert task_context.on_host("lab-a", work) == "done"
+    assert clock.pauses == [5.0]
+
+
 @pytest.mark.parametrize("code", ["host-key", "auth", "meter-failed", "leased", "ended"])
 def test_what_will_not_pass_is_not_waited_for(clock: Clock, code: str) -> None:
     def work(_host: object) -> None:
