@@ -19,6 +19,8 @@ from typing import Any
 import paramiko
 import pytest
 
+from tests.support.live_chain import STAND_IN
+from wattbench.cli import host_release
 from wattbench.errors import HostError
 from wattbench.worker.agent_bundle import bundle
 from wattbench.worker.ssh import Host
@@ -469,3 +471,35 @@ def test_host_errors_are_user_errors() -> None:
     kinds = (errors.ConfigError, errors.HostError, errors.StoreError, errors.RegistryError)
     assert all(issubclass(kind, UserError) for kind in kinds)
     assert json.dumps(HostError("x", code="busy").details) == "{}"
+
+
+# ── a host that its run will not give back ──────────────────────────────────────────────────────
+
+
+def test_a_free_host_stays_free(target: HostTarget) -> None:
+    assert host_release.release(target, force=False) == host_release.Released(None, (), ())
+
+
+def test_a_lease_is_released_by_hand(target: HostTarget, host: Host) -> None:
+    host.call("lease", {"action": "take", "owner": "run-1", "ttl_s": 600})
+    assert host_release.release(target, force=False).owner == "run-1"
+    assert not host.call("lease", {"action": "show"})["held"]
+
+
+def test_a_measuring_host_is_released_by_force_only_and_keeps_its_raw_logs(
+    target: HostTarget, host: Host
+) -> None:
+    host.call("lease", {"action": "take", "owner": "run-1", "ttl_s": 600})
+    identity = "run-1/worker/001-idle/1"
+    host.call("start", {
+        "id": identity, "run": "run-1", "host": "worker", "trial": "001-idle", "attempt": 1, "owner": "run-1",
+        "kind": "idle", "runtime": "none", "command": ["sleep", "600"], "timeout_s": 900, "lead_s": 0,
+        "min_free_bytes": 0, "meter": {"kind": "modelled", "command": [str(STAND_IN)]},
+    })  # fmt: skip
+    with pytest.raises(HostError, match="is being measured; wait for it") as caught:
+        host_release.release(target, force=False)
+    assert caught.value.code == "busy"
+    found = host_release.release(target, force=True)
+    assert found == host_release.Released("run-1", (identity,), (identity,))
+    assert not host.call("lease", {"action": "show"})["held"]
+    assert host.call("status", {"id": identity})["report"]["state"] == "killed"
