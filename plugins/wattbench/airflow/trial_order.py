@@ -58,5 +58,7 @@ def _by_trial(states: Mapping[str, str | None], group: str) -> dict[int, dict[st
     trials: dict[int, dict[str, str | None]] = {}
     for key, state in states.items():
         task, _, number = key.removeprefix(f"{group}.").rpartition("_")
+        if not number.isdigit():  # not expanded yet: the scheduler does so task by task
+            continue
         trials.setdefault(int(number), {})[task] = state
     return trials

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from wattbench.airflow.trial_order import Turn, turn
+from wattbench.airflow.trial_order import Turn, is_late, turn
 from wattbench.dag_runs import TASK_ACTIVE, TASK_OVER
 
 
@@ -101,3 +101,21 @@ def test_any_interleaving_runs_all_trials_in_order_one_at_a_time(seed: int) -> N
         running = [i for i in range(n) if known[f"g.measure_{i}"] == "running"]
         assert len(running) <= 1
     assert executed == list(range(n))
+
+
+def test_a_task_that_is_not_expanded_yet_is_passed_over() -> None:
+    """The scheduler expands `rest`, `measure` and `collect` one after the other, and `rest` may run by then."""
+    seen = {"h.trial.rest_0": "running", "h.trial.rest_1": None, "h.trial.collect": None}
+    assert turn(seen, "h.trial", 0) is Turn.GO
+    assert turn(seen, "h.trial", 1) is not Turn.GO
+    assert not is_late(seen, "h.trial", 0)
+
+
+@pytest.mark.parametrize(
+    ("later", "late"), [("success", True), ("failed", True), ("skipped", False), (None, False)]
+)
+def test_late_is_what_is_executed_after_a_later_trial(later: str | None, late: bool) -> None:
+    rest = "success" if later in ("success", "failed") else later
+    seen = {"h.trial.rest_0": "running", "h.trial.rest_1": rest, "h.trial.collect_1": later}
+    assert is_late(seen, "h.trial", 0) is late
+    assert not is_late(seen, "h.trial", 1)
