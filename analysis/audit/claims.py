@@ -3,23 +3,109 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median
 
 from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.scopes import Scope
 from wattbench.analysis.audit.tables import Tables
+from wattbench.analysis.audit.verdicts import MOST_TREATMENTS
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
 
+#: Mean power of a CPU package that works, and of any package, W.
+_WORKING_W, _IDLE_W, _MOST_W = 1.0, 0.05, 2000.0
+#: Mean CPU usage of a CPU that works, %.
+_WORKING_PCT = 20.0
 
-def check(campaign: Campaign, trials: Sequence[Record], tables: Tables) -> list[Finding]:
-    """Scope of the joules that were reported, and sampling against the differences that were found."""
-    if campaign.layout == "wattbench":
+
+def check(
+    campaign: Campaign, trials: Sequence[Record], scope: Scope, tables: Tables
+) -> list[Finding]:
+    """Scope and unit of the joules, and sampling against the differences that were found."""
+    if campaign.judged is not None:
         return []
     valid = [r for r in trials if r.row.status == "valid"]
-    return [*_scope(campaign, valid), *_sampling(valid, tables)]
+    findings = [*_mixed(valid, scope), *_implausible(valid)]
+    if campaign.package_only:
+        findings += [*_scope(campaign, valid), *_sampling(valid, tables)]
+    return findings
+
+
+def versions(claimed: Mapping[str, str], trials: Sequence[Record]) -> Iterator[Finding]:
+    """Versions that the text claims, against the banners of the logs."""
+    for name, version in claimed.items():
+        banner = re.compile(
+            rf"{re.escape(name)}(?: Version)? (?P<version>\d[\w.\-]*)", re.IGNORECASE
+        )
+        told = [
+            (r, match["version"])
+            for r in trials
+            for text in r.log.get("banners") or ()
+            if (match := banner.fullmatch(text))
+        ]
+        wrong = [(r, seen) for r, seen in told if not f"{seen}.".startswith(f"{version}.")]
+        if wrong:
+            record, seen = min(wrong, key=lambda w: (w[0].log["file"], w[0].log["line"]))
+            yield finding(
+                "row-untraceable",
+                Verdict.FOUND,
+                f"image {record.row.image}",
+                f"the text says {name} {version}, the logs of {len(wrong)} of {len(told)} starts say {seen}",
+                file=record.log.get("file"),
+                line=record.log.get("banner_line") or record.log.get("line"),
+                claimed=version,
+                seen=sorted({v for _, v in wrong}),
+            )
+
+
+def _mixed(valid: Sequence[Record], scope: Scope) -> Iterator[Finding]:
+    """Trials that lack a domain which the others have: they can't be compared with these."""
+    for r in valid:
+        if has := scope.left_out.get(r.subject):
+            yield finding(
+                "meter-scope",
+                Verdict.FOUND,
+                r.subject,
+                f"{has} is metered, the other trials have {'+'.join(scope.parts)}: left out of the repaired "
+                "tables",
+                file=r.row.raw,
+                line=1,
+                scope=has,
+            )
+
+
+def _implausible(valid: Sequence[Record]) -> Iterator[Finding]:
+    """Package power that no CPU has: a unit that was misread."""
+    groups: defaultdict[tuple[str, str], list[tuple[Record, float, float]]] = defaultdict(list)
+    for r in valid:
+        if r.row.package_j and r.row.duration_s and any(d.name == "package" for d in r.domains):
+            usage = r.series.get("CPU_USAGE", {}).get("mean", 0.0)
+            groups[r.row.image, r.row.kind].append((r, r.row.package_j / r.row.duration_s, usage))
+    for (image, kind), mine in groups.items():
+        power_w, usage = median(w for _, w, _ in mine), median(u for _, _, u in mine)
+        works = usage >= _WORKING_PCT
+        if power_w <= _MOST_W and power_w >= (_WORKING_W if works else _IDLE_W):
+            continue
+        first = mine[0][0].row
+        load = f" at {usage:.0f} % CPU usage" if works else ""
+        yield finding(
+            "power-implausible",
+            Verdict.FOUND,
+            f"image {image}",
+            f"{image}{'' if kind == 'workload' else ' (idle)'}: the package's mean power is {power_w:.3g} W"
+            f"{load}, which is too "
+            + ("little" if power_w < _MOST_W else "much")
+            + " for a CPU package: its unit was misread (EnergiBridge before 0.0.7 does so on some CPUs)",
+            file=first.raw,
+            line=1,
+            power_w=power_w,
+            cpu_usage_pct=usage,
+            trials=len(mine),
+        )
 
 
 def _scope(campaign: Campaign, valid: Sequence[Record]) -> list[Finding]:
@@ -87,6 +173,8 @@ def _sampling(valid: Sequence[Record], tables: Tables) -> list[Finding]:
     basis = next(b for b in ("published", "imported", "repaired") if (energy["basis"] == b).any())
     mine = energy[energy["basis"] == basis]
     medians = dict(zip(mine["image"].astype(str), mine["median_j"].astype(float), strict=True))
+    if len(medians) > MOST_TREATMENTS:
+        return []
     under = [
         {"image_a": a, "image_b": b, "diff_j": medians[a] - medians[b]}
         for a, b in itertools.combinations(medians, 2)

@@ -1,106 +1,82 @@
-"""What lies in a campaign's folder: raw logs, text logs, tables, and what is none of these.
+"""What lies in a campaign's folder: each file's role as its importer claims it, and what nobody claims.
 
 Nothing is skipped silently: what can't be used is named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from wattbench.analysis.audit.importers import LOG, RAW, TABLE, WHOLE_FOLDER, Files, Importer
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.storage import safe_files
 
-_RAW_NAME = re.compile(r"energy_results_.*\.csv(?:\.gz)?$")
-_LOG_NAME = re.compile(r"energy_logs_.*\.(?:txt|log)$|.*\.(?:txt|log)$")
-_MEASUREMENTS_NAME = re.compile(r"energy_measurements_.*\.csv$")
-_RUN_TABLE = "run_table.csv"
-_PEEK = 4096
-#: Files between two words of progress.
+#: First bytes of a file that importers see.
+HEAD_BYTES = 4096
+
+#: Files between two lines of progress.
 _EVERY = 1000
 _DIGITS = re.compile(r"([0-9]+)")
 
-_LOG_SIGNS = re.compile(
-    rb"Energy consumption in joules|\busing \w+ device|\[sudo\] password|panicked at|Unable to find image",
-    re.IGNORECASE,
-)
+OTHER_KIND = "not a CSV and not a text log"
+HIDDEN = "a hidden file"
 
-
-@dataclass
-class Found:
-    """Files by kind, relative to the campaign's root, in order of their paths.
-
-    Attributes:
-        raw: EnergiBridge logs, or what lies where these are expected; as text, for there may be tens of
-            thousands.
-        logs: text logs.
-        measurements: ``Run,Energy (J),Time (sec)`` tables of one folder.
-        derived: published summary tables.
-        run_tables: experiment-runner's tables.
-        unread: path → why it is not used.
-    """
-
-    raw: list[str] = field(default_factory=list)
-    logs: list[PurePosixPath] = field(default_factory=list)
-    measurements: list[PurePosixPath] = field(default_factory=list)
-    derived: list[PurePosixPath] = field(default_factory=list)
-    run_tables: list[PurePosixPath] = field(default_factory=list)
-    unread: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to audit."""
-        return not (self.raw or self.logs or self.derived or self.run_tables or self.measurements)
+#: Names of files that may hold measurements; others are not opened.
+_TEXTS = (".csv", ".csv.gz", ".tsv", ".txt", ".log", ".out", ".json", ".jsonl", ".ndjson", ".gz")
 
 
 def discover(
     root: Path,
+    importers: Sequence[Importer],
     mapping: Mapping,
     exclude: Path | None = None,
-    told: Callable[[int], None] = lambda _: None,
-) -> Found:
+    progress: Callable[[int], None] = lambda _: None,
+) -> Files:
     """Sort a campaign's files.
 
     Args:
         root: the campaign's folder.
+        importers: asked in their order.
         mapping: the user's.
         exclude: a folder that is none of it, such as the one that results go to.
-        told: is told the number of files seen, now and then.
+        progress: called now and then with the number of files seen.
 
     Raises:
-        InputError: the root is no readable folder.
+        InputError: the root is not a readable folder.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise InputError(f"{root}: {what}; name the folder of a campaign")
-    found = Found()
-    kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for seen, (relative, path) in enumerate(_walk(root, found, exclude), start=1):
+    unread: dict[str, str] = {}
+    roles: defaultdict[str, list[str]] = defaultdict(list)
+    taken: tuple[str, ...] = ()
+    for seen, (relative, path) in enumerate(_walk(root, unread, exclude), start=1):
         if seen % _EVERY == 0:
-            told(seen)
-        kind, why = _kind(relative, path, mapping)
-        if kind == "unread":
-            found.unread[relative] = why
+            progress(seen)
+        if relative.startswith(taken):
+            continue
+        role, why = _role(relative, path, importers, mapping)
+        if role is None:
+            unread[relative] = why
         else:
-            kinds[kind].append(relative)
-    for kind, files in kinds.items():
-        ordered = sorted(files, key=_in_numbers)
-        getattr(found, kind).extend(ordered if kind == "raw" else map(PurePosixPath, ordered))
-    return found
-
-
-def run_folders(root: Path) -> list[Path]:
-    """Folders of wattbench's own runs at or below a folder."""
-    if (root / "run.json").is_file():
-        return [root]
-    found = {p.parent for pattern in ("*/run.json", "runs/*/run.json") for p in root.glob(pattern)}
-    return sorted(folder for folder in found if not safe_files.leaves(root, folder))
+            roles[role].append(relative)
+        if role == WHOLE_FOLDER:
+            taken += (relative.removesuffix(relative.rpartition("/")[2]),)
+    kept = {
+        role: sorted(
+            (p for p in paths if role == WHOLE_FOLDER or not p.startswith(taken)), key=_in_numbers
+        )
+        for role, paths in roles.items()
+    }
+    return Files(root, kept, {p: why for p, why in unread.items() if not p.startswith(taken)})
 
 
 def _in_numbers(text: str) -> list[str | int]:
@@ -110,7 +86,7 @@ def _in_numbers(text: str) -> list[str | int]:
     return parts
 
 
-def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str, str]]:
+def _walk(root: Path, unread: dict[str, str], exclude: Path | None) -> Iterator[tuple[str, str]]:
     """All regular files, relative and as opened; a link to a folder that was seen is not followed."""
     seen: set[tuple[int, int]] = set()
     base = os.path.realpath(root)
@@ -124,7 +100,7 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
             if identity == away:
                 continue
             if identity in seen:
-                found.unread[name or "."] = "a link to a folder that was already read"
+                unread[name or "."] = "a link to a folder that was already read"
                 continue
             seen.add(identity)
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
@@ -133,13 +109,13 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
                 raise InputError(
                     f"{root}: can't be read ({error.strerror}); check its permissions"
                 ) from error
-            found.unread[name] = f"can't be read: {error.strerror}"
+            unread[name] = f"can't be read: {error.strerror}"
             continue
         for entry in entries:
             # There may be tens of thousands: no Path for each.
             relative = f"{name}/{entry.name}" if name else entry.name
             if not _is_text(entry.name):
-                found.unread[shown(relative)] = "its name is no UTF-8; rename it"
+                unread[shown(relative)] = "its name is no UTF-8; rename it"
                 continue
             kind, why = _inside(entry, base)
             if kind == "folder":
@@ -147,7 +123,7 @@ def _walk(root: Path, found: Found, exclude: Path | None) -> Iterator[tuple[str,
             elif kind == "file":
                 yield relative, entry.path
             elif why:
-                found.unread[relative] = why
+                unread[relative] = why
 
 
 def _inside(entry: os.DirEntry[str], base: str) -> tuple[str, str]:
@@ -183,26 +159,53 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _kind(text: str, path: str, mapping: Mapping) -> tuple[str, str]:
-    """The attribute of :class:`Found` that a file belongs to, or ``unread`` and why."""
-    name = text.rpartition("/")[2]
-    if mapping.raw and _matches(text, mapping.raw.glob):
-        return "raw", ""
-    if mapping.logs and _matches(text, mapping.logs):
-        return "logs", ""
-    if mapping.derived.energy_j and _matches(text, mapping.derived.glob):
-        return "derived", ""
+def _role(
+    relative: str, path: str, importers: Sequence[Importer], mapping: Mapping
+) -> tuple[str | None, str]:
+    """The role of a file, or None and why it has none."""
+    if mapping.raw and _matches(relative, mapping.raw.glob):
+        return RAW, ""
+    if mapping.logs and _matches(relative, mapping.logs):
+        return LOG, ""
+    if mapping.derived.energy_j and _matches(relative, mapping.derived.glob):
+        return TABLE, ""
+    name = relative.rpartition("/")[2]
     if name.startswith("."):
-        return "unread", "a hidden file"
-    if name == _RUN_TABLE:
-        return "run_tables", ""
-    if _MEASUREMENTS_NAME.fullmatch(name):
-        return "measurements", ""
-    if not mapping.raw and _RAW_NAME.fullmatch(name):
-        return "raw", ""
-    if not name.endswith((".csv", ".csv.gz", ".txt", ".log")):
-        return "unread", "not a CSV and not a text log"
-    return _by_content(PurePosixPath(text), Path(path), mapping)
+        return None, HIDDEN
+    if not name.endswith(_TEXTS):
+        return None, OTHER_KIND
+    try:
+        head = _head(path)
+    except OSError as error:
+        return None, f"can't be read: {error.strerror}"
+    role = next((r for i in importers if (r := i.claims(relative, head))), None)
+    if role == RAW and mapping.raw:
+        return None, "not among the mapping's raw files"
+    if role is not None:
+        return role, ""
+    if not head:
+        return None, "an empty file"
+    if name.endswith((".json", ".jsonl", ".ndjson", ".out", ".tsv", ".gz")):
+        return None, OTHER_KIND
+    if name.endswith((".txt", ".log")):
+        return None, "a text file that is not a log of a known kind"
+    return None, "a CSV without columns that are known"
+
+
+def _head(path: str) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with safe_files.open_regular(Path(path)) as file:
+        head = file.read(HEAD_BYTES)
+        if path.endswith((".txt", ".log", ".out")) and len(head) == HEAD_BYTES:
+            # A meter writes its summary after all that the command printed.
+            file.seek(max(HEAD_BYTES, file.seek(0, os.SEEK_END) - HEAD_BYTES))
+            head += b"\n" + file.read(HEAD_BYTES)
+    if path.endswith(".gz") and head:
+        unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        with contextlib.suppress(zlib.error):
+            return unpack.decompress(head, HEAD_BYTES)
+        return b""
+    return head
 
 
 def _matches(text: str, glob: str) -> bool:
@@ -210,38 +213,8 @@ def _matches(text: str, glob: str) -> bool:
     return fnmatch(text, glob) or (glob.startswith("**/") and fnmatch(text, glob[3:]))
 
 
-def _by_content(relative: PurePosixPath, path: Path, mapping: Mapping) -> tuple[str, str]:
-    try:
-        with safe_files.open_regular(path) as file:
-            head = file.read(_PEEK)
-    except OSError as error:
-        return "unread", f"can't be read: {error.strerror}"
+def cells_of(head: bytes) -> list[str]:
+    """Cells of a file's first line that is not blank, whatever separates them."""
     text = head.removeprefix(b"\xef\xbb\xbf").strip()
-    line = text.splitlines()[0].strip() if text else b""
-    cells = {cell.strip().strip(b'"') for cell in line.split(b",")}
-    in_results = relative.parent.name == "results"
-    if relative.name.endswith((".txt", ".log")):
-        if _LOG_NAME.fullmatch(relative.name) and (
-            relative.name.startswith("energy_logs_") or _LOG_SIGNS.search(head)
-        ):
-            return "logs", ""
-        return "unread", "a text file that is no log of this kind" if head else "an empty file"
-    if relative.name.endswith(".gz") or (
-        {b"Delta", b"Time"} <= set(_cells(line)) and not mapping.raw
-    ):
-        return ("raw", "") if not mapping.raw else ("unread", "not among the mapping's raw files")
-    if b"__run_id" in cells:
-        return "run_tables", ""
-    if any(b"Joules" in c or b"(J)" in c for c in cells) and any(
-        c.lower() == b"run" for c in cells
-    ):
-        return "derived", ""
-    if relative.name.endswith("_output.csv"):
-        return "derived", ""
-    if in_results and not mapping.raw:
-        return "raw", ""
-    return "unread", "a CSV without columns that are known" if head else "an empty file"
-
-
-def _cells(line: bytes) -> list[bytes]:
-    return [cell.strip().strip(b'"') for cell in re.split(rb"[,;\t|]", line)]
+    line = text.splitlines()[0].decode("utf-8", "replace") if text else ""
+    return [cell.strip().strip('"') for cell in re.split(r"[,;\t|]", line)]

@@ -14,6 +14,9 @@ from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.formatting import significant
 from wattbench.analysis.presentation.palette import looks_of
 
+#: Treatments beyond which a figure shows nothing that a table does not.
+_ROWS = 60
+
 _MEASURES = {"energy_j": "energy, kJ", "duration_s": "time, s"}
 _SCALES = {"energy_j": 1e-3, "duration_s": 1.0}
 
@@ -34,7 +37,7 @@ def draw(trials: Mapping[str, pd.DataFrame], *, modelled: bool) -> dict[str, Dra
                 if (values := _values(trials.get(basis), kind, measure))
                 and any(v.size for v in values.values())
             }
-            if panels:
+            if panels and max(map(len, panels.values())) <= _ROWS:
                 name = f"{kind}_{'energy' if measure == 'energy_j' else 'time'}"
                 figures[name] = _figure(name, panels, label, modelled=modelled)
     return figures

@@ -39,12 +39,30 @@ _TOOK = re.compile(
 )
 _SUMMARY = re.compile(
     r"Energy consumption in joules: (?P<joules>-?\d{1,15}(?:\.\d+)?(?:e[-+]?\d{1,2})?)"
-    r" for (?P<seconds>\d{1,15}(?:\.\d+)?(?:e[-+]?\d{1,2})?) sec of execution"
+    r" for (?P<seconds>\d{1,15}(?:\.\d+)?(?:e[-+]?\d{1,2})?) ?sec of execution"
 )
 _PANIC = re.compile(r"thread '[^']*' (?:\(\d+\) )?panicked at")
-_ERROR = re.compile(
-    r"^docker: |Error response from daemon|^Traceback \(most recent call last\)|^Failed to execute command"
-    r"|^sudo: |CUDA out of memory|^Killed$|Received Ctrl\+C"
+#: What Docker, its runtime, the kernel, a shell or Python say of a start that failed.
+_REFUSAL = re.compile(
+    r"^docker: (?!WARNING|\[WARN)|Error response from daemon|OCI runtime (?:create|exec|start) failed"
+    r"|could not select device driver|nvidia-container-cli: |pull access denied|manifest unknown"
+    r"|No such image|Unable to find image .* (?:offline|policy)|Cannot connect to the Docker daemon"
+    r"|^Traceback \(most recent call last\)|^Failed to execute command|^error: unable to start"
+    r"|CUDA out of memory|CUDA error: |OutOfMemoryError|std::bad_alloc|Cannot allocate memory"
+    r"|^(?:\S+: line \d+: +\d+ )?(?:Killed|Segmentation fault|Aborted)(?: +\(core dumped\))?(?: .*)?$"
+    r"|[Oo]ut of memory: Killed process|oom-kill:|Received Ctrl\+C"
+    r"|^(?:\S*sh|env|exec|sudo|/\S+): .*(?:[Pp]ermission denied|[Nn]ot found|No such file or directory"
+    r"|[Ee]xec format error)"
+)
+_ERROR = re.compile(_REFUSAL.pattern + r"|^sudo: ")
+#: The last line of a traceback: the exception.
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)?(?:: .*)?$")
+
+#: What shows within a few lines that a text file is the output of a metered command.
+SIGNS = re.compile(
+    rb"Energy consumption in joules|\busing \w+ device|\[sudo\] password|panicked at|Unable to find image"
+    rb"|^docker: |Error response from daemon|^Traceback \(most recent call last\)|CUDA out of memory",
+    re.IGNORECASE | re.MULTILINE,
 )
 #: A pass that is one of several repetitions over the same sizes.
 _REPEATED = re.compile(r"\b\d+/(?:[2-9]|\d\d+)\b")
@@ -52,6 +70,9 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 #: A panic with this reason leaves the command running; others before any output mean that it never ran.
 _RUNS_ON = re.compile(r"overflow when subtracting durations")
+
+#: Messages that don't stop a start: sudo complains of host names and goes on.
+_HARMLESS = re.compile(r"sudo: (?!.*(?:denied|not found|No such|format error))")
 
 _STAGES = {
     "prompt": 1,
@@ -89,6 +110,7 @@ class Start:
         pull: first and last line of a pull inside the start.
         layers_downloaded: layers that were downloaded (``Already exists`` ones are not).
         banners: vendor banners and versions.
+        banner_line: line of the first of them.
         no_driver_line: line that says that no GPU driver is visible.
         device: device that the workload reports, lower case.
         device_line: its line.
@@ -112,6 +134,7 @@ class Start:
     pull: tuple[int, int] | None = None
     layers_downloaded: int = 0
     banners: tuple[str, ...] = ()
+    banner_line: int | None = None
     no_driver_line: int | None = None
     device: str | None = None
     device_line: int | None = None
@@ -125,6 +148,11 @@ class Start:
     panic_line: int | None = None
     after_panic: tuple[int, ...] = ()
     errors: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def refusal(self) -> tuple[int, str] | None:
+        """Line and words of the first message that says that the start failed."""
+        return next((e for e in self.errors if not _HARMLESS.match(e[1])), None)
 
     @property
     def worked_s(self) -> float:
@@ -189,12 +217,14 @@ def parse(file: str, lines: Iterable[tuple[int, str]]) -> tuple[Start, ...]:
     starts: list[Start] = []
     current: _Open | None = None
     panicked_at: int | None = None
+    traceback = _Traceback()
     for number, text in lines:
         line = text.strip()
         tokens = list(_tokens(line))
         if current and panicked_at == number - 1 and not tokens:
             # Newer panics say their reason on the line after "panicked at".
             current.values["panic"] = f"{current.values['panic']} {line}"[:300]
+        traceback.see(current, number, text, bool(tokens))
         for token in tokens:
             if current and _opens_next(current, token):
                 starts.append(_freeze(file, current))
@@ -204,12 +234,40 @@ def parse(file: str, lines: Iterable[tuple[int, str]]) -> tuple[Start, ...]:
             current.last_line = number
             if token.kind == "panic":
                 panicked_at = number
+            elif token.text.startswith("Traceback "):
+                traceback.begin(current)
             elif token.kind == "summary":
                 starts.append(_freeze(file, current))
                 current = None
     if current:
         starts.append(_freeze(file, current))
     return tuple(starts)
+
+
+class _Traceback:
+    """Python's traceback in a log: its words are the exception's; a program that goes on has handled it."""
+
+    def __init__(self) -> None:
+        self._of: _Open | None = None
+        self._open = False
+
+    def begin(self, start: _Open) -> None:
+        """A traceback begins."""
+        self._of, self._open = start, True
+
+    def see(self, current: _Open | None, number: int, text: str, has_token: bool) -> None:
+        """Look at a line after the first one."""
+        if current is None or current is not self._of or text.startswith((" ", "\t")):
+            return
+        line = text.strip()
+        if not line or line.startswith(("During handling of", "The above exception")):
+            return
+        if self._open and not line.startswith("Traceback") and _EXCEPTION.match(line):
+            current.errors[-1] = (number, line[:200])
+            self._open = False
+        elif not self._open and not has_token:
+            current.errors.pop()
+            self._of = None
 
 
 @dataclass(frozen=True)
@@ -224,13 +282,13 @@ class _Token:
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("panic", _PANIC),
     ("pull", _PULL),
+    ("error", _ERROR),
     ("took", _TOOK),
     ("pass", _PASS),
     ("device", _DEVICE),
     ("sizes", _SIZES),
     ("banner", _BANNER),
     ("banner", _NO_DRIVER),
-    ("error", _ERROR),
 )
 
 
@@ -253,13 +311,20 @@ def _opens_next(current: _Open, token: _Token) -> bool:
     """Whether a token belongs to the start after the current one."""
     kind = token.kind
     if kind in ("panic", "error"):
-        return current.complete and token.text.startswith(("docker:", "sudo:"))
+        refused = any(text.startswith("docker:") for _, text in current.errors)
+        again = refused and token.text.startswith("docker:")
+        return again or (current.complete and token.text.startswith(("docker:", "sudo:")))
     stage = _STAGES[kind]
     if "panic" in current.values and current.stage <= _STAGES["prompt"]:
         # The meter gave up before the command said anything: did the command run at all?
         return kind == "prompt" or not _RUNS_ON.search(str(current.values["panic"]))
     if kind == "pass":
         return current.complete and not _REPEATED.search(token.text)
+    if kind == "banner":
+        # A container prints its banner once: the same again is the next start's.
+        name = _banner_name(token)
+        again = name in current.banners if name else "no_driver_line" in current.values
+        return stage < current.stage or again
     if kind == "pull":
         return current.stage > stage or (current.stage == stage and bool(token.match["ref"]))
     return stage < current.stage or (kind in _ONCE and stage == current.stage)
@@ -280,8 +345,9 @@ def _take(current: _Open, token: _Token, number: int) -> None:
         values.update({k: v for k, v in match.groupdict().items() if v})
         current.layers += "Pull complete" in token.text
     elif kind == "banner":
-        if "name" in match.groupdict():
-            current.banners.append((match["name"] or match["version"]).strip())
+        values.setdefault("banner_line", number)
+        if name := _banner_name(token):
+            current.banners.append(name)
         else:
             values.setdefault("no_driver_line", number)
     elif kind == "summary":
@@ -290,6 +356,13 @@ def _take(current: _Open, token: _Token, number: int) -> None:
             summary_s=float(match["seconds"]),
             summary_line=number,
         )
+
+
+def _banner_name(token: _Token) -> str | None:
+    """A vendor's banner or version; None for a line that says that no driver is visible."""
+    if "name" not in token.match.groupdict():
+        return None
+    return str(token.match["name"] or token.match["version"]).strip()
 
 
 def _take_work(current: _Open, token: _Token, number: int) -> None:

@@ -98,6 +98,7 @@ class Mapping(_Strict):
         logs: glob of text logs.
         derived: where derived tables are.
         columns: columns of raw logs: as found → EnergiBridge's name.
+        versions: versions that the text claims, by the name that a banner has, such as ``CUDA: "12.6"``.
         printed: published tables by name, rows of cells as printed.
     """
 
@@ -115,6 +116,7 @@ class Mapping(_Strict):
     logs: str | None = None
     derived: DerivedFiles = DerivedFiles()
     columns: dict[str, str] = {}
+    versions: dict[str, str] = {}
     printed: dict[str, list[dict[str, str | float | None]]] = {}
 
     @field_validator("printed")

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.analysis import checks
+from wattbench.analysis.audit.actions import for_imports
 from wattbench.analysis.audit.campaign import Campaign
-from wattbench.analysis.audit.discover import Found, discover, run_folders, shown
-from wattbench.analysis.audit.importers import experiment_runner, raw_logs
+from wattbench.analysis.audit.discover import HIDDEN, OTHER_KIND, discover, shown
+from wattbench.analysis.audit.importers import Context, Files, Importer, choose, installed
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.audit.result import Audit
+from wattbench.analysis.audit.scopes import restated, scope_of
 from wattbench.analysis.meters import energibridge
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import write_frame
@@ -32,6 +34,7 @@ def audit(
     mapping: Mapping,
     *,
     reference: str | None = None,
+    layout: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
     limit: int = energibridge.SIZE_LIMIT,
     exclude: Path | None = None,
@@ -42,17 +45,19 @@ def audit(
         root: its folder.
         mapping: what its files can't tell.
         reference: the image the others are compared with; over the mapping's.
-        progress: is told in words how far it is.
+        layout: of the importer that reads it; None: the first that has files of its own.
+        progress: called with one line of progress.
         limit: bytes of a raw file beyond which it is named and not read.
         exclude: a folder inside that is none of the campaign, such as that of the results.
 
     Raises:
         InputError: there is nothing to audit.
     """
-    if root.is_dir() and (folders := run_folders(root)):
-        campaign, attempts, trials, findings = _own(root, folders, mapping)
+    campaign = _import(root, mapping, layout, progress, limit, exclude)
+    if campaign.judged is not None:
+        attempts, trials = campaign.records, campaign.judged.trials
+        findings = [*campaign.findings, *campaign.judged.findings]
     else:
-        campaign = _import(root, mapping, progress, limit, exclude)
         progress("checks")
         facts = checks.Facts(
             imported=True, expected_trials=mapping.expected_trials, with_statistics=True
@@ -60,80 +65,86 @@ def audit(
         trials, whole = checks.judge(campaign.records, facts)
         attempts = trials
         findings = [*campaign.findings, *whole, *(f for r in trials for f in r.findings)]
-    from wattbench.analysis.audit import claims, published_tables, verdicts
+    from wattbench.analysis.audit import claims, confounding, published_tables, verdicts
     from wattbench.analysis.audit import tables as bases
 
     progress("tables")
     sizes = dict(campaign.sizes_gb) | mapping.sizes_gb
     chosen = reference or mapping.reference or campaign.reference
-    tables = bases.build(campaign, trials, chosen, sizes)
-    findings += claims.check(campaign, trials, tables)
+    scope = scope_of(campaign, trials)
+    tables = bases.build(campaign, trials, scope, chosen, sizes)
+    findings += claims.check(campaign, trials, scope, tables)
+    if campaign.judged is None:
+        findings += confounding.check(campaign, trials)
+        findings += claims.versions(mapping.versions, trials)
+        findings = for_imports(findings)
+        attempts = trials = tuple(restated(r, scope) for r in trials)
     findings += published_tables.compare(mapping.printed, tables.tables)
     progress("verdicts")
     modelled = any(r.row.energy_source == "modelled" for r in trials)
-    told = verdicts.answers(tables.trials, chosen, modelled=modelled)
+    told = verdicts.answers(
+        tables.trials, chosen, modelled=modelled, covered=bases.covered(campaign, scope)
+    )
     tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
     return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
-
-
-def _own(
-    root: Path, folders: Sequence[Path], mapping: Mapping
-) -> tuple[Campaign, tuple[Record, ...], tuple[Record, ...], list[Finding]]:
-    """Wattbench's own runs, several of one folder as one campaign."""
-    from wattbench.analysis.audit.importers import wattbench_run
-
-    done = [wattbench_run.read(folder) for folder in folders]
-    sizes: dict[str, float] = {}
-    for one in done:
-        sizes |= one.campaign.sizes_gb
-    records = tuple(r for one in done for r in one.records)
-    campaign = done[0].campaign
-    if len(done) > 1:
-        campaign = replace(
-            campaign,
-            name=mapping.name or shown(root.resolve().name),
-            records=records,
-            sizes_gb=sizes,
-        )
-    trials = tuple(r for one in done for r in one.trials)
-    return campaign, records, trials, [f for one in done for f in one.findings]
 
 
 def _import(
     root: Path,
     mapping: Mapping,
+    layout: str | None,
     progress: Callable[[str], None],
     limit: int,
     exclude: Path | None,
 ) -> Campaign:
-    found = discover(root, mapping, exclude, lambda files: progress(f"{files} files found"))
-    if found.empty:
-        first = next(iter(found.unread.items()), None)
-        seen = (
-            f"; {len(found.unread)} files are none, such as {first[0]} ({first[1]})"
-            if first
-            else ""
+    known = installed()
+    if layout is not None and layout not in {i.layout for i in known}:
+        names = ", ".join(i.layout for i in known)
+        raise InputError(f"no layout {layout!r}; name one of {names}, or leave --layout out")
+    files = discover(root, known, mapping, exclude, lambda n: progress(f"{n} files found"))
+    importer = choose([i for i in known if layout in (None, i.layout)], files)
+    if importer is None:
+        raise InputError(_nothing_to_audit(root, files, known, layout))
+    context = Context(mapping.name or shown(root.resolve().name), mapping, progress, limit)
+    campaign = importer.read(files, context)
+    others = [
+        finding(
+            "file-unread",
+            Verdict.FOUND,
+            "campaign",
+            f"{len(files.of(role))} files of layout {i.layout!r}, such as {files.of(role)[0]}, are not read "
+            f"together with {importer.layout!r}; audit them with --layout {i.layout}",
+            severity=Severity.WARNING,
+            file=files.of(role)[0],
+            line=1,
         )
-        raise InputError(
-            f"{root}: no EnergiBridge CSV, log, summary table or run to audit{seen}; "
-            "name a campaign's folder or tell its layout with --mapping"
-        )
-    name = mapping.name or shown(root.resolve().name)
-    importer = experiment_runner.read if found.run_tables else raw_logs.read
-    campaign = importer(root, name, found, mapping, progress, limit)
-    return replace(campaign, findings=(*_unread(found), *campaign.findings))
+        for i in known
+        if i is not importer and i.layout not in campaign.read_with
+        for role in sorted(i.leads - importer.leads)
+        if files.of(role)
+    ]
+    return replace(campaign, findings=(*_unread(files), *others, *campaign.findings))
 
 
-def _unread(found: Found) -> list[Finding]:
-    """Files that are not used: those that were never meant to be in one row, the others one by one."""
-    plain = sorted(
-        p
-        for p, why in found.unread.items()
-        if why in ("not a CSV and not a text log", "a hidden file")
+def _nothing_to_audit(
+    root: Path, files: Files, known: Sequence[Importer], layout: str | None
+) -> str:
+    if layout is not None and (other := choose(known, files)) is not None:
+        return f"{root}: no files of layout {layout!r}, but of {other.layout!r}; leave --layout out"
+    first = next(iter(files.unread.items()), None)
+    seen = f"; {len(files.unread)} files are none, such as {first[0]} ({first[1]})" if first else ""
+    return (
+        f"{root}: no EnergiBridge CSV, log, summary table or run to audit{seen}; "
+        "name a campaign's folder or tell its layout with --mapping"
     )
+
+
+def _unread(files: Files) -> list[Finding]:
+    """Files that are not used: those that were never meant to be in one row, the others one by one."""
+    plain = sorted(p for p, why in files.unread.items() if why in (OTHER_KIND, HIDDEN))
     rows = [
         finding("file-unread", Verdict.FOUND, "campaign", f"{path}: {why}", file=path, line=1)
-        for path, why in sorted(found.unread.items())
+        for path, why in sorted(files.unread.items())
         if path not in set(plain)
     ]
     if plain:
@@ -184,6 +195,11 @@ def write(result: Audit, out: Path) -> None:
         ) from error
 
 
+def _status(record: Record) -> str:
+    """A trial's status; a published row that is all there is of a run is no trial that went missing."""
+    return "published" if record.log.get("derived") else record.row.status
+
+
 def summary(result: Audit) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     rows = [r.row for r in result.trials]
@@ -192,8 +208,9 @@ def summary(result: Audit) -> dict[str, Any]:
         "schema": 1,
         "campaign": result.campaign.name,
         "layout": result.campaign.layout,
+        "inferred": list(result.campaign.inferred),
         "trials": len(rows),
-        "status": dict(sorted(Counter(r.status for r in rows).items())),
+        "status": dict(sorted(Counter(map(_status, result.trials)).items())),
         "images": sorted({r.image for r in rows} or {d.image for d in result.campaign.derived}),
         "energy_source": sorted({r.energy_source for r in rows if r.energy_source}),
         "derived_rows": len(result.campaign.derived),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.campaign import Campaign, DerivedRow
 from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.audit.scopes import WHOLE_SHARE, Scope
 from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.stats.paper_tables import COLUMNS, describe
 
-BASES = ("published", "imported", "repaired")
+#: Numbers as published, those of published rows without a fault of their own where raw files are there
+#: too, as imported, and repaired.
+BASES = ("published", "published-repaired", "imported", "repaired")
+
+#: Pairs of treatments that are tabulated: their number grows with the square.
+MOST_PAIRS = 1000
 
 #: People subtract medians as printed.
 PRINTED_DIGITS = 2
@@ -23,6 +30,12 @@ PRINTED_DIGITS = 2
 PUBLISHED_RULE = (
     "every row of the published tables, as it stands there; differences of medians are taken after "
     "rounding to two digits"
+)
+
+
+PUBLISHED_REPAIRED_RULE = (
+    "every published row but those with a fault of their own: untraceable, impossible, or made from a run "
+    "with an error"
 )
 
 
@@ -45,6 +58,7 @@ _TIDY = ["host", "image", "kind", "energy_j", "duration_s", "subject"]
 def build(
     campaign: Campaign,
     trials: Sequence[Record],
+    scope: Scope,
     reference: str | None,
     sizes_gb: Mapping[str, float],
 ) -> Tables:
@@ -53,6 +67,7 @@ def build(
     Args:
         campaign: as imported.
         trials: its trials, judged.
+        scope: what the repaired numbers cover.
         reference: the image the others are compared with, with or without suffix; None: the one of
             lowest median.
         sizes_gb: sizes by image, with or without suffix.
@@ -60,13 +75,15 @@ def build(
     Raises:
         InputError: no basis has the reference image.
     """
+    sound = _published(sound_rows(campaign, trials))
+    measured = any(r.row.status in ("valid", "invalid") for r in trials)
     frames = {
-        "published": _frame(
-            ("", d.image, d.kind, d.energy_j, d.duration_s, f"{d.file}:{d.line}")
-            for d in campaign.derived
-        ),
+        "published": _published(campaign.derived),
+        "published-repaired": sound if measured else _published(()),
         "imported": _imported(campaign, trials),
-        "repaired": _repaired(campaign, trials),
+        "repaired": _tidy((r, scope.joules_of(r)) for r in trials if r.row.status == "valid")
+        if measured
+        else sound,
     }
     known = sorted(
         {
@@ -92,12 +109,13 @@ def build(
                 basis,
                 reference=_as_named(reference, mine),
                 sizes_gb=_sizes(sizes_gb, mine),
-                printed_digits=PRINTED_DIGITS if basis == "published" else None,
+                most_pairs=MOST_PAIRS,
+                printed_digits=PRINTED_DIGITS if basis.startswith("published") else None,
             )
             for name, table in (*result.tables.items(), ("undefined", result.undefined)):
                 parts[name].append(_of_host(table, host) if len(hosts) > 1 else table)
     tables = {name: _join(name, tables) for name, tables in parts.items()}
-    tables["bases"] = _rules(campaign, frames)
+    tables["bases"] = _rules(campaign, scope, frames)
     tables["domains"] = _domains(trials)
     tables["repairs"] = _repairs(frames, trials)
     return Tables(tables, frames)
@@ -125,8 +143,6 @@ def _tidy(told: Iterable[tuple[Record, float | None]]) -> pd.DataFrame:
 
 
 def _imported(campaign: Campaign, trials: Sequence[Record]) -> pd.DataFrame:
-    if campaign.layout == "wattbench":
-        return _tidy((r, r.row.energy_j) for r in trials if r.row.status in ("valid", "invalid"))
     return _frame(
         (r.row.host, r.row.image, r.row.kind, *campaign.summaries[r.subject], r.subject)
         for r in trials
@@ -134,11 +150,52 @@ def _imported(campaign: Campaign, trials: Sequence[Record]) -> pd.DataFrame:
     )
 
 
-def _repaired(campaign: Campaign, trials: Sequence[Record]) -> pd.DataFrame:
-    valid = [r for r in trials if r.row.status == "valid"]
-    if campaign.layout != "wattbench" and all(r.row.package_j is not None for r in valid):
-        return _tidy((r, r.row.package_j) for r in valid)
-    return _tidy((r, r.row.energy_j) for r in valid)
+def _published(rows: Iterable[DerivedRow]) -> pd.DataFrame:
+    return _frame(
+        ("", d.image, d.kind, d.energy_j, d.duration_s, f"{d.file}:{d.line}") for d in rows
+    )
+
+
+def sound_rows(campaign: Campaign, trials: Sequence[Record]) -> list[DerivedRow]:
+    """Published rows without a fault of their own: a source of their own that has no fault itself."""
+    faulty = {
+        (f.evidence.get("file"), f.evidence.get("line"))
+        for f in campaign.findings
+        if f.code == "row-untraceable" and f.is_found_error
+    }
+    bad: set[tuple[str | None, int | None]] = set()
+    groups = grouped(trials, lambda r: (r.row.image, r.row.kind)).values()
+    for r in (r for group in groups for r in _with_own_fault(group)):
+        bad.add((r.row.raw, None))
+        bad.add((r.log.get("file"), r.log.get("summary_line") or -1))
+    return [
+        d
+        for d in campaign.derived
+        if (d.file, d.line) not in faulty and campaign.support.get((d.file, d.line)) not in bad
+    ]
+
+
+def _with_own_fault(trials: Sequence[Record]) -> Iterator[Record]:
+    """Trials of a treatment with an error that most of the others don't have.
+
+    That a start has no raw file left is no fault of a row made from its summary line.
+    """
+    errors = {
+        id(r): {f.code for f in r.findings if f.is_found_error} - {"trial-missing"} for r in trials
+    }
+    counts = Counter(code for codes in errors.values() for code in codes)
+    common = {code for code, n in counts.items() if 2 * n > len(trials) > 2}
+    for r in trials:
+        if r.row.status == "failed" or errors[id(r)] - common:
+            yield r
+
+
+def covered(campaign: Campaign, scope: Scope) -> dict[str, float]:
+    """Basis → share of the metered joules that its numbers cover, where this is less than all."""
+    if not campaign.package_only or scope.package_share >= WHOLE_SHARE:
+        return {}
+    only = ["published", "published-repaired", "imported"]
+    return dict.fromkeys([*only, "repaired"] if scope.is_package else only, scope.package_share)
 
 
 def _of_host(table: pd.DataFrame, host: str) -> pd.DataFrame:
@@ -173,11 +230,13 @@ def _join(name: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([f.astype(object) for f in filled], ignore_index=True)
 
 
-def _rules(campaign: Campaign, trials: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _rules(campaign: Campaign, scope: Scope, trials: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rules = {
         "published": PUBLISHED_RULE,
+        "published-repaired": PUBLISHED_REPAIRED_RULE,
         "imported": campaign.imported_rule,
-        "repaired": campaign.repaired_rule,
+        "repaired": campaign.repaired_rule
+        + (f"; joules of {'+'.join(scope.parts)}" if scope.parts else ""),
     }
     return pd.DataFrame(
         [

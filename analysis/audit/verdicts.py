@@ -8,17 +8,22 @@ can't tell a drift of the machine from an effect.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import pandas as pd
 
 from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.audit.scopes import LEAST_SHARE, WHOLE_SHARE
 from wattbench.analysis.model.trials import TrialRow, to_frame
 from wattbench.analysis.stats.conclude import conclude
 from wattbench.analysis.stats.results import Pair, Settings
 
 #: Pairs are compared trial by trial, which grows with the square: beyond this nothing is concluded.
 MOST_PER_IMAGE = 500
+
+#: Treatments beyond which nothing is concluded: their pairs grow with the square.
+MOST_TREATMENTS = 30
 
 COLUMNS = (
     "basis", "image_a", "image_b", "diff_pct", "lower_pct", "upper_pct", "p_holm", "verdict", "reason",
@@ -43,7 +48,11 @@ class Answer:
 
 
 def answers(
-    frames: Mapping[str, pd.DataFrame], reference: str | None, *, modelled: bool
+    frames: Mapping[str, pd.DataFrame],
+    reference: str | None,
+    *,
+    modelled: bool,
+    covered: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Answer]:
     """Conclude from every basis that holds workload trials.
 
@@ -52,12 +61,30 @@ def answers(
         reference: the image the others are compared with, with or without suffix; None: the one of
             lowest median.
         modelled: whether joules are a model's.
+        covered: basis → share of the metered joules that its numbers cover, where it is less than all.
     """
     return [
-        _answer(basis, work, reference, modelled)
+        _qualified(_answer(basis, work, reference, modelled), share)
+        if (share := covered.get(basis, 1.0)) >= LEAST_SHARE
+        else Answer(
+            basis,
+            f"No verdict on the CPU package alone: it is {100 * share:.0f} % of the metered joules, "
+            f"{100 - 100 * share:.0f} % are other domains'.",
+        )
         for basis, frame in frames.items()
         if len(work := frame[frame["kind"] == "workload"])
     ]
+
+
+def _qualified(answer: Answer, share: float) -> Answer:
+    """An answer that says what its numbers leave out."""
+    if share >= WHOLE_SHARE:
+        return answer
+    text = (
+        f"{answer.sentence.rstrip('.')} (CPU package only, {100 * share:.0f} % of the metered joules; "
+        f"the other {100 - 100 * share:.0f} % are left out)."
+    )
+    return replace(answer, sentence=text)
 
 
 def table(told: Iterable[Answer]) -> pd.DataFrame:
@@ -76,6 +103,13 @@ def table(told: Iterable[Answer]) -> pd.DataFrame:
 
 
 def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: bool) -> Answer:
+    treatments = work["image"].nunique()
+    if treatments > MOST_TREATMENTS:
+        return Answer(
+            basis,
+            f"No verdict: {treatments} treatments are more than the {MOST_TREATMENTS} that are compared pair "
+            "by pair; say what a treatment is with `factors: […]` or `raw: {image: …}` in a --mapping file.",
+        )
     most = int(work["image"].value_counts().max())
     if most > MOST_PER_IMAGE:
         return Answer(

@@ -15,6 +15,9 @@ from wattbench.analysis.model.records import Record
 
 _NOTHING_KNOWN = Facts()
 
+#: Share of the trials from which on an error is the campaign's.
+_MOST = 0.5
+
 #: Files named as examples of a shared fault.
 _EXAMPLES = 20
 
@@ -53,8 +56,11 @@ def judge(
     Returns:
         the records as :func:`apply` gives them, and the findings that are not about one trial.
     """
-    per_trial, whole = _findings(records, facts)
-    judged = tuple(_with(record, per_trial.get(record.subject, ())) for record in records)
+    per_trial, whole, shared = _findings(records, facts)
+    judged = tuple(
+        _with(record, per_trial.get(record.subject, ()), shared.get(record.subject, ()))
+        for record in records
+    )
     return judged, tuple(whole)
 
 
@@ -70,8 +76,12 @@ def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, .
 
 
 def _applying(checks: Iterable[TrialCheck], record: Record) -> list[TrialCheck]:
-    """The checks that apply to a record; of an absent one its absence is all that can be said."""
-    if record.row.status in ("missing", "skipped"):
+    """The checks that apply to a record; of an absent one its absence is all that can be said.
+
+    A start that only a text log knows is checked like any other: what the log says of it counts.
+    """
+    logged = record.log.get("file") and not record.log.get("derived")
+    if record.row.status in ("missing", "skipped") and not logged:
         return [c for c in checks if c.code == "trial-missing"]
     return [c for c in checks if record.row.kind in c.kinds]
 
@@ -113,11 +123,15 @@ class _Outcomes:
 
 def _findings(
     records: Sequence[Record], facts: Facts
-) -> tuple[Mapping[str, list[Finding]], list[Finding]]:
-    """Findings by subject of a trial, and those of the campaign."""
+) -> tuple[Mapping[str, list[Finding]], list[Finding], Mapping[str, list[str]]]:
+    """Findings by subject of a trial, those of the campaign, and codes by subject of what is shared."""
     outcomes = _Outcomes.of(records)
     whole = _shared(outcomes, facts)
     hoisted = {f.code for f in whole}
+    shared: defaultdict[str, list[str]] = defaultdict(list)
+    for code in hoisted:
+        for record, _ in outcomes.found[code]:
+            shared[record.subject].append(code)
     per_trial: defaultdict[str, list[Finding]] = defaultdict(list)
     found_codes = Counter({code: len(found) for code, found in outcomes.found.items()})
     for code, found in outcomes.found.items():
@@ -142,11 +156,14 @@ def _findings(
     for trial_check in trial_checks():
         fine[trial_check.code].append(trial_check.fine)
     whole += _closing(facts, found_codes, outcomes, fine)
-    return per_trial, whole
+    return per_trial, whole, shared
 
 
 def _shared(outcomes: _Outcomes, facts: Facts) -> list[Finding]:
-    """Faults that every trial that can be judged has: said once."""
+    """Faults that every trial that can be judged has, of an import also those of most: said once.
+
+    They are the campaign's, which its trials can't be compared without: none is taken out for them.
+    """
     findings = []
     for code in (c for c in CODES.values() if c.shared):
         hits = [(r, found) for r, found in outcomes.found[code.name] if r.row.status != "failed"]
@@ -154,14 +171,17 @@ def _shared(outcomes: _Outcomes, facts: Facts) -> list[Finding]:
             (f.severity or code.severity for _, f in hits), key=list(Severity).index, default=None
         )
         serious = worst is Severity.ERROR
-        if len(hits) < max(2, outcomes.judged[code.name]) or (serious and not facts.imported):
+        judged = outcomes.judged[code.name]
+        fewest = _MOST * judged if serious else judged
+        if len(hits) < max(2, fewest) or (serious and not facts.imported):
             continue
+        who = f"all {judged}" if len(hits) == judged else f"{len(hits)} of {judged}"
         first = [found for _, found in hits[:_EXAMPLES]]
         findings.append(
             to_finding(
                 code.name,
                 Found(
-                    f"all {len(hits)} trials that can be judged: {first[0].message}",
+                    f"{who} trials that can be judged: {first[0].message}",
                     {k: v for k, v in first[0].evidence.items() if k in ("file", "line")}
                     | {
                         "trials": len(hits),
@@ -200,8 +220,8 @@ def _closing(
     return rows
 
 
-def _with(record: Record, found: Iterable[Finding]) -> Record:
-    """The record with its findings, and the status that they leave it."""
+def _with(record: Record, found: Iterable[Finding], shared: Sequence[str]) -> Record:
+    """The record with its findings, and the status that they leave it; codes name what is shared too."""
     places = {code: place for place, code in enumerate(CODES)}
     found = tuple(sorted(found, key=lambda f: places[f.code]))
     row = record.row
@@ -210,7 +230,8 @@ def _with(record: Record, found: Iterable[Finding]) -> Record:
         error = next((f for f in found if f.is_found_error), None)
         status = "invalid" if error else "valid"
         reason = f"{error.code}: {error.message}" if error else None
-    codes = " ".join(dict.fromkeys(f.code for f in found)) or None
+    named = {*(f.code for f in found), *shared}
+    codes = " ".join(sorted(named, key=places.__getitem__)) or None
     if (status, reason, codes, found) == (row.status, row.reason, row.findings, record.findings):
         return record
     return replace(

@@ -9,10 +9,10 @@ from pathlib import Path
 from wattbench.analysis.model.escaping import say
 
 _DESCRIPTION = """\
-Import a campaign of EnergiBridge measurements, check it, and tabulate its numbers as published, as imported
-and repaired. CAMPAIGN is a folder of raw CSVs and text logs (IMAGE/results/*_RUN.csv), of summary CSVs
-(Run, Energy Consumption (Joules), Execution Time (Seconds)), a run of wattbench, or a folder of
-experiment-runner (run_table.csv).
+Import a campaign of energy measurements, check it, and tabulate its numbers as published, as imported and
+repaired. CAMPAIGN is a folder. Its layout is recognised by its files, or named with --layout:
+
+%LAYOUTS%
 """
 
 _MAPPING = """\
@@ -28,6 +28,7 @@ _MAPPING = """\
     relative:
       - {image: cuda-base, median_diff_j: 454.88, median_diff_pct: 1.22,
          size_diff_gb: 3.29, size_diff_pct: 34.2}
+  versions: {CUDA: "12.6"}           # what the text says; held against the logs' banners
   raw: {glob: "**/energy.csv", image: "^([^/]+)/", run: "run_(\\d+)", idle: "idle"}   # another layout
   logs: "**/*.out"
   derived: {glob: "tables/*.csv", energy_j: joules, duration_s: seconds}
@@ -41,6 +42,18 @@ Exit code: 0 done; 1 done, and an error was found; 2 nothing that can be audited
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the table of layouts, whose importers are loaded only when it is shown."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "%LAYOUTS%" in text:
+            from wattbench.analysis.audit.importers import installed
+
+            rows = [f"  {i.layout:<18} {i.recognised_by.replace('`', '')}" for i in installed()]
+            text = text.replace("%LAYOUTS%", "\n".join(rows))
+        return super()._fill_text(text, width, indent)
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
@@ -48,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="import, check and recompute somebody's campaign",
         description=_DESCRIPTION,
         epilog=_MAPPING,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("campaign", type=Path, help="folder of the campaign")
     parser.add_argument(
@@ -56,6 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--mapping", type=Path, metavar="FILE", help="facts and layout, YAML (below)"
+    )
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="layout to read it by; default: the first that is recognised",
     )
     parser.add_argument(
         "--reference",
@@ -98,6 +116,7 @@ def _audit(args: argparse.Namespace) -> int:
         args.campaign,
         mapping.load(args.mapping),
         reference=args.reference,
+        layout=args.layout,
         progress=Progress("audit"),
         limit=args.max_file_mb * 1024 * 1024,
         exclude=args.out,
@@ -106,6 +125,8 @@ def _audit(args: argparse.Namespace) -> int:
     told = summary(result)
     statuses = ", ".join(f"{n} {status}" for status, n in told["status"].items())
     counts = told["findings"]["found"]
+    for said in told["inferred"]:
+        say(f"audit: {said}")
     say(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")
     say(
         f"audit: {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes found; "

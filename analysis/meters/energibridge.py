@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
@@ -107,9 +107,35 @@ _KNOWN: tuple[tuple[re.Pattern[str], Kind, str, str, str | None, float], ...] = 
 )
 
 
+#: Units that people convert columns to: as found → the tool's unit, factor from one to the other.
+_UNITS = {
+    "mJ": ("J", 1e-3), "uJ": ("J", 1e-6), "µJ": ("J", 1e-6), "kJ": ("J", 1e3), "Wh": ("J", 3600.0),
+    "mWh": ("J", 3.6), "kWh": ("J", 3.6e6), "W": ("Watts", 1.0), "mW": ("Watts", 1e-3),
+    "mWatts": ("Watts", 1e-3), "Watts": ("mWatts", 1e3),
+}  # fmt: skip
+_UNIT = re.compile(r"(?P<what>.*) ?\((?P<unit>[^()]+)\)")
+
+
 @lru_cache(maxsize=4096)
 def spec_of(name: str) -> Spec:
     """What a column's name says; an unknown name is a gauge of quantity ``unknown``."""
+    known = _spec_of(name)
+    match = _UNIT.fullmatch(name)
+    if known.quantity != "unknown" or match is None or match["unit"] not in _UNITS:
+        return known
+    what = match["what"].rstrip()
+    unit, factor = _UNITS[match["unit"]]
+    spec = _spec_of(f"{what} ({unit})")
+    if spec.quantity == "unknown" and unit == "Watts":
+        spec, factor = _spec_of(f"{what} (mWatts)"), factor * 1e3
+    return (
+        known
+        if spec.quantity == "unknown"
+        else replace(spec, name=name, factor=spec.factor * factor)
+    )
+
+
+def _spec_of(name: str) -> Spec:
     for pattern, kind, quantity, unit, domain, factor in _KNOWN:
         if match := pattern.fullmatch(name):
             index = match.group(1) if pattern.groups else ""

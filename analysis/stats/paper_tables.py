@@ -90,6 +90,7 @@ def describe(
     reference: str | None = None,
     sizes_gb: Mapping[str, float] | None = None,
     printed_digits: int | None = None,
+    most_pairs: int | None = None,
 ) -> Description:
     """All tables of one basis.
 
@@ -98,6 +99,7 @@ def describe(
         basis: what the rows stand for, the first column of each table.
         reference: the image the others are compared with; by default that of lowest median energy.
         sizes_gb: uncompressed sizes of images, GB.
+        most_pairs: pairs beyond which none are tabulated; None: all.
         printed_digits: round medians to these digits before they are subtracted, as is done
             who works from a printed table; None: full precision.
 
@@ -114,15 +116,17 @@ def describe(
     _spread(out, "idle_time", groups(idle, "duration_s"))
     _normality(out, energy)
     _omnibus(out, energy)
-    _dunn(out, energy)
-    for a, b in itertools.combinations(energy, 2):
-        out.add(
-            "effects",
-            a,
-            b,
-            float(energy[a].mean() - energy[b].mean()),
-            cliffs_delta(energy[a], energy[b]),
-        )
+    pairs = len(energy) * (len(energy) - 1) // 2
+    if most_pairs is not None and pairs > most_pairs:
+        for name in ("dunn", "effects"):
+            out.undefined(
+                name, "all pairs", f"{pairs} pairs are more than the {most_pairs} tabulated"
+            )
+    else:
+        _dunn(out, energy)
+        for a, b in itertools.combinations(energy, 2):
+            difference = float(energy[a].mean() - energy[b].mean())
+            out.add("effects", a, b, difference, cliffs_delta(energy[a], energy[b]))
     _relative(out, energy, reference, sizes_gb or {}, printed_digits)
     return out.build(basis)
 

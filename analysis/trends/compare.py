@@ -88,7 +88,7 @@ class Comparison:
     @property
     def is_nights(self) -> bool:
         """Whether the runs are a series of nights."""
-        return len(self.runs) >= NIGHTS
+        return _is_series(self.runs)
 
     @property
     def has_errors(self) -> bool:
@@ -149,7 +149,7 @@ def compare_places(
 ) -> Comparison:
     """Compare runs whose places are known already; the rest as :func:`compare`."""
     stored, unread = read.read(found, progress)
-    is_nights = len(stored) >= NIGHTS
+    is_nights = _is_series(stored)
     if is_nights:
         stored = tuple(sorted(stored, key=_order))
     everything = read.together(stored)
@@ -193,6 +193,11 @@ def compare_places(
         notes.append(f"Without any valid trial: {names}.")
     findings = (*told, *watch.of_facts(), *unread)
     return _with(result, findings=findings, notes=tuple(notes), **more)
+
+
+def _is_series(runs: Sequence[StoredRun]) -> bool:
+    """Whether runs are a series of nights: several on one day are experiments side by side."""
+    return len({run.night for run in runs}) >= NIGHTS
 
 
 def _with(result: Comparison, **changes: Any) -> Comparison:
@@ -252,9 +257,14 @@ def _few_notes(runs: Sequence[StoredRun], found: Sequence[Difference]) -> list[s
             "The runs share no host with a common image and baseline: their effects stand side by "
             "side, without a difference."
         ]
+    unnamed = [
+        "No host is named in the runs: nothing shows them to be of one machine, and a difference may "
+        "be the machines'."
+    ]
     return [
+        *([] if all(d.host_before and d.host_after for d in found) else unnamed),
         "An interval of a difference covers the noise inside these runs. How much an unchanged host "
-        f"scatters from run to run is seen from {NIGHTS} runs on."
+        f"scatters from run to run is seen from {NIGHTS} runs on.",
     ]
 
 

@@ -7,6 +7,7 @@ from wattbench.analysis.presentation import formatting
 from wattbench.analysis.presentation.formatting import number
 from wattbench.analysis.stats.results import PairVerdict
 from wattbench.analysis.trends.compare import Comparison
+from wattbench.analysis.trends.levels import CONTROL
 from wattbench.analysis.trends.side_by_side import Difference
 
 #: Regressions or differences that the sentence names.
@@ -76,15 +77,20 @@ def _few(result: Comparison) -> str:
     decided.sort(key=lambda d: -abs(d.pair.estimate_pct or 0.0))
     named = [_difference(result, d) for d in decided[:_NAMED]]
     more = len(decided) - len(named)
-    return "; ".join(named) + (f"; and {more} more" if more else "") + "."
+    tail = f"; and {more} more" if more else ""
+    if not all(d.host_before and d.host_after for d in result.differences):
+        tail += "; no host is named: nothing shows the runs to be of one machine"
+    return "; ".join(named) + tail + "."
 
 
 def _difference(result: Comparison, d: Difference) -> str:
     estimate = d.pair.estimate_pct or 0.0
     word = "more" if estimate > 0 else "less"
+    against = "the control workload" if d.baseline == CONTROL else d.baseline
     return (
-        f"{d.subject} uses {number(abs(estimate), 1)} % {word} energy in run {label(result, d.after)} "
-        f"than in run {label(result, d.before)}"
+        f"against {against}, {d.subject} uses {number(abs(estimate), 1)} % {word} energy in run "
+        f"{label(result, d.after)} than in run {label(result, d.before)} "
+        f"(in joules {d.joules_before:.4g} → {d.joules_after:.4g})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks and meters of other distributions: one file and an entry point, nothing else is touched."""
+"""Checks, meters and importers of other distributions: one file and an entry point, nothing else is touched."""
 
 from __future__ import annotations
 
@@ -142,3 +142,74 @@ def test_a_meter_of_another_distribution_counts_and_its_throttling_is_found(tmp_
     energy_j, gpu_j, scope, throttled = json.loads(done.stdout)
     assert (round(energy_j, 6), round(gpu_j, 6), scope) == (4200.0, 1200.0, "system+gpu")
     assert throttled == "gpu0 reports slowed clocks: the plug is hot"
+
+
+IMPORTER = '''
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.model.records import Domain, Record
+from wattbench.analysis.model.trials import TrialRow
+
+
+class Notebook:
+    """A laboratory's notebook: a line per run with treatment, number, joules and seconds."""
+
+    layout = "notebook"
+    recognised_by = "`*.log` that begins with `NOTEBOOK`"
+    rank = 5
+    leads = frozenset({"notebook"})
+
+    def claims(self, path, head):
+        return "notebook" if head.startswith(b"NOTEBOOK") else None
+
+    def read(self, files, context):
+        records = []
+        for path in files.of("notebook"):
+            for number, line in enumerate((files.root / path).read_text().splitlines()[1:], start=2):
+                image, run, joules, seconds = line.split()
+                row = TrialRow(
+                    run_id=context.name, host="", kind="workload", block=None, position=None,
+                    planned_position=None, image=image, run=int(run), attempt=1, status="valid",
+                    energy_j=float(joules), energy_scope="system", energy_source="measured",
+                    duration_s=float(seconds),
+                )
+                domain = Domain("system", "notebook", float(joules), 1.0, counted=True)
+                records.append(Record(row, domains=(domain,), log={"file": path, "line": number}))
+        return Campaign(context.name, self.layout, tuple(records), repaired_rule="every line")
+
+
+IMPORTER = Notebook
+'''
+
+
+def test_an_importer_of_another_distribution_reads_a_layout_and_stands_in_the_help(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "site").mkdir()
+    source = IMPORTER.replace("IMPORTER = Notebook", "IMPORTER = Notebook()")
+    extension.install(tmp_path / "site", "wattbench.importers", "notebook_importer", source)
+    lines = [f"{i} {n} {j + n} 10.0" for i, j in (("a", 100), ("b", 120)) for n in range(8)]
+    (tmp_path / "campaign").mkdir()
+    (tmp_path / "campaign" / "runs.log").write_text("\n".join(["NOTEBOOK", *lines]) + "\n")
+    out = tmp_path / "out"
+    argv = ("-m", "analysis", "audit", str(tmp_path / "campaign"), "--out", str(out))
+    done = extension.run(tmp_path / "site", *argv)
+    assert done.returncode in (0, 1), done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["layout"], summary["status"]) == ("notebook", {"valid": 16})
+    assert summary["answers"]["repaired"].startswith("a (the reference) uses the least energy")
+    assert (
+        "notebook" in extension.run(tmp_path / "site", "-m", "analysis", "audit", "--help").stdout
+    )
+    wrong = extension.run(tmp_path / "site", *argv, "--layout", "derived")
+    assert wrong.returncode == 2
+    assert "of 'notebook'" in wrong.stderr
+
+
+def test_an_importer_that_cannot_be_loaded_is_one_warning_that_names_it(tmp_path: Path) -> None:
+    extension.install(tmp_path, "wattbench.importers", "broken_importer", "import absent_module\n")
+    folder, out = campaign(tmp_path / "campaign"), tmp_path / "out"
+    done = extension.run(tmp_path, "-m", "analysis", "audit", str(folder), "--out", str(out))
+    assert done.returncode in (0, 1), done.stderr
+    named = [line for line in done.stderr.splitlines() if "broken_importer" in line]
+    assert len(named) == 1
+    assert "absent_module" in named[0]

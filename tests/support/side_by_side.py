@@ -19,7 +19,7 @@ _TICK_S = 0.02
 #: A ticker that came so much too late was not run, nor were the processes beside it.
 _STALL_S = 0.25
 #: Measurements of one case; the last one is judged however it went.
-_TRIES = 4
+_TRIES = 2
 
 
 class StallWatch:

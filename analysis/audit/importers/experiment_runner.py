@@ -8,116 +8,202 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
-from wattbench.analysis.audit.discover import Found
-from wattbench.analysis.audit.importers import raw_logs, summary_tables
+from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.factors import factors_of
+from wattbench.analysis.audit.importers import LOG, Context, Files, raw_logs, summary_tables
 from wattbench.analysis.audit.importers.reduce import Reduced
+from wattbench.analysis.audit.importers.summary_tables import Source
 from wattbench.analysis.audit.logs import Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.audit.mapping import key_of
-from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.trials import TrialRow
+
+RUN_TABLE = "run-table"
 
 IMPORTED = (
     "every run that is DONE and has a raw file: CPU package from the first row to the last, wraps not "
     "corrected, negative sums left out"
 )
 
-#: Names of columns that hold results and no factor.
-_DATA = re.compile(
-    r"energy|joule|power|watt|time|duration|usage|util|memory|temperature|cpu|avg_|_avg|mean",
-    re.IGNORECASE,
-)
 _ENERGY = re.compile(r".*(?:package|total|cpu)?_?(?:energy|joules?).*", re.IGNORECASE)
 _PREFERRED = re.compile(r"package|total|^energy", re.IGNORECASE)
 _TIME = re.compile(r".*(?:time|duration).*", re.IGNORECASE)
 
 
-def read(
-    root: Path,
-    name: str,
-    found: Found,
-    mapping: CampaignMapping,
-    progress: Callable[[str], None],
-    limit: int,
-) -> Campaign:
-    """Import all run tables of a folder; arguments as :func:`analysis.audit.study.read`."""
-    records: list[Record] = []
-    rows: list[DerivedRow] = []
-    findings: list[Finding] = []
-    sources: dict[tuple[str, str], list[summary_tables.Source]] = {}
-    raws = raw_logs.reduce_all(root, found.raw, progress, limit, mapping)
-    raw_in, logs_in = _by_folder(found.raw), _by_folder(map(str, found.logs))
-    claimed: set[str] = set()
-    for table in found.run_tables:
-        text, why = summary_tables.read_text(root / table)
-        told, end = summary_tables.rows_of(text or "")
-        if end:
-            findings.append(_unread(table, end[1], end[0]))
-        columns = [name.strip() for name in told[0][1]] if told else []
-        lines = {n: dict(zip(columns, cells, strict=False)) for n, cells in told[1:]}
-        if "__run_id" not in columns or not lines:
-            findings.append(_unread(table, why or "no row with a __run_id", 1))
-            continue
-        factors = _factors(columns, list(lines.values()), mapping)
-        energy, seconds = _results(columns, factors, mapping)
-        for number, line in lines.items():
-            run_id = (line.get("__run_id") or "").strip()
-            if not run_id:
-                findings.append(_unread(table, f"line {number} has no __run_id", number))
-                continue
-            image = " / ".join((line.get(f) or "").strip() for f in factors) or name
-            image = mapping.images.get(image, image)
-            folder = str(table.parent / run_id)
-            mine = raw_in[folder]
-            claimed.update(mine)
-            starts, problems = raw_logs.starts_of(root, [PurePosixPath(p) for p in logs_in[folder]])
-            # A run's log holds the workload's own output: without a meter's line it says nothing here.
-            findings += [p for p in problems if "no start" not in p.message]
-            raw = raws[mine[0]] if len(mine) == 1 else None
-            sources.setdefault((key_of(image), "workload"), []).extend(
-                raw_logs.sources_of(starts, [raws[p] for p in mine])
-            )
-            records.append(
-                _record(name, image, table, number, line, starts, raw, len(mine), mapping)
-            )
-            joules = _number(line, energy)
-            if joules is not None:
-                rows.append(
-                    DerivedRow(
-                        str(table),
-                        number,
-                        image,
-                        "workload",
-                        _run_number(run_id),
-                        joules,
-                        _number(line, seconds),
-                    )
-                )
-    findings += [
-        _unread(p, "a raw file of no row of a run table", 1) for p in found.raw if p not in claimed
-    ]
-    records = raw_logs.placed(records)
-    return Campaign(
-        name=name,
-        layout="experiment-runner",
-        records=tuple(records),
-        derived=tuple(rows),
-        summaries={
-            r.subject: (r.log["naive_j"], r.row.duration_s)
-            for r in records
-            if r.row.status == "valid" and (r.log.get("naive_j") or 0) > 0
-        },
-        findings=(*findings, *summary_tables.trace(rows, sources, whole=bool(found.raw))),
-        imported_rule=IMPORTED,
-        repaired_rule=raw_logs.REPAIRED,
+@dataclass
+class _Import:
+    """What was imported so far."""
+
+    records: list[Record] = field(default_factory=list)
+    rows: list[DerivedRow] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    sources: dict[tuple[str, str], list[Source]] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
+
+
+class ExperimentRunner:
+    """Folders of experiment-runner."""
+
+    layout = "experiment-runner"
+    recognised_by = "`run_table.csv` with `__run_id` and `__done`, a folder per run"
+    rank = 10
+    leads = frozenset({RUN_TABLE})
+
+    def claims(self, path: str, head: bytes) -> str | None:
+        """Run tables."""
+        name = path.rpartition("/")[2]
+        is_table = name == "run_table.csv" or (
+            name.endswith(".csv") and "__run_id" in cells_of(head)
+        )
+        return RUN_TABLE if is_table else None
+
+    def read(self, files: Files, context: Context) -> Campaign:
+        """Import all run tables of a folder."""
+        done = _Import()
+        raws = raw_logs.reduce_all(files, context)
+        raw_in, logs_in = _by_folder(raws), _by_folder(files.of(LOG))
+        tables: dict[str, tuple[tuple[int, dict[str, str]], ...]] = {}
+        for table in files.of(RUN_TABLE):
+            lines = _lines(files, table, done.findings)
+            copy = next((t for t, known in tables.items() if _cells(known) == _cells(lines)), None)
+            if copy is not None and not any(_runs_of(table, lines, raw_in)):
+                done.findings.append(_copied(table, copy, len(lines)))
+            elif lines:
+                tables[table] = lines
+        for table, lines in tables.items():
+            _read_table(files, context, table, lines, raws, raw_in, logs_in, done)
+        done.findings += [
+            _unread(p, "a raw file of no row of a run table", 1)
+            for p in raws
+            if p not in done.claimed
+        ]
+        if raws:
+            records = tuple(raw_logs.placed(done.records))
+        else:
+            # Tables alone: rows are published numbers, not runs that went missing.
+            records = tuple(summary_tables.as_record(context, row) for row in done.rows)
+        traced = summary_tables.trace(done.rows, done.sources, whole=bool(raws))
+        return Campaign(
+            name=context.name,
+            layout=self.layout,
+            records=records,
+            derived=tuple(done.rows),
+            summaries={
+                r.subject: (r.log["naive_j"], r.row.duration_s)
+                for r in records
+                if r.row.status == "valid" and (r.log.get("naive_j") or 0) > 0
+            },
+            package_only=bool(raws),
+            findings=(*done.findings, *traced.findings),
+            support=traced.support,
+            inferred=tuple(done.said),
+            read_with=frozenset({"study"}),
+            imported_rule=IMPORTED,
+            repaired_rule=raw_logs.REPAIRED if raws else summary_tables.REPAIRED,
+        )
+
+
+IMPORTER = ExperimentRunner()
+
+
+def _lines(
+    files: Files, table: str, findings: list[Finding]
+) -> tuple[tuple[int, dict[str, str]], ...]:
+    """Rows of a run table by line and column."""
+    text, why = summary_tables.read_text(files.root / table)
+    told, end = summary_tables.rows_of(text or "")
+    if end:
+        findings.append(_unread(table, end[1], end[0]))
+    columns = [name.strip() for name in told[0][1]] if told else []
+    lines = tuple((n, dict(zip(columns, cells, strict=False))) for n, cells in told[1:])
+    if "__run_id" not in columns or not lines:
+        findings.append(_unread(table, why or "no row with a __run_id", 1))
+        return ()
+    return lines
+
+
+def _cells(lines: Sequence[tuple[int, Mapping[str, str]]]) -> list[Mapping[str, str]]:
+    return [line for _, line in lines]
+
+
+def _runs_of(
+    table: str,
+    lines: Sequence[tuple[int, Mapping[str, str]]],
+    raw_in: Mapping[str, Sequence[str]],
+) -> Iterable[bool]:
+    """Whether each run of a table has raw files in its folder."""
+    for _, line in lines:
+        run_id = (line.get("__run_id") or "").strip()
+        yield bool(raw_in.get(str(PurePosixPath(table).parent / run_id)))
+
+
+def _copied(table: str, original: str, rows: int) -> Finding:
+    return finding(
+        "file-unread",
+        Verdict.FOUND,
+        "campaign",
+        f"{table} is a copy of {original}: its {rows} rows are the same; counted once",
+        severity=Severity.WARNING,
+        action="Nothing to do if it is a copy.",
+        file=table,
+        line=1,
+        copy_of=original,
     )
+
+
+def _read_table(
+    files: Files,
+    context: Context,
+    table: str,
+    lines: Sequence[tuple[int, Mapping[str, str]]],
+    raws: Mapping[str, Reduced],
+    raw_in: Mapping[str, Sequence[str]],
+    logs_in: Mapping[str, Sequence[str]],
+    done: _Import,
+) -> None:
+    """Records and published rows of one run table."""
+    mapping = context.mapping
+    rows = [line for _, line in lines]
+    columns = list(rows[0])
+    factors = factors_of(columns, rows, mapping.factors, ("__run_id", "__done"))
+    done.said += [f"{table}: {said}" for said in factors.said]
+    energy, seconds = _results(columns, factors.names, mapping)
+    for number, line in lines:
+        run_id = (line.get("__run_id") or "").strip()
+        if not run_id:
+            done.findings.append(_unread(table, f"line {number} has no __run_id", number))
+            continue
+        image = " / ".join((line.get(f) or "").strip() for f in factors.names) or context.name
+        image = mapping.images.get(image, image)
+        folder = str(PurePosixPath(table).parent / run_id)
+        mine = raw_in.get(folder, ())
+        done.claimed.update(mine)
+        starts, problems = raw_logs.starts_of(files.root, logs_in.get(folder, ()))
+        # A run's log holds the workload's own output: without a meter's line it says nothing here.
+        done.findings += [p for p in problems if "no start" not in p.message]
+        raw = raws[mine[0]] if len(mine) == 1 else None
+        done.sources.setdefault((key_of(image), "workload"), []).extend(
+            raw_logs.sources_of(starts, [raws[p] for p in mine])
+        )
+        done.records.append(_record(context, image, table, number, line, starts, raw, len(mine)))
+        joules = _number(line, energy)
+        if joules is not None:
+            joules *= summary_tables.joules_per_unit(energy or "")
+            done.rows.append(
+                DerivedRow(
+                    table, number, image, "workload", _run_number(run_id), joules,
+                    _number(line, seconds),
+                )
+            )  # fmt: skip
 
 
 def _by_folder(paths: Iterable[str]) -> defaultdict[str, list[str]]:
@@ -128,29 +214,10 @@ def _by_folder(paths: Iterable[str]) -> defaultdict[str, list[str]]:
     return folders
 
 
-def _unread(path: PurePosixPath | str, message: str, line: int) -> Finding:
+def _unread(path: str, message: str, line: int) -> Finding:
     return finding(
-        "file-unread", Verdict.FOUND, "campaign", f"{path}: {message}", file=str(path), line=line
+        "file-unread", Verdict.FOUND, "campaign", f"{path}: {message}", file=path, line=line
     )
-
-
-def _factors(
-    columns: Sequence[str], lines: Sequence[Mapping[str, str]], mapping: CampaignMapping
-) -> list[str]:
-    """Columns that make up the treatment: the mapping's, else those before the first result."""
-    if mapping.factors is not None:
-        return [f for f in mapping.factors if f in columns]
-    factors = []
-    for column in columns:
-        if column in ("__run_id", "__done"):
-            continue
-        values = [(line.get(column) or "").strip() for line in lines]
-        distinct = set(values)
-        measured = all(re.fullmatch(r"-?\d+\.\d+(?:e[-+]?\d+)?", v) for v in distinct)
-        if _DATA.search(column) or "" in distinct or (measured and len(distinct) > len(values) / 2):
-            break
-        factors.append(column)
-    return factors
 
 
 def _results(
@@ -178,15 +245,14 @@ def _run_number(run_id: str) -> int | None:
 
 
 def _record(
-    name: str,
+    context: Context,
     image: str,
-    table: PurePosixPath,
+    table: str,
     number: int,
     line: Mapping[str, str],
     starts: Sequence[Start],
     raw: Reduced | None,
     raws: int,
-    mapping: CampaignMapping,
 ) -> Record:
     run_id = (line.get("__run_id") or "").strip()
     run = _run_number(run_id)
@@ -197,8 +263,8 @@ def _record(
         if done == "DONE":
             reason = f"{at}: {run_id} is DONE and has {raws} raw energibridge files instead of one"
         row = TrialRow(
-            name,
-            mapping.host,
+            context.name,
+            context.mapping.host,
             "workload",
             None,
             None,
@@ -209,10 +275,8 @@ def _record(
             status="missing",
             reason=reason,
         )
-        return Record(row, log={"file": str(table), "line": number})
-    record = raw_logs.record_of(
-        name, image, "workload", starts[-1] if starts else None, raw, mapping, None
-    )
+        return Record(row, log={"file": table, "line": number})
+    record = raw_logs.record_of(context, (image, "workload"), starts[-1] if starts else None, raw)
     record = replace(record, row=replace(record.row, run=run))
     if done != "DONE" and record.row.status == "valid":
         row = replace(record.row, status="failed", reason=f"{at}: {run_id} is {done or 'not done'}")

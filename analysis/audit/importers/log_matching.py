@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from wattbench.analysis.audit.importers.reduce import Reduced
 from wattbench.analysis.audit.logs import Start
+from wattbench.analysis.audit.treatments import folder_of, run_of, stem_of
 
 #: Joules within which a summary line and a raw file are the same number.
 SAME_J = 0.01
@@ -28,6 +29,40 @@ NEAR_SHARE = 0.02
 _LARGEST = 4_000_000
 
 Pairs = list[tuple[Start | None, Reduced | None]]
+
+
+def pair_by_name(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
+    """Match starts and raw files: first those of a text log that is named like one raw file.
+
+    The last start of such a log wrote the raw file, which each start writes anew.
+    """
+    last = {start.file: start for start in starts}
+    named: dict[str, tuple[Start, Reduced]] = {}
+    for told in (stem_of, run_of):
+        of_name: defaultdict[tuple[str, object], list[Reduced]] = defaultdict(list)
+        files: defaultdict[tuple[str, object], list[str]] = defaultdict(list)
+        for raw in raws:
+            of_name[folder_of(raw.path), told(raw.path)].append(raw)
+        for file in last:
+            files[folder_of(file), told(file)].append(file)
+        for (folder, name), mine in files.items():
+            same = of_name[folder, name]
+            # One log alone with a number may be the log of all runs.
+            sure = told is stem_of or len(last) > 1
+            if name is not None and sure and len(same) == len(mine) == 1:
+                named.setdefault(same[0].path, (last[mine[0]], same[0]))
+        if named:
+            break
+    if not named:
+        return pair(starts, raws)
+    taken = {id(start) for start, _ in named.values()}
+    alone = {start.file for start, _ in named.values()}
+    rest = pair(
+        [s for s in starts if s.file not in alone], [r for r in raws if r.path not in named]
+    )
+    repeated: Pairs = [(s, None) for s in starts if s.file in alone and id(s) not in taken]
+    pairs: Pairs = [*named.values(), *rest, *repeated]
+    return sorted(pairs, key=lambda p: (p[1] is None, (p[1] and p[1].first_s) or 0.0))
 
 
 def pair(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
@@ -42,17 +77,19 @@ def pair(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
     """
     timed = sorted(raws, key=lambda r: (r.first_s is None, r.first_s or 0.0, r.path))
     match = _exact(starts, timed)
-    if not match:
-        match = _near(starts, timed)
+    if 2 * len(match) < sum(start.summary_j is not None for start in starts):
+        near = _near(starts, timed)
+        match = near if len(near) > len(match) else match
     overhead = [
         duration - starts[i].worked_s
         for i, j in match.items()
         if starts[i].complete and (duration := timed[j].duration_s) is not None
     ]
     usual = statistics.median(overhead) if overhead else None
+    taken = set(match.values())
     for (i0, i1), (j0, j1) in _between(match, len(starts), len(timed)):
         free_i = [i for i in range(i0, i1) if i not in match]
-        free_j = [j for j in range(j0, j1) if j not in match.values()]
+        free_j = [j for j in range(j0, j1) if j not in taken]
         match |= _align(starts, timed, free_i, free_j, usual)
     return _merge(starts, timed, match)
 
@@ -78,10 +115,14 @@ def _exact(starts: Sequence[Start], raws: Sequence[Reduced]) -> dict[int, int]:
 
 
 def _sums(raw: Reduced) -> tuple[float, ...]:
-    package = raw.energy("package")
-    if package is None or package.summary_j is None or package.naive_j is None:
+    package = raw.energy("package") or raw.energy("system")
+    if package is None:
         return ()
-    return tuple(j for j in (package.summary_j, package.naive_j) if math.isfinite(j / SAME_J))
+    return tuple(
+        j
+        for j in (package.summary_j, package.naive_j)
+        if j is not None and math.isfinite(j / SAME_J)
+    )
 
 
 def _near(starts: Sequence[Start], raws: Sequence[Reduced]) -> dict[int, int]:
@@ -92,7 +133,10 @@ def _near(starts: Sequence[Start], raws: Sequence[Reduced]) -> dict[int, int]:
         if start.summary_j is None or start.summary_s is None:
             continue
         for j in range(begin, len(raws)):
-            package, seconds = raws[j].energy("package"), raws[j].duration_s
+            package, seconds = (
+                raws[j].energy("package") or raws[j].energy("system"),
+                raws[j].duration_s,
+            )
             if package is None or package.joules is None or seconds is None:
                 continue
             near_j = abs(package.joules - start.summary_j) <= NEAR_SHARE * abs(start.summary_j)

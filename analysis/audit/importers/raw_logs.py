@@ -1,7 +1,8 @@
-"""Importer of folders of raw EnergiBridge logs: one folder an image, text logs and tables beside them.
+"""Importer of raw EnergiBridge logs, with text logs and tables beside them.
 
-``IMAGE/results/…_RUN.csv`` or ``IMAGE/…_RUN.csv``; the image's name comes from the folder, ``_idle`` at its
-end makes an idle run of it, the run number from the file.
+Folders, at any depth, or names of files tell the treatment (:mod:`wattbench.analysis.audit.treatments`);
+the run's number comes from the file. The output of all runs may be one text log per folder, or one per run
+with the raw log's name.
 """
 
 from __future__ import annotations
@@ -9,31 +10,38 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wattbench.analysis.audit import logs
-from wattbench.analysis.audit.campaign import Campaign, DerivedRow
-from wattbench.analysis.audit.discover import Found
-from wattbench.analysis.audit.importers import summary_tables
-from wattbench.analysis.audit.importers.log_matching import pair
+import numpy as np
+
+from wattbench.analysis.audit import logs, treatments
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.importers import LOG, RAW, Context, Files, summary_tables
+from wattbench.analysis.audit.importers.log_matching import pair_by_name
 from wattbench.analysis.audit.importers.reduce import Reduced, scan
 from wattbench.analysis.audit.logs import LINE_LIMIT, Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.audit.mapping import key_of
+from wattbench.analysis.audit.scopes import LEAST_SHARE, package_share
+from wattbench.analysis.audit.treatments import Label
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
 from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
-from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Domain, Note, Record, Sampling, Work
 from wattbench.analysis.model.trials import TrialRow
 
-#: The run's number in a file's name, where no mapping tells.
-_RUN = re.compile(r"(\d+)(?:\.csv)?(?:\.gz)?$")
+#: ``Run,Energy (J),Time (sec)`` tables of one folder.
+MEASUREMENTS = "measurements"
+
+_RAW_NAME = re.compile(r"energy_results_.*\.csv(?:\.gz)?")
+_MEASUREMENTS_NAME = re.compile(r"energy_measurements_.*\.csv")
 
 #: Domains whose joules add up to a trial's total: all others lie inside these.
 _COUNTED = re.compile(r"package|dram|gpu\d+|system")
@@ -43,189 +51,337 @@ _NO_WORK = Work()
 #: Names of images built for CUDA.
 _CUDA_NAME = re.compile(r"cuda|nvcr|nvidia|\bgpu\b|rocm", re.IGNORECASE)
 
+#: Names of treatments in which a GPU has nothing to do.
+_WITHOUT_GPU = re.compile(
+    r"(?:^|[ _\-/])(?:control|idle|baseline|sleep|noop|empty|nothing|cpu|no[ _\-]?gpu)(?:[ _\-/]|$)",
+    re.IGNORECASE,
+)
+
 #: A log is read up to this size; a 10 GB one is named, not read.
 _LOG_LIMIT = 512 * 1024 * 1024
 
-#: An idle or workload file shorter than this share of its group's median ended early.
+#: A file ended early if it is shorter than this share of its treatment's median, where half of the
+#: durations lie within a share of it.
 _SHORT = 0.8
+_ALIKE = 0.05
+
+#: Files of a treatment from which on they show how its logs usually end.
+_FEWEST_FOR_HABIT = 3
 
 IMPORTED = (
-    "every start with a summary line, with that line's joules (CPU package only, last interval left "
-    "out, wraps not corrected) and seconds"
+    "every start with a summary line that its log does not call failed, with that line's joules (CPU package "
+    "only, last interval left out, wraps not corrected) and seconds"
 )
 IMPORTED_WITHOUT_LOGS = (
-    "there are no logs: every raw file, last minus first value of the CPU package's counter where "
+    "there are no logs: every raw file, last minus first value of {what} where "
     "that is positive, wraps not corrected"
 )
 REPAIRED = (
-    "every raw file without a fault of its own, CPU package from the first row to the last, wraps corrected, "
+    "every raw file without a fault of its own, first row to last, wraps corrected, "
     "seconds from the first row to the last"
 )
 
+_Owner = tuple[str, str]
 
-def read(
-    root: Path,
-    name: str,
-    found: Found,
-    mapping: CampaignMapping,
-    progress: Callable[[str], None],
-    limit: int,
-) -> Campaign:
-    """Import a folder.
 
-    Args:
-        root: the campaign.
-        name: its name in ``run_id``.
-        found: its files.
-        mapping: the user's.
-        progress: is told in words how far it is.
-        limit: bytes of a raw file beyond which it is not read.
-    """
-    findings: list[Finding] = []
-    groups = groups_of(root, found, mapping)
-    raws = reduce_all(root, found.raw, progress, limit, mapping)
-    records: list[Record] = []
-    summaries: dict[str, tuple[float | None, float | None]] = {}
-    sources: dict[tuple[str, str], list[summary_tables.Source]] = {}
-    for (image, kind), folder in groups.items():
-        starts, problems = starts_of(root, [p for p in found.logs if _belongs(p, folder)])
+class RawLogs:
+    """Raw EnergiBridge logs."""
+
+    layout = "study"
+    recognised_by = (
+        "raw EnergiBridge CSVs (`Delta,Time,…`), folders or files named after treatments"
+    )
+    rank = 20
+    leads = frozenset({RAW, LOG, MEASUREMENTS})
+
+    def claims(self, path: str, head: bytes) -> str | None:
+        """Raw logs by header or name, text logs by the words of a meter, a workload or Docker."""
+        name = path.rpartition("/")[2]
+        if name.endswith((".txt", ".log", ".out")):
+            named = name.startswith("energy_logs_") and name.endswith((".txt", ".log"))
+            return LOG if named or logs.SIGNS.search(head) else None
+        if _MEASUREMENTS_NAME.fullmatch(name):
+            return MEASUREMENTS
+        if _RAW_NAME.fullmatch(name):
+            return RAW
+        if not name.endswith((".csv", ".csv.gz", ".tsv")):
+            return None
+        cells = cells_of(head)
+        if {"Delta", "Time"} <= set(cells):
+            return RAW
+        # What is left of a log where logs lie, or can't be unpacked, is a run that failed.
+        words = sum(bool(re.match(r"[A-Za-z_]{3,}", cell)) for cell in cells)
+        if path.endswith(".gz"):
+            return RAW if not words else None
+        return RAW if PurePosixPath(path).parent.name == "results" and words < 2 else None
+
+    def read(self, files: Files, context: Context) -> Campaign:
+        """Import the campaign."""
+        mapping, root = context.mapping, files.root
+        findings: list[Finding] = []
+        raws, copies = without_copies(reduce_all(files, context))
+        findings += copies
+        owners, said = _owners(files, list(raws), mapping)
+        ends = _Ends.of(raws.values(), owners)
+        records: list[Record] = []
+        summaries: dict[str, tuple[float | None, float | None]] = {}
+        sources: dict[_Owner, list[summary_tables.Source]] = {}
+        for unit in _units(files.of(LOG), list(raws), owners):
+            starts, problems = starts_of(root, unit.logs)
+            findings += problems
+            mine = [raws[p] for p in unit.raws]
+            digests: dict[_Owner, str | None] = {}
+            for start, raw in pair_by_name(starts, mine):
+                owner = owners[raw.path] if raw else unit.owner_of(start, owners)
+                digests[owner] = (start.digest if start else None) or digests.get(owner)
+                record = record_of(
+                    context, owner, start, raw, digests[owner], closes=ends.close(owner)
+                )
+                records.append(record)
+                sources.setdefault((key_of(owner[0]), owner[1]), []).extend(
+                    sources_of([start] if start else [], [raw] if raw else [])
+                )
+                refused = start is not None and start.refusal and not start.complete
+                if start is not None and start.summary_j is not None and not refused:
+                    summaries[record.subject] = (start.summary_j, start.summary_s)
+                if start is not None and raw is not None:
+                    findings += _summary_lost(record, start, raw)
+        summaries |= _measurements(files, records, findings)
+        records = _cut_short(placed(records))
+        findings += ends.findings()
+        findings += _unusable(raws.values())
+        package_only = bool(files.of(LOG) or summaries) and any(
+            r.energy("package") for r in raws.values()
+        )
+        imported = IMPORTED
+        if not files.of(LOG) and not summaries:
+            package_only = package_share(records) >= LEAST_SHARE
+            what = "naive_j" if package_only else "naive_total_j"
+            imported = IMPORTED_WITHOUT_LOGS.format(
+                what="the CPU package's counter" if package_only else "all counters"
+            )
+            summaries = {
+                r.subject: (r.log[what], r.row.duration_s)
+                for r in records
+                if (r.log.get(what) or 0) > 0 and r.row.status == "valid"
+            }
+        rows, problems = summary_tables.read_all(files, context)
         findings += problems
-        mine = [raws[p] for p in folder["raw"]]
-        sources.setdefault((key_of(image), kind), []).extend(sources_of(starts, mine))
-        digest = None
-        for start, raw in pair(starts, mine):
-            digest = (start.digest if start else None) or digest
-            record = record_of(name, image, kind, start, raw, mapping, digest)
-            records.append(record)
-            if start is not None and start.summary_j is not None:
-                summaries[record.subject] = (start.summary_j, start.summary_s)
-        summaries |= _measurements(root, found, folder, records, findings)
-    records = _cut_short(placed(records))
-    imported = IMPORTED
-    if not found.logs and not summaries:
-        imported = IMPORTED_WITHOUT_LOGS
-        summaries = {
-            r.subject: (r.log["naive_j"], r.row.duration_s)
-            for r in records
-            if (r.log.get("naive_j") or 0) > 0
+        traced = summary_tables.trace(rows, sources, whole=bool(raws or files.of(LOG)))
+        findings += traced.findings
+        return Campaign(
+            name=context.name,
+            layout=self.layout,
+            records=tuple(records),
+            derived=tuple(rows),
+            support=traced.support,
+            summaries=summaries,
+            package_only=package_only,
+            findings=tuple(findings),
+            inferred=said,
+            read_with=frozenset({"derived"}),
+            imported_rule=imported,
+            repaired_rule=REPAIRED,
+        )
+
+
+IMPORTER = RawLogs()
+
+
+# ----------------------------------------------------------------------------- whose a file is
+
+
+def _owners(
+    files: Files, raws: Sequence[str], mapping: CampaignMapping
+) -> tuple[dict[str, _Owner], tuple[str, ...]]:
+    """Path of a raw file, or of a text log without any, → image and kind; and what was inferred."""
+    folders = {treatments.folder_of(p) for p in raws}
+    stems = {treatments.stem_of(p) for p in raws}
+    alone = [
+        p
+        for p in (*files.of(LOG), *files.of(MEASUREMENTS))
+        if treatments.folder_of(p) not in folders and treatments.stem_of(p) not in stems
+    ]
+    labels, said = treatments.owners([*raws, *alone], files.root, mapping)
+    return _one_name(labels), said
+
+
+def _one_name(owners: Mapping[str, Label]) -> dict[str, _Owner]:
+    """An image that is named with a suffix under load and without it when idle is one image."""
+    work = {label.image for label in owners.values() if label.kind == "workload"}
+    idle = {label.image for label in owners.values() if label.kind == "idle"} - work
+    same = {
+        image: names[0]
+        for image in idle
+        if len(names := [w for w in sorted(work) if key_of(w) == key_of(image)]) == 1
+    }
+    return {p: (same.get(o.image, o.image), o.kind) for p, o in owners.items()}
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Text logs, and the raw files that their starts may belong to."""
+
+    logs: tuple[str, ...]
+    raws: tuple[str, ...]
+    owners: tuple[_Owner, ...]
+
+    def owner_of(self, start: Start | None, owners: Mapping[str, _Owner]) -> _Owner:
+        """The treatment of a start without a raw file: its log's, where the log has only one."""
+        assert start is not None  # of a pair one of the two is there
+        if start.file in owners:
+            return owners[start.file]
+        named = _TOKEN.split(start.ref or "")[-1:]
+        return next((o for o in self.owners if o[0] in named), self.owners[0])
+
+
+_TOKEN = re.compile(r"[:/]")
+
+
+def _units(
+    texts: Sequence[str], raws: Sequence[str], owners: Mapping[str, _Owner]
+) -> Iterator[_Unit]:
+    """Treatments with their logs; those of which a log may hold starts in common are one unit."""
+    in_folder: defaultdict[str, dict[_Owner, None]] = defaultdict(dict)
+    of_stem: defaultdict[str, dict[_Owner, None]] = defaultdict(dict)
+    for path in raws:
+        in_folder[treatments.folder_of(path)][owners[path]] = None
+        of_stem[treatments.stem_of(path)][owners[path]] = None
+    group: dict[_Owner, _Owner] = {}
+
+    def first(owner: _Owner) -> _Owner:
+        while group.setdefault(owner, owner) != owner:
+            owner = group[owner]
+        return owner
+
+    for path in raws:
+        first(owners[path])
+    owner_of_log: dict[str, _Owner] = {}
+    for path in texts:
+        stems = {
+            o: None
+            for o in of_stem[treatments.stem_of(path)]
+            if o in in_folder[treatments.folder_of(path)]
         }
-    rows: list[DerivedRow] = []
-    for path in found.derived:
-        more, problems = summary_tables.read(root, path, mapping.derived)
-        rows += more
-        findings += problems
-    findings += summary_tables.trace(rows, sources, whole=bool(found.raw or found.logs))
-    if not found.raw and not found.logs:
-        records = [_of_derived(name, row, mapping) for row in rows]
-    return Campaign(
-        name=name,
-        layout="study" if found.raw or found.logs else "derived",
-        records=tuple(records),
-        derived=tuple(rows),
-        summaries=summaries,
-        findings=tuple(findings),
-        imported_rule=imported,
-        repaired_rule=REPAIRED,
+        known = {owners[path]: None} if path in owners else {}
+        mine = list(
+            stems
+            or known
+            or in_folder[treatments.folder_of(path)]
+            or of_stem[treatments.stem_of(path)]
+        )
+        for other in mine[1:]:
+            group[first(other)] = first(mine[0])
+        owner_of_log[path] = mine[0]
+        first(mine[0])
+    units: dict[_Owner, tuple[list[str], list[str], dict[_Owner, None]]] = {}
+    for owner in group:
+        units.setdefault(first(owner), ([], [], {}))[2][owner] = None
+    for path in texts:
+        units[first(owner_of_log[path])][0].append(path)
+    for path in raws:
+        units[first(owners[path])][1].append(path)
+    for texts_of, raws_of, whose in units.values():
+        yield _Unit(tuple(texts_of), tuple(raws_of), tuple(whose))
+
+
+def without_copies(raws: Mapping[str, Reduced]) -> tuple[dict[str, Reduced], list[Finding]]:
+    """Raw files that hold the same samples, once; the others are named."""
+    same: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for path, raw in raws.items():
+        if raw.rows > 2 and raw.energies:
+            joules = tuple((e.name, e.start_j, e.joules) for e in raw.energies)
+            same[raw.rows, raw.first_s, raw.last_s, joules].append(path)
+    copies: dict[str, str] = {}
+    for paths in same.values():
+        original, *others = sorted(paths, key=lambda p: (_is_backup(p), p.count("/"), len(p)))
+        copies |= dict.fromkeys(others, original)
+    if not copies:
+        return dict(raws), []
+    first = next(iter(copies))
+    return {p: r for p, r in raws.items() if p not in copies}, [
+        copies_found(copies, f"{len(copies)} raw files are copies: they hold the samples of others, "
+                     f"such as {first} those of {copies[first]}")
+    ]  # fmt: skip
+
+
+def copies_found(copies: Mapping[str, str], message: str) -> Finding:
+    """The finding that names copies, which count once."""
+    return finding(
+        "file-unread",
+        Verdict.FOUND,
+        "campaign",
+        f"{message}; each measurement counts once",
+        severity=Severity.WARNING,
+        action="Nothing to do if they are backups; else ask where their own measurements are.",
+        file=next(iter(copies)),
+        line=1,
+        copies=dict(itertools.islice(copies.items(), 1000)),
     )
 
 
-def _of_derived(name: str, row: DerivedRow, mapping: CampaignMapping) -> Record:
-    """A published row that is all there is of a run: shown, and not taken for a measurement."""
-    return Record(
-        TrialRow(
-            run_id=name,
-            host=mapping.host,
-            kind=row.kind,
-            block=None,
-            position=None,
-            planned_position=None,
-            image=row.image,
-            run=row.run,
-            attempt=1,
-            status="missing",
-            reason=f"{row.file}:{row.line} is all there is of this run: no raw file, no log",
-            duration_s=row.duration_s,
-            energy_j=row.energy_j,
-        ),
-        log={"file": row.file, "line": row.line, "derived": True},
-    )
+def _is_backup(path: str) -> bool:
+    return bool(re.search(r"backup|bak\b|copy|copies|old\b|archive", path, re.IGNORECASE))
 
 
-def groups_of(
-    root: Path, found: Found, mapping: CampaignMapping
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """(image, kind) → its folders and raw files, in order of names."""
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
-    known: dict[str, dict[str, Any]] = {}
-    others = map(str, (*found.logs, *found.measurements))
-    for path, is_raw in (
-        *zip(found.raw, itertools.repeat(True)),
-        *zip(others, itertools.repeat(False)),
-    ):
-        # A folder's files are of one image, unless the mapping looks at their names.
-        where = path if mapping.raw else path.rpartition("/")[0]
-        if where not in known:
-            folder = _folder_of(PurePosixPath(path))
-            owner = _image_of(root, path, folder, mapping)
-            known[where] = groups.setdefault(owner, {"folders": set(), "raw": []})
-            known[where]["folders"].add(folder)
-        if is_raw:
-            known[where]["raw"].append(path)
-    return groups
+# ----------------------------------------------------------------------------- how logs usually end
 
 
-def _image_of(
-    root: Path, path: str, folder: PurePosixPath, mapping: CampaignMapping
-) -> tuple[str, str]:
-    label = (
-        folder.name
-        or (root.resolve().parent if root.resolve().name == "results" else root.resolve()).name
-    )
-    idle = label.endswith("_idle")
-    if mapping.raw and mapping.raw.image and (match := re.search(mapping.raw.image, path)):
-        label = match.group(1)
-    if mapping.raw and mapping.raw.idle:
-        idle = re.search(mapping.raw.idle, path) is not None
-    image = label.removesuffix("_idle")
-    return mapping.images.get(image, image), "idle" if idle else "workload"
+def lacks_closing(raw: Reduced) -> bool | None:
+    """Whether the last row is not the sample that the meter takes after the command; None: unknown."""
+    if raw.interval_s is None or raw.last_delta_s is None or raw.rows <= 2:
+        return None
+    return raw.last_delta_s >= 0.5 * raw.interval_s
 
 
-def _belongs(path: PurePosixPath, group: Mapping[str, Any]) -> bool:
-    return _folder_of(path) in group["folders"]
+@dataclass(frozen=True)
+class _Ends:
+    """Whether the logs of each treatment end with a closing sample, as the tool's habit is."""
+
+    without: Mapping[_Owner, Sequence[Reduced]]
+    by_owner: Mapping[_Owner, bool]
+    usual: bool
+
+    @classmethod
+    def of(cls, raws: Iterable[Reduced], owners: Mapping[str, _Owner]) -> _Ends:
+        lacking: defaultdict[_Owner, list[Reduced]] = defaultdict(list)
+        known: Counter[_Owner] = Counter()
+        for raw in raws:
+            lacks = lacks_closing(raw)
+            known[owners[raw.path]] += lacks is not None
+            if lacks:
+                lacking[owners[raw.path]].append(raw)
+        n = sum(map(len, lacking.values()))
+        usual = 2 * n < known.total() or n < 2
+        by_owner = {
+            owner: (2 * len(lacking[owner]) < count) if count >= _FEWEST_FOR_HABIT else usual
+            for owner, count in known.items()
+        }
+        return cls(lacking, by_owner, usual)
+
+    def close(self, owner: _Owner) -> bool:
+        """Whether a log of this treatment without a closing sample is suspicious."""
+        return self.by_owner.get(owner, self.usual)
+
+    def findings(self) -> Iterator[Finding]:
+        """One for the campaign where logs end without a closing sample by habit."""
+        open_ended = [r for o, raws in self.without.items() if not self.close(o) for r in raws]
+        if open_ended:
+            first = open_ended[0]
+            yield finding(
+                "sampling-coarse",
+                Verdict.FOUND,
+                "campaign",
+                f"{len(open_ended)} logs end without a closing sample, as EnergiBridge writes them up to "
+                f"0.0.4 or with --max-execution: the end of each window is known to one interval of "
+                f"{first.interval_s:.3g} s, and work may have been cut off",
+                file=first.path,
+                line=first.rows + 1,
+                logs=len(open_ended),
+            )
 
 
-def _folder_of(path: PurePosixPath) -> PurePosixPath:
-    """The folder that is named after a file's image."""
-    return path.parent.parent if path.parent.name == "results" else path.parent
-
-
-def run_of(path: str, mapping: CampaignMapping) -> int | None:
-    """The run number in a file's name."""
-    named = mapping.raw and mapping.raw.run
-    match = re.search(named, path) if named else _RUN.search(path)
-    return int(match.group(1)) if match and match.group(1).isdigit() else None
-
-
-def reduce_all(
-    root: Path,
-    paths: Sequence[str],
-    progress: Callable[[str], None],
-    limit: int,
-    mapping: CampaignMapping,
-) -> dict[str, Reduced]:
-    """Raw files by relative path, reduced."""
-    total = len(paths)
-    results = scan(
-        paths,
-        root=str(root),
-        limit=limit,
-        renames=mapping.columns,
-        progress=lambda n: progress(f"{n} of {total} raw files"),
-    )
-    return {r.path: r for r in results}
-
-
-def starts_of(root: Path, paths: Sequence[PurePosixPath]) -> tuple[list[Start], list[Finding]]:
+def starts_of(root: Path, paths: Sequence[str]) -> tuple[list[Start], list[Finding]]:
     """Starts of some logs, one log after the other, and what could not be read."""
     starts: list[Start] = []
     findings: list[Finding] = []
@@ -240,7 +396,7 @@ def starts_of(root: Path, paths: Sequence[PurePosixPath]) -> tuple[list[Start], 
                     numbered = logs.lines_of(
                         iter(functools.partial(file.readline, LINE_LIMIT), b"")
                     )
-                    mine = logs.parse(str(path), numbered)
+                    mine = logs.parse(path, numbered)
                 if not mine:
                     problem = "no start of a workload or a meter in it"
                 starts += mine
@@ -253,11 +409,32 @@ def starts_of(root: Path, paths: Sequence[PurePosixPath]) -> tuple[list[Start], 
                     Verdict.FOUND,
                     "campaign",
                     f"{path}: {problem}",
-                    file=str(path),
+                    file=path,
                     line=1,
                 )
             )
     return starts, findings
+
+
+def run_of(path: str, mapping: CampaignMapping) -> int | None:
+    """The run number in a file's path."""
+    if mapping.raw and mapping.raw.run:
+        match = re.search(mapping.raw.run, path)
+        return int(match.group(1)) if match and match.group(1).isdigit() else None
+    return treatments.run_of(path)
+
+
+def reduce_all(files: Files, context: Context) -> dict[str, Reduced]:
+    """Raw files by relative path, reduced."""
+    paths = files.of(RAW)
+    results = scan(
+        paths,
+        root=str(files.root),
+        limit=context.limit,
+        renames=context.mapping.columns,
+        progress=lambda n: context.progress(f"{n} of {len(paths)} raw files"),
+    )
+    return {r.path: r for r in results}
 
 
 def sources_of(starts: Sequence[Start], raws: Sequence[Reduced]) -> Iterator[summary_tables.Source]:
@@ -271,22 +448,36 @@ def sources_of(starts: Sequence[Start], raws: Sequence[Reduced]) -> Iterator[sum
         package = raw.energy("package")
         if package is not None:
             for joules in {package.joules, package.naive_j, package.summary_j} - {None}:
-                yield summary_tables.Source(float(joules or 0.0), None, raw.path, None)
+                yield summary_tables.Source(
+                    float(joules or 0.0), None, raw.path, None, package.joules
+                )
 
 
 def record_of(
-    name: str,
-    image: str,
-    kind: str,
+    context: Context,
+    owner: _Owner,
     start: Start | None,
     raw: Reduced | None,
-    mapping: CampaignMapping,
-    digest: str | None,
+    digest: str | None = None,
+    *,
+    closes: bool = True,
 ) -> Record:
-    """One raw file, one start, or both."""
+    """One raw file, one start, or both.
+
+    Args:
+        context: of the import.
+        owner: image and kind.
+        start: of a text log.
+        raw: a raw file, reduced.
+        digest: of the image, where a pull told it.
+        closes: whether a log without a closing sample is suspicious.
+    """
+    (image, kind), mapping = owner, context.mapping
     log = _log_facts(start, image, mapping)
+    if _WITHOUT_GPU.search(image):
+        log["without_gpu"] = True
     known: dict[str, Any] = {
-        "run_id": name,
+        "run_id": context.name,
         "host": mapping.host,
         "kind": kind,
         "block": None,
@@ -318,8 +509,11 @@ def record_of(
     if package is not None:
         log["naive_j"] = package.naive_j
         log["aligned_j"] = package.summary_j if start and start.summary_j else None
+    log["naive_total_j"] = _naive_total_j(raw)
     log["constant"] = raw.constant
-    problem = _failure(start, raw, joules)
+    problem = _failure(start, raw, joules, closes=closes)
+    if problem and start is not None and (line := _failed_line(start, problem)):
+        log["failed_line"] = line
     row = TrialRow(
         **known,
         run=run_of(raw.path, mapping),
@@ -357,21 +551,19 @@ def record_of(
     )
 
 
-def _failure(start: Start | None, raw: Reduced, joules: float | None) -> str | None:
-    """Why a file is no usable measurement."""
+def _failure(
+    start: Start | None, raw: Reduced, joules: float | None, *, closes: bool
+) -> str | None:
+    """Why a file is not a usable measurement."""
     if raw.fatal is not None:
         return raw.fatal.message
     if joules is None:
         return "no energy can be computed from the file" if raw.energies else NO_ENERGY
     if start is not None and start.panic:
         return f"the meter panicked: {start.panic}"
-    interval = raw.interval_s
-    if (
-        interval
-        and raw.last_delta_s is not None
-        and raw.rows > 2
-        and raw.last_delta_s >= 0.5 * interval
-    ):
+    if start is not None and start.refusal and not start.complete:
+        return start.refusal[1]
+    if closes and lacks_closing(raw):
         return (
             f"the file ends early, after {raw.duration_s:.0f} s: its last row is no closing sample"
         )
@@ -384,13 +576,74 @@ def _failure(start: Start | None, raw: Reduced, joules: float | None) -> str | N
     return None
 
 
+def _failed_line(start: Start, problem: str) -> int | None:
+    """The line of the text log that says why a start failed."""
+    if start.refusal and start.refusal[1] == problem:
+        return start.refusal[0]
+    return start.panic_line
+
+
+def _naive_total_j(raw: Reduced) -> float | None:
+    """Joules of all counted domains as somebody computes them who overlooks wraps."""
+    values = [e.naive_j if e.cumulative else e.joules for e in raw.energies if is_counted(e.name)]
+    told = [v for v in values if v is not None]
+    return sum(told) if told else None
+
+
+def _summary_lost(record: Record, start: Start, raw: Reduced) -> Iterator[Finding]:
+    """A run whose summary line is missing because a wrap made its sum negative."""
+    package = raw.energy("package")
+    if start.summary_j is not None or package is None or not package.wraps:
+        return
+    if (package.summary_j or 0.0) > 0 or start.panic or start.refusal:
+        return
+    yield finding(
+        "counter-wrap",
+        Verdict.FOUND,
+        record.subject,
+        f"{start.file}:{start.line}: no summary line of this run, since the package counter wrapped and "
+        f"the tool's sum of {package.summary_j:.0f} J is negative; tables made from summary lines leave "
+        f"it out. The samples give {package.joules:.0f} J",
+        severity=Severity.WARNING,
+        file=start.file,
+        line=start.line,
+        raw=raw.path,
+        sum_j=package.summary_j,
+        package_j=package.joules,
+    )
+
+
+def _unusable(raws: Iterable[Reduced]) -> Iterator[Finding]:
+    """Columns left out of sound files, and GPUs whose power is not measured; one finding per column."""
+    by_column: defaultdict[tuple[str, str], list[tuple[Reduced, Note]]] = defaultdict(list)
+    for raw in raws:
+        for note in raw.notes:
+            if note.kind in ("unusable-column", "no-power"):
+                by_column[note.kind, note.column or ""].append((raw, note))
+    for (kind, column), mine in sorted(by_column.items()):
+        raw, note = mine[0]
+        silent = kind == "no-power"
+        yield finding(
+            "meter-scope" if silent else "file-unread",
+            Verdict.FOUND,
+            "campaign",
+            f"{column}, {len(mine)} files: {note.message}",
+            severity=Severity.WARNING if silent else Severity.INFO,
+            action="" if silent else "Do not read this column as energy.",
+            file=raw.path,
+            line=note.line or 1,
+            column=column,
+            files=len(mine),
+        )
+
+
 def _without_file(start: Start) -> tuple[str, str]:
     """Status and reason of a start that only the log knows."""
     at = f"{start.file}:{start.line}"
     if start.panic:
         return "failed", f"{at}: the meter panicked, no raw file: {start.panic}"
-    if start.errors and not start.passes:
-        return "failed", f"{at}: {start.errors[0][1]}"
+    if start.refusal and not start.complete:
+        return "failed", f"{at}: {start.refusal[1]}"
     if start.complete is False:
         return "failed", f"{at}: the workload did not finish, no raw file"
     if start.summary_j is not None:
@@ -414,6 +667,7 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
         "pull_lines": start.pull,
         "layers_downloaded": start.layers_downloaded,
         "banners": start.banners,
+        "banner_line": start.banner_line,
         "no_driver_line": start.no_driver_line,
         "device": start.device,
         "device_line": start.device_line,
@@ -498,28 +752,25 @@ def iso(unix_s: float) -> str | None:
 
 
 def _measurements(
-    root: Path,
-    found: Found,
-    folder: Mapping[str, Any],
+    files: Files,
     records: Sequence[Record],
     findings: list[Finding],
 ) -> dict[str, tuple[float | None, float | None]]:
     """Joules of ``energy_measurements_*.csv`` for runs that no log line covers."""
     summaries: dict[str, tuple[float | None, float | None]] = {}
-    logged = any(_belongs(p, folder) for p in found.logs)
-    for path in found.measurements:
-        if not _belongs(path, folder):
-            continue
-        rows, problems = summary_tables.read(root, path)
+    logged = {treatments.folder_of(p) for p in files.of(LOG)}
+    by_folder: defaultdict[str, dict[int | None, str]] = defaultdict(dict)
+    for r in records:
+        if r.row.raw:
+            by_folder[treatments.folder_of(r.row.raw)][r.row.run] = r.subject
+    for path in files.of(MEASUREMENTS):
+        folder = treatments.folder_of(path)
+        rows, problems = summary_tables.read(files.root, path)
         # A header alone is what the study's own script left behind: nothing to import.
         findings += [p for p in problems if "header and no rows" not in p.message]
-        by_run = {
-            r.row.run: r.subject
-            for r in records
-            if r.row.raw and _belongs(PurePosixPath(r.row.raw), folder)
-        }
+        by_run = by_folder[folder]
         for row in rows:
-            if row.run in by_run and not logged:
+            if row.run in by_run and folder not in logged:
                 summaries[by_run[row.run]] = (row.energy_j, row.duration_s)
         lone = [row for row in rows if row.run not in by_run]
         if lone:
@@ -529,7 +780,7 @@ def _measurements(
                     Verdict.FOUND,
                     "campaign",
                     f"{path}: {len(lone)} of {len(rows)} rows are of runs without a raw file",
-                    file=str(path),
+                    file=path,
                     line=lone[0].line,
                     runs=[row.run for row in lone[:100]],
                 )
@@ -570,30 +821,27 @@ def failed(record: Record, reason: str) -> Record:
     return replace(record, row=replace(record.row, status="failed", reason=reason), state="failed")
 
 
-def usual_durations(
-    told: Iterable[tuple[tuple[str, str], float | None]],
-) -> dict[tuple[str, str], float]:
-    """The median duration of each image and kind of which there are enough, s."""
-    groups: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for key, seconds in told:
-        if seconds:
-            groups[key].append(seconds)
-    return {k: sorted(values)[len(values) // 2] for k, values in groups.items() if len(values) > 2}
-
-
-def ended_early(seconds: float | None, usual: float | None) -> str | None:
-    """What is said of a run far shorter than the others of its group."""
-    if seconds is None or usual is None or seconds >= _SHORT * usual:
-        return None
-    return f"{seconds:.0f} s, the others take {usual:.0f} s: it ended early"
-
-
 def _cut_short(records: Sequence[Record]) -> list[Record]:
-    """Files far shorter than their group, with nothing that shows that the work was done."""
-    usual = usual_durations(((r.row.image, r.row.kind), r.row.duration_s) for r in records)
+    """Files far shorter than their treatment's others, which all take the same time.
+
+    Where durations vary, a short one may be a short answer; where logs end with a closing sample, the
+    command ended by itself, which work that always takes the same time does not do early.
+    """
+    usual: dict[_Owner, float] = {}
+    groups: defaultdict[_Owner, list[float]] = defaultdict(list)
+    for r in records:
+        if r.row.duration_s:
+            groups[r.row.image, r.row.kind].append(r.row.duration_s)
+    for owner, values in groups.items():
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        if len(values) > 2 and high - low <= _ALIKE * middle:
+            usual[owner] = float(middle)
     out = []
     for r in records:
-        reason = ended_early(r.row.duration_s, usual.get((r.row.image, r.row.kind)))
-        judged = r.row.status == "valid" and not r.log.get("complete")
-        out.append(failed(r, reason) if judged and reason else r)
+        middle_s = usual.get((r.row.image, r.row.kind))
+        seconds = r.row.duration_s
+        short = middle_s is not None and seconds is not None and seconds < _SHORT * middle_s
+        if short and r.row.status == "valid" and not r.log.get("complete"):
+            r = failed(r, f"{seconds:.0f} s, the others take {middle_s:.0f} s: it ended early")
+        out.append(r)
     return out

@@ -9,11 +9,13 @@ size.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import itertools
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,19 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 #: What columns of numbers are parsed to.
 _NUMBERS = frozenset({pyarrow.int64(), pyarrow.float64()})
+
+#: Units in a header in which the tool itself writes nothing.
+_OTHER_UNIT = re.compile(rb"\((?!J\)|mWatts\)|Watts\)|V\)|MHZ\))[^()]*\)")
+
+#: Domains that lie inside others: a column of theirs that can't be used voids nothing.
+_INNER = re.compile(r"pp\d|core\d+|cpu")
+
+#: A file may lack this share of a column's cells before the column is left out.
+_GAPS = 0.5
+
+#: Milliseconds since 1970 of 2000 and 2100: a Time that lies between these in another unit is in that one.
+_LEAST_MS, _MOST_MS = 9.4e11, 4.1e12
+_TIME_UNITS = ((1e-3, "seconds"), (1e3, "microseconds"), (1e6, "nanoseconds"))
 
 _NUMERIC = b"0123456789.+-eE"
 
@@ -270,6 +285,8 @@ def _plain_rows(head: bytes, data: bytes) -> int:
     """Rows of a file that the batch parser reads as :mod:`analysis.energibridge` would; 0: it would not."""
     if not head.startswith(b"Delta,Time,") or b"\r" in head:
         return 0
+    if _OTHER_UNIT.search(head):
+        return 0
     line = b"," * head.count(b",") + b"\n"
     left = data.translate(None, _NUMERIC)
     title = head.translate(None, _NUMERIC)
@@ -295,7 +312,7 @@ def _reduce_plain(head: bytes, files: Sequence[_Plain]) -> Iterator[Reduced]:
         unknown = [n for n in names[2:] if energibridge.spec_of(n).quantity == "unknown"]
         notes = tuple(map(energibridge.unknown_column, unknown))
         for one in _reduce(paths, columns, counts[regular]):
-            yield replace(one, notes=(*notes, *one.notes)) if notes else one
+            yield _usable(replace(one, notes=(*notes, *one.notes)) if notes else one)
 
 
 def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
@@ -347,6 +364,11 @@ def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
         (np.minimum.reduceat(steps, starts) >= 0)
         & (longest <= 1.5 * usual)
         & (columns["Time"][starts] >= 0)
+        # In seconds it may be a date of this century: looked at one by one.
+        & (
+            (columns["Time"][starts] < 1e-3 * _LEAST_MS)
+            | (columns["Time"][starts] >= 1e-3 * _MOST_MS)
+        )
         & (columns["Time"][ends - 1] < 1e3 * energibridge.LAST_S)
         & (np.maximum.reduceat(apart, starts) <= np.maximum(100.0, 0.25 * usual))
         & (np.add.reduceat(still, starts) <= 2)
@@ -356,6 +378,7 @@ def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
 
 def reduce_one(path: str, data: bytes) -> Reduced:
     """Reduce one file of any quality, with the notes of its reader."""
+    data, tidied = _tidied(data)
     try:
         samples = energibridge.read(data)
     except InputError as error:
@@ -365,19 +388,136 @@ def reduce_one(path: str, data: bytes) -> Reduced:
     columns = {"Time": samples.time_s * 1e3}
     if samples.delta_s is not None:
         columns["Delta"] = samples.delta_s * 1e3
-    notes = list(samples.notes)
+    notes = [*tidied, *samples.notes]
     for name, column in samples.columns.items():
         values = column.values / column.spec.factor
-        if not np.isfinite(values).all():
-            line = int(samples.lines[~np.isfinite(values)][0])
-            notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
-            continue
+        told = np.isfinite(values)
+        if not told.all():
+            line = int(samples.lines[~told][0])
+            sampled = column.kind in (Kind.CUMULATIVE, Kind.POWER)
+            if not sampled or told.mean() < _GAPS or not (told[0] and told[-1]):
+                notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
+                continue
+            notes.append(Note("bad-cell", f"{name} has gaps; bridged", line, name))
+            values = np.interp(columns["Time"], columns["Time"][told], values[told])
         columns[name] = values
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # absurd values give no number, not a warning
+    # Absurd values give no number, not a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
         one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
-    return replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes))
+    return _usable(replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes)))
+
+
+def _tidied(data: bytes) -> tuple[bytes, list[Note]]:
+    """A log as the tool writes it: decimal points, commas between cells, milliseconds, last line ended."""
+    if not data.strip():
+        return data, []
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    head, _, body = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    notes: list[Note] = []
+    separator = next((s for s in (b";", b"\t") if s in head and b"," not in head), None)
+    if separator and b"," in body:
+        if b'"' in body:
+            body = body.replace(b'"', b"")
+        head, body = (
+            head.replace(separator, b","),
+            body.replace(b",", b".").replace(separator, b","),
+        )
+    body = _ended(head, body)
+    names = [cell.strip().strip(b'"') for cell in head.split(b",")]
+    if body and b"Time" in names:
+        place = names.index(b"Time")
+        cells = body[: body.find(b"\n")].split(b",")
+        if place < len(cells) and (found := _time_unit(cells[place])):
+            divisor, unit = found
+            notes.append(Note("time-unit", f"Time is in {unit}", 2, "Time"))
+            places = [place, *([names.index(b"Delta")] if b"Delta" in names else [])]
+            body = b"".join(
+                _scaled(line, places, divisor) for line in body.splitlines(keepends=True)
+            )
+    return head + b"\n" + body, notes
+
+
+def _ended(head: bytes, body: bytes) -> bytes:
+    """The body with its last line ended where that line is whole: all cells, the last as wide as before."""
+    if not body or body.endswith(b"\n"):
+        return body
+    *before, last = body.split(b"\n")
+    cells = last.split(b",")
+    if len(cells) != head.count(b",") + 1 or not before or not cells[-1]:
+        return body
+    above = before[-1].split(b",")[-1]
+    whole = len(cells[-1].partition(b".")[0]) == len(above.partition(b".")[0])
+    # Counters hold multiples of their unit: what is cut off inside the digits is none.
+    cut = head.rstrip().endswith(b"(J)") and _on_grid(above) and not _on_grid(cells[-1])
+    return body + b"\n" if whole and not cut else body
+
+
+def _on_grid(cell: bytes) -> bool:
+    """Whether a cell is a multiple of the finest unit that counters have."""
+    try:
+        return (float(cell) * 2.0 ** max(counters.UNIT_EXPONENTS)).is_integer()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _time_unit(cell: bytes) -> tuple[float, str] | None:
+    """What a Time is divided by to be milliseconds, and its unit; None for milliseconds."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return next((u for u in _TIME_UNITS if _LEAST_MS <= value / u[0] < _MOST_MS), None)
+
+
+def _scaled(line: bytes, places: Sequence[int], divisor: float) -> bytes:
+    cells = line.rstrip(b"\n").split(b",")
+    for place in places:
+        if place < len(cells):
+            with contextlib.suppress(ValueError):
+                cells[place] = b"%.3f" % (float(cells[place]) / divisor)
+    return b",".join(cells) + b"\n" * line.endswith(b"\n")
+
+
+def _usable(one: Reduced) -> Reduced:
+    """Without the columns that can't be used beside a sound one: they void nothing.
+
+    Per-core counters of some systems jump between cores; a GPU without a power sensor reads 0.
+    """
+    notes = list(one.notes)
+    gone: set[str] = set()
+    sound = any(e.joules is not None and not _INNER.fullmatch(e.name) for e in one.energies)
+    package = one.energy("package")
+    for energy in one.energies:
+        inner = _INNER.fullmatch(energy.name) or (
+            package is not None and package.joules is not None
+        )
+        if energy.joules is None and inner and sound:
+            message = next((n.message for n in notes if n.column == energy.column and n.fatal), "")
+            notes = [n for n in notes if n.column != energy.column or n.kind == "unknown-column"]
+            notes.append(
+                Note("unusable-column", f"left out, it can't be used ({message})", 1, energy.column)
+            )
+            gone.add(energy.column)
+        elif not energy.cumulative and energy.joules == 0.0 and energy.name.startswith("gpu"):
+            busy = (one.series or {}).get("GPU_USAGE", {}).get("max", 0.0)
+            notes.append(
+                Note(
+                    "no-power",
+                    f"the power of {energy.name} reads 0 mW in every row, utilisation up to {busy:.0f} %: "
+                    "GPU power is not measured, its joules are not in the total",
+                    2,
+                    energy.column,
+                )
+            )
+            gone.add(energy.column)
+    if not gone:
+        return one
+    kept = tuple(e for e in one.energies if e.column not in gone)
+    series = dict(one.series or {})
+    if not any(not e.cumulative and e.name.startswith("gpu") for e in kept):
+        series.pop("GPU_POWER", None)
+    return replace(one, energies=kept, series=series, notes=tuple(notes))
 
 
 def _reduce(
@@ -411,7 +551,10 @@ def _reduce(
             joules = np.add.reduceat(middle * steps, starts)
             none = np.full(len(paths), np.nan)
             no_wraps = np.zeros(len(paths), dtype=np.int64)
-            energies.append(Counts(spec.domain, name, False, joules, none, none, none, no_wraps))
+            # The tool's summary line adds up each row's power times the step before it.
+            added = np.add.reduceat(watts * steps, starts)
+            summary = added if spec.domain == "system" else none
+            energies.append(Counts(spec.domain, name, False, joules, none, summary, none, no_wraps))
         else:
             energies.append(_reduce_counter(name, values, time_s, starts, ends, lines, notes))
     intervals = np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan)
@@ -431,12 +574,18 @@ def _reduce(
             {
                 name: {what: float(values[i]) for what, values in course.items()}
                 for name, course in courses.items()
+                # A usage sensor that stands still at an end of its scale is dead.
+                if not (name == "CPU_USAGE" and counts[i] > 2 and _is_dead(course, i))
             },
             tuple(name for name, mine in still.items() if mine[i]),
             tuple(notes.get(i, ())),
         )
         for i, path in enumerate(paths)
     ]
+
+
+def _is_dead(course: Mapping[str, FloatArray], i: int) -> bool:
+    return bool(course["min"][i] == course["max"][i] and course["max"][i] in (0.0, 100.0))
 
 
 def _reduce_counter(
@@ -449,7 +598,10 @@ def _reduce_counter(
     notes: dict[int, list[Note]],
 ) -> Counts:
     """Energies of one cumulative column, falls resolved; adds to the files' notes."""
-    domain = energibridge.spec_of(name).domain or name
+    spec = energibridge.spec_of(name)
+    domain = spec.domain or name
+    if spec.factor != 1.0:
+        values = values * spec.factor
     falls = np.minimum.reduceat(_steps(values, starts), starts) < 0
     naive = values[ends - 1] - values[starts]
     joules = naive.copy()
@@ -490,11 +642,18 @@ def _courses(
         if not members:
             continue
         values = members[0] if len(members) == 1 else np.mean(members, axis=0)
+        first, highest = values[starts], values
+        if group == "CPU_USAGE":
+            # The first reading spans a millisecond: each core is idle or busy in it, which tells nothing.
+            extreme = np.all([(m[starts] == 0) | (m[starts] == 100) for m in members], axis=0)
+            first = np.where(extreme, np.nan, first)
+        elif group == "GPU_USAGE":
+            highest = np.max(members, axis=0)  # of several GPUs one may do all the work
         courses[group] = {
             "mean": np.add.reduceat(values, starts) / (ends - starts),
             "min": np.minimum.reduceat(values, starts),
-            "max": np.maximum.reduceat(values, starts),
-            "first": values[starts],
+            "max": np.maximum.reduceat(highest, starts),
+            "first": first,
             "last": values[ends - 1],
         }
     return courses

@@ -1,22 +1,31 @@
-"""Published summary tables: a row a run with joules and seconds, and what they can be traced to."""
+"""Importer of published summary tables: one row per run with joules and seconds, and what supports them.
+
+The file's name is the treatment, or, in a table in long form, its factor columns are.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from wattbench.analysis.audit.campaign import DerivedRow
+from wattbench.analysis.audit.campaign import Campaign, DerivedRow
+from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.factors import factors_of
+from wattbench.analysis.audit.importers import TABLE, Context, Files
 from wattbench.analysis.audit.mapping import DerivedFiles, key_of
+from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.meters import counters
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
+from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import TrialRow
 
 #: Read as rows of cells, a file needs up to a hundred times its size.
 _SIZE_LIMIT = 8 * 1024 * 1024
@@ -28,15 +37,194 @@ SAME_S = 0.05
 #: A row within these is named as the nearest.
 _NEAREST = 3
 
+#: A mean power this many times the table's median, or less than its inverse, is impossible.
+_MOST_TIMES = 3.0
+
+#: A negative row is corrected by the counter's range that brings it this near the table's median.
+_NEAR_MEDIAN = 0.5
+
+
+_ENERGY_COLUMN = re.compile(
+    r".*(?:joules?|energy[^()]*\((?:k|m|µ|u)?(?:J|Wh)\)|energy.*_(?:k|m|u)?(?:j|wh)\b).*",
+    re.IGNORECASE,
+)
+_RUN_COLUMN = re.compile(
+    r"run|#|no\.?|iteration|repetition|trial|run[_ ](?:id|no|number)", re.IGNORECASE
+)
+_TIME_COLUMN = re.compile(r".*(?:time|duration).*", re.IGNORECASE)
+
+#: Units in the name of a column → joules.
+_JOULES = {
+    "j": 1.0,
+    "kj": 1e3,
+    "mj": 1e-3,
+    "uj": 1e-6,
+    "µj": 1e-6,
+    "wh": 3600.0,
+    "kwh": 3.6e6,
+    "mwh": 3.6,
+}
+_UNIT = re.compile(r"(?:\(|_|\b)([kmuµ]?(?:j|wh))\)?$", re.IGNORECASE)
+
+IMPORTED = "published rows are all there is: nothing is imported"
+REPAIRED = "every published row without a fault of its own, as it stands there"
+
+
+class SummaryTables:
+    """Published tables alone."""
+
+    layout = "derived"
+    recognised_by = (
+        "summary CSVs: a row per run with a column of joules, for example `Run`, "
+        "`Energy Consumption (Joules)`, `Execution Time (Seconds)`"
+    )
+    rank = 90
+    leads = frozenset({TABLE})
+
+    def claims(self, path: str, head: bytes) -> str | None:
+        """CSVs with a column of energy and one that numbers runs or names a treatment."""
+        name = path.rpartition("/")[2]
+        if not name.endswith(".csv"):
+            return None
+        if name.endswith("_output.csv"):
+            return TABLE
+        cells = cells_of(head)
+        energy = [c for c in cells if _ENERGY_COLUMN.fullmatch(c)]
+        others = [c for c in cells if c not in energy and not _TIME_COLUMN.fullmatch(c)]
+        return TABLE if energy and len(cells) > 1 and others else None
+
+    def read(self, files: Files, context: Context) -> Campaign:
+        """Import rows; none of them is taken for a measurement."""
+        rows, findings = read_all(files, context)
+        findings += trace(rows, {}, whole=False).findings
+        return Campaign(
+            name=context.name,
+            layout=self.layout,
+            records=tuple(as_record(context, row) for row in rows),
+            derived=tuple(rows),
+            findings=tuple(findings),
+            package_only=True,
+            imported_rule=IMPORTED,
+            repaired_rule=REPAIRED,
+        )
+
+
+IMPORTER = SummaryTables()
+
+
+def read_all(files: Files, context: Context) -> tuple[list[DerivedRow], list[Finding]]:
+    """Rows of all tables; a table whose rows all stand in another one is a copy."""
+    tables: dict[str, list[DerivedRow]] = {}
+    findings: list[Finding] = []
+    for path in files.of(TABLE):
+        rows, problems = read(files.root, path, context.mapping)
+        tables[path] = rows
+        findings += problems
+    kept, copies = without_copied_tables(tables)
+    return [row for rows in kept.values() for row in rows], [*findings, *copies]
+
+
+def without_copied_tables(
+    tables: Mapping[str, list[DerivedRow]],
+) -> tuple[dict[str, list[DerivedRow]], list[Finding]]:
+    """Tables without those whose rows all stand in another one; these are named."""
+    values = {
+        path: Counter((r.image, r.kind, r.energy_j, r.duration_s) for r in rows)
+        for path, rows in tables.items()
+    }
+    holders: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
+    for path, counts in values.items():
+        for key in counts:
+            holders[key].append(path)
+    copies: dict[str, str] = {}
+    for path in sorted(tables, key=lambda p: (len(tables[p]), -p.count("/"), -len(p))):
+        if not tables[path]:
+            continue
+        first = next(iter(values[path]))
+        original = next(
+            (
+                other
+                for other in holders[first]
+                if other != path and other not in copies and values[path] <= values[other]
+            ),
+            None,
+        )
+        if original is not None:
+            copies[path] = original
+    found = [
+        finding(
+            "file-unread",
+            Verdict.FOUND,
+            "campaign",
+            f"{path} is a copy: each of its {len(tables[path])} rows stands in {original}; counted once",
+            severity=Severity.WARNING,
+            action="Nothing to do if it is a copy; else publish its own rows.",
+            file=path,
+            line=1,
+            copy_of=original,
+        )
+        for path, original in copies.items()
+    ]
+    return {p: rows for p, rows in tables.items() if p not in copies}, found
+
+
+def as_record(context: Context, row: DerivedRow) -> Record:
+    """A published row that is all there is of a run: shown, and not taken for a measurement."""
+    return Record(
+        TrialRow(
+            run_id=context.name,
+            host=context.mapping.host,
+            kind=row.kind,
+            block=None,
+            position=None,
+            planned_position=None,
+            image=row.image,
+            run=row.run,
+            attempt=1,
+            status="missing",
+            reason=f"{row.file}:{row.line} is all there is of this run: no raw file, no log",
+            duration_s=row.duration_s,
+            energy_j=row.energy_j,
+        ),
+        log={"file": row.file, "line": row.line, "derived": True},
+    )
+
 
 @dataclass(frozen=True)
 class Source:
-    """What may stand behind a derived row: a summary line, or one reading of a raw file (no line)."""
+    """What may stand behind a published row: a summary line, or one reading of a raw file (no line).
+
+    Attributes:
+        energy_j: as somebody reads it who overlooks wraps; may be negative.
+        duration_s: of a summary line.
+        file: of the log or the raw file.
+        line: of a log.
+        true_j: joules of the raw file, wraps corrected.
+    """
 
     energy_j: float
     duration_s: float | None
     file: str
     line: int | None
+    true_j: float | None = None
+
+    @property
+    def place(self) -> str:
+        """``file:line`` of a log, else the raw file."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What was found of published rows.
+
+    Attributes:
+        support: file and line of a row → file and line of its source.
+        findings: rows without one, and runs without a row.
+    """
+
+    support: Mapping[tuple[str, int], tuple[str, int | None]]
+    findings: tuple[Finding, ...]
 
 
 def read_text(path: Path) -> tuple[str | None, str]:
@@ -66,11 +254,12 @@ def rows_of(text: str) -> tuple[list[tuple[int, list[str]]], tuple[int, str] | N
 
 def read(
     root: Path,
-    relative: PurePosixPath,
-    names: DerivedFiles = DerivedFiles(),  # noqa: B008 - frozen
+    relative: str,
+    mapping: CampaignMapping = CampaignMapping(),  # noqa: B008 - frozen
 ) -> tuple[list[DerivedRow], list[Finding]]:
-    """Rows of one table; what is no row becomes a finding that names the line."""
-    image = relative.name.removesuffix(".csv").removesuffix("_output")
+    """Rows of one table; a line that is not a row becomes a finding that names it."""
+    names = mapping.derived
+    image = PurePosixPath(relative).name.removesuffix(".csv").removesuffix("_output")
     kind = "idle" if image.endswith("_idle") else "workload"
     image = image.removesuffix("_idle")
     subject = f"image {image}"
@@ -81,7 +270,7 @@ def read(
             Verdict.FOUND,
             subject,
             f"{relative}: {message}",
-            file=str(relative),
+            file=relative,
             line=line,
         )
 
@@ -92,21 +281,30 @@ def read(
     rows: list[DerivedRow] = []
     findings: list[Finding] = [unread(end[1], end[0])] if end else []
     columns: dict[str, int] | None = None
+    factors: Sequence[str] = ()
+    header: list[str] = []
+    factor = 1.0
     for line, cells in told:
         if columns is None:
-            columns = _columns([c.strip() for c in cells], names)
+            header = [c.strip() for c in cells]
+            columns = _columns(header, names)
             if "energy_j" not in columns:
                 return [], [unread("no column of joules in its header", line)]
+            factor = joules_per_unit(header[columns["energy_j"]])
+            factors = _factors(header, columns, [c for _, c in told[1:]], mapping)
             continue
         values = {what: number(cells[i]) if i < len(cells) else None for what, i in columns.items()}
+        label = " / ".join(
+            cells[header.index(f)].strip() for f in factors if header.index(f) < len(cells)
+        )
         if values["energy_j"] is None:
             findings.append(unread(f"line {line} holds no joules: {','.join(cells)[:80]!r}", line))
             continue
         run = values.get("run")
         rows.append(
             DerivedRow(
-                str(relative), line, image, kind, None if run is None else int(run),
-                values["energy_j"], values.get("duration_s"),
+                relative, line, label or image, kind, None if run is None else int(run),
+                values["energy_j"] * factor, values.get("duration_s"),
             )
         )  # fmt: skip
     if columns is None and not findings:
@@ -120,11 +318,11 @@ def _columns(header: Sequence[str], names: DerivedFiles) -> dict[str, int]:
     patterns = {
         "run": re.compile(re.escape(names.run) if names.run else r"run", re.IGNORECASE),
         "energy_j": re.compile(
-            re.escape(names.energy_j) if names.energy_j else r".*(?:joules|energy.*\(j\)).*",
+            re.escape(names.energy_j) if names.energy_j else _ENERGY_COLUMN.pattern,
             re.IGNORECASE,
         ),
         "duration_s": re.compile(
-            re.escape(names.duration_s) if names.duration_s else r".*(?:time|duration).*",
+            re.escape(names.duration_s) if names.duration_s else _TIME_COLUMN.pattern,
             re.IGNORECASE,
         ),
     }
@@ -134,6 +332,28 @@ def _columns(header: Sequence[str], names: DerivedFiles) -> dict[str, int]:
         if (index := next((i for i, name in enumerate(header) if pattern.fullmatch(name)), None))
         is not None
     }
+
+
+def joules_per_unit(column: str) -> float:
+    """Joules of one unit of a column, by what its name ends with; 1 where it names none."""
+    match = _UNIT.search(column.strip())
+    return _JOULES.get(match.group(1).lower(), 1.0) if match else 1.0
+
+
+def _factors(
+    header: Sequence[str],
+    columns: Mapping[str, int],
+    rows: Sequence[Sequence[str]],
+    mapping: CampaignMapping,
+) -> Sequence[str]:
+    """Columns that name the treatment of a table in long form; none of a table of one treatment."""
+    told = [dict(zip(header, row, strict=False)) for row in rows]
+    ignored = [header[i] for i in columns.values()]
+    ignored += [c for c in header if _RUN_COLUMN.fullmatch(c)]
+    found = factors_of(header, told, mapping.factors, ignored).names
+    found = tuple(f for f in found if len({row.get(f) for row in told}) > 1)
+    distinct = {tuple(row.get(f) for f in found) for row in told}
+    return found if 1 < len(distinct) < len(told) else ()
 
 
 def number(cell: str) -> float | None:
@@ -149,32 +369,40 @@ def trace(
     rows: Sequence[DerivedRow],
     sources: Mapping[tuple[str, str], Sequence[Source]],
     whole: bool,
-) -> list[Finding]:
+) -> Traced:
     """Which rows a log line or a raw file supports.
 
     Args:
         rows: of all tables.
-        sources: (image key, kind) → (joules, seconds, file, line) of summary lines and raw files.
+        sources: (image key, kind) → summary lines and readings of raw files.
         whole: whether the campaign's raw data are there at all.
     """
     findings: list[Finding] = []
     unjudged: list[DerivedRow] = []
-    untraceable = 0
+    support: dict[tuple[str, int], tuple[str, int | None]] = {}
+    everything = _Known.of(
+        (s, f"{key} ({kind})") for (key, kind), mine in sources.items() for s in mine
+    )
     for (image, kind), mine in _by_table(rows).items():
-        off_grid = _off_grid(mine)
-        known = sorted(
-            sources.get((key_of(image), kind), ()), key=lambda s: (s.energy_j, s.line is None)
-        )
-        used: set[Source] = set()
-        joules = np.array([s.energy_j for s in known])
+        known = _Known.of((s, "") for s in sources.get((key_of(image), kind), ()))
+        judge = _Table(mine, known, everything)
+        problems: list[tuple[DerivedRow, str]] = []
+        unsupported: list[DerivedRow] = []
         for row in mine:
-            matches = _match(row, known, joules)
-            problem = _problem(row, matches, used, off_grid, bool(known))
+            source, problem = judge.source_of(row)
+            if source is not None:
+                support[row.file, row.line] = (source.file, source.line)
             if problem:
-                untraceable += 1
-                findings.append(_untraceable(row, problem, known, joules))
-            elif not matches:
-                unjudged.append(row)
+                problems.append((row, problem))
+            elif source is None:
+                (unsupported if known.sources else unjudged).append(row)
+        if len(unsupported) * 2 > len(mine):
+            # Most rows have no file: the campaign is a cut, which accuses no single row.
+            findings.append(_cut(mine, unsupported, len(known.sources)))
+        else:
+            no_source = "no summary line and no raw file has these joules and seconds"
+            problems += [(row, no_source) for row in unsupported]
+        findings += [_untraceable(row, problem, known) for row, problem in problems]
     if unjudged:
         why = (
             "raw files and logs of "
@@ -189,14 +417,163 @@ def trace(
                 files=sorted({r.file for r in unjudged}),
             )
         )  # fmt: skip
-    elif rows and not untraceable:
+    elif rows and not findings:
         findings.append(
             finding(
                 "row-untraceable", Verdict.NOT_FOUND, "campaign",
                 f"each of {len(rows)} derived rows has its log line or raw file",
             )
         )  # fmt: skip
-    return findings + _dropped(rows, sources)
+    return Traced(support, (*findings, *_dropped(rows, sources)))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Sources in order of joules."""
+
+    sources: tuple[Source, ...]
+    whose: tuple[str, ...]
+    joules: np.ndarray
+
+    @classmethod
+    def of(cls, told: Iterable[tuple[Source, str]]) -> _Known:
+        ordered = sorted(told, key=lambda t: (t[0].energy_j, t[0].line is None, t[0].file))
+        sources = tuple(s for s, _ in ordered)
+        return cls(sources, tuple(w for _, w in ordered), np.array([s.energy_j for s in sources]))
+
+    def at(self, energy_j: float, tolerance_j: float = SAME_J) -> range:
+        """Places of the sources with these joules."""
+        low, high = np.searchsorted(self.joules, [energy_j - tolerance_j, energy_j + tolerance_j])
+        return range(int(low), int(high))
+
+    def nearest(self, energy_j: float, count: int = _NEAREST) -> list[Source]:
+        """The sources of the nearest joules."""
+        order = np.argsort(np.abs(self.joules - energy_j), kind="stable")[:count]
+        return [self.sources[i] for i in order.tolist()]
+
+
+class _Table:
+    """One published table, held against what may stand behind its rows."""
+
+    def __init__(self, rows: Sequence[DerivedRow], known: _Known, everything: _Known) -> None:
+        self.known, self.everything = known, everything
+        self.off_grid = _off_grid(rows)
+        self.used: set[Source] = set()
+        positive = [r.energy_j for r in rows if r.energy_j and r.energy_j > 0]
+        self.median_j = float(np.median(positive)) if positive else None
+        powers = [r.energy_j / r.duration_s for r in rows if r.energy_j and r.duration_s]
+        self.median_w = float(np.median(powers)) if len(powers) > 3 else None
+
+    def source_of(self, row: DerivedRow) -> tuple[Source | None, str | None]:
+        """A row's source, and what is wrong with the row; neither: nothing is known."""
+        energy_j = row.energy_j or 0.0
+        matches = self._matches(row)
+        if energy_j <= 0:
+            return next(iter(matches), None), self._negative(energy_j, matches)
+        if matches:
+            return self._own(matches)
+        if flipped := [self.known.sources[i] for i in self.known.at(-energy_j)]:
+            return flipped[0], (
+                f"it is the absolute value of the run's own negative sum ({flipped[0].place}), which comes "
+                f"from a counter that wrapped{_truth(flipped[0])}"
+            )
+        if elsewhere := self._elsewhere(row):
+            return None, elsewhere
+        if row.line in self.off_grid:
+            return None, (
+                f"its joules are no multiple of the counter's unit of {self.off_grid[row.line]:.3g} J, "
+                "as the others are: no single reading gives it"
+            )
+        if self.median_w and row.duration_s:
+            ratio = energy_j / row.duration_s / self.median_w
+            if not 1 / _MOST_TIMES < ratio < _MOST_TIMES:
+                return None, (
+                    f"its mean power of {energy_j / row.duration_s:.4g} W is impossible beside the others' "
+                    f"{self.median_w:.4g} W"
+                )
+        return None, None
+
+    def _matches(self, row: DerivedRow) -> list[Source]:
+        """Sources with the row's joules and seconds, log lines first, then the nearest."""
+        energy_j = row.energy_j or 0.0
+        same = [
+            s
+            for i in self.known.at(energy_j)
+            if _same_time((s := self.known.sources[i]).duration_s, row.duration_s)
+        ]
+        return sorted(same, key=lambda s: (s.line is None, abs(s.energy_j - energy_j)))
+
+    def _own(self, matches: Sequence[Source]) -> tuple[Source, str | None]:
+        # A raw file is another reading of a run that has a log line, not another run.
+        runs = [s for s in matches if s.line is not None] or list(matches)
+        free = next((s for s in runs if s not in self.used), None)
+        if free is None:
+            return runs[0], f"stands for the same run as a row before it ({runs[0].place})"
+        self.used.add(free)
+        return free, None
+
+    def _negative(self, energy_j: float, matches: Sequence[Source]) -> str:
+        text = "a run can't use negative joules: the counter wrapped and nobody corrected it"
+        if energy_j == 0:
+            return "a run can't use 0 J: the meter gave no energy"
+        if matches and matches[0].true_j is not None:
+            return text + _truth(matches[0])
+        for exponent in counters.UNIT_EXPONENTS:
+            span_j = 2.0 ** (counters.COUNTER_BITS - exponent)
+            true_j = energy_j + span_j
+            if self.median_j and abs(true_j / self.median_j - 1) < _NEAR_MEDIAN:
+                return f"{text}; with the counter's range of {span_j:.0f} J it is {true_j:.8g} J"
+        return text
+
+    def _elsewhere(self, row: DerivedRow) -> str | None:
+        """A source of another treatment, or one whose leading digits were changed."""
+        energy_j = row.energy_j or 0.0
+        known = self.everything
+        for i in known.at(energy_j):
+            if known.sources[i] not in self.known.sources and _same_time(
+                known.sources[i].duration_s, row.duration_s
+            ):
+                return f"it is a run of {known.whose[i]}: {known.sources[i].place}"
+        apart = known.joules - energy_j
+        hundreds = np.rint(apart / 100)
+        edited = np.flatnonzero((np.abs(apart - 100 * hundreds) < 1e-6) & (hundreds != 0))
+        for i in edited.tolist():
+            source = known.sources[i]
+            decimals = abs(energy_j * 100 - round(energy_j * 100)) > 1e-6
+            timed = source.duration_s is not None and row.duration_s is not None
+            if decimals and (not timed or _same_time(source.duration_s, row.duration_s)):
+                return (
+                    f"all but its leading digits are those of {source.place}, {source.energy_j:.10g} J: "
+                    "the row was edited"
+                )
+        return None
+
+
+def _truth(source: Source) -> str:
+    return "" if source.true_j is None else f"; the samples give {source.true_j:.8g} J"
+
+
+def _same_time(told: float | None, published: float | None) -> bool:
+    """Whether seconds agree, or one of them is not known."""
+    if told is None or published is None:
+        return True
+    return abs(told - published) <= max(SAME_S, 0.001 * told)
+
+
+def _cut(rows: Sequence[DerivedRow], unsupported: Sequence[DerivedRow], sources: int) -> Finding:
+    """The finding of a table of which most runs' files are not there."""
+    first = unsupported[0]
+    return finding(
+        "row-untraceable",
+        Verdict.FOUND,
+        f"image {first.image}",
+        f"{first.file}: {len(unsupported)} of {len(rows)} rows have no summary line and no raw file here "
+        f"({sources} readings are there): the folder holds a part of the campaign",
+        severity=Severity.WARNING,
+        file=first.file,
+        line=first.line,
+        lines=[r.line for r in unsupported[:1000]],
+    )
 
 
 def _by_table(rows: Iterable[DerivedRow]) -> dict[tuple[str, str], list[DerivedRow]]:
@@ -219,58 +596,13 @@ def _off_grid(rows: Sequence[DerivedRow]) -> dict[int, float]:
     return {}
 
 
-def _match(row: DerivedRow, known: Sequence[Source], joules: np.ndarray) -> list[Source]:
-    """Sources with the row's joules and seconds, log lines first, then the nearest."""
-    same = []
-    for i in np.flatnonzero(np.abs(joules - (row.energy_j or 0.0)) <= SAME_J).tolist():
-        seconds = known[i].duration_s
-        if (
-            seconds is None
-            or row.duration_s is None
-            or abs(seconds - row.duration_s) <= max(SAME_S, 0.001 * seconds)
-        ):
-            same.append(known[i])
-    return sorted(same, key=lambda s: (s.line is None, abs(s.energy_j - (row.energy_j or 0.0))))
-
-
-def _problem(
-    row: DerivedRow,
-    matches: Sequence[Source],
-    used: set[Source],
-    off_grid: Mapping[int, float],
-    sourced: bool,
-) -> str | None:
-    """Why a row can't be traced; None: it can, or there is nothing to trace it to."""
-    if matches:
-        # A raw file is another reading of a run that has a log line, not another run.
-        runs = [s for s in matches if s.line is not None] or matches
-        free = next((s for s in runs if s not in used), None)
-        if free is None:
-            return f"stands for the same run as a row before it ({runs[0].file}:{runs[0].line})"
-        used.add(free)
-        return None
-    if sourced:
-        return "no summary line and no raw file has these joules and seconds"
-    if row.line in off_grid:
-        return (
-            f"its joules are no multiple of the counter's unit of {off_grid[row.line]:.3g} J, "
-            "as the others are: no single reading gives it"
-        )
-    return None
-
-
-def _untraceable(
-    row: DerivedRow,
-    problem: str,
-    known: Sequence[Source],
-    joules: np.ndarray,
-) -> Finding:
-    nearest = np.argsort(np.abs(joules - (row.energy_j or 0.0)), kind="stable")[:_NEAREST].tolist()
+def _untraceable(row: DerivedRow, problem: str, known: _Known) -> Finding:
+    energy_j = row.energy_j or 0.0
     return finding(
         "row-untraceable",
         Verdict.FOUND,
         f"image {row.image}",
-        f"{row.file}:{row.line}: {row.energy_j:.8g} J"
+        f"{row.file}:{row.line}: {energy_j:.8g} J"
         + (f" in {row.duration_s:.7g} s" if row.duration_s is not None else "")
         + f": {problem}",
         file=row.file,
@@ -278,7 +610,7 @@ def _untraceable(
         run=row.run,
         energy_j=row.energy_j,
         duration_s=row.duration_s,
-        nearest=[asdict(known[i]) for i in nearest],
+        nearest=[asdict(s) for s in known.nearest(energy_j)],
     )
 
 

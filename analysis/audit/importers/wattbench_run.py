@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.campaign import Campaign, Judged
+from wattbench.analysis.audit.importers import WHOLE_FOLDER, Context, Files
 from wattbench.analysis.checks import Facts, check_over_time
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
@@ -17,43 +17,59 @@ IMPORTED = "every completed trial with joules, whether valid or not, over its ow
 REPAIRED = "the valid trials, one accepted attempt each, over its own energy_scope"
 
 
-@dataclass(frozen=True)
-class OwnRun:
-    """One run, imported and judged.
+class WattbenchRun:
+    """Runs of wattbench, several of one folder as one campaign."""
 
-    Attributes:
-        campaign: its facts.
-        records: every attempt, and planned trials without any.
-        trials: of each planned trial the accepted, else the last attempt.
-        findings: all, those about single trials included.
-    """
+    layout = "wattbench"
+    recognised_by = "`run.json` of a run of wattbench"
+    rank = 0
+    leads = frozenset({WHOLE_FOLDER})
 
-    campaign: Campaign
-    records: tuple[Record, ...]
-    trials: tuple[Record, ...]
-    findings: tuple[Finding, ...]
+    def claims(self, path: str, head: bytes) -> str | None:  # noqa: ARG002
+        """A run's document; all else in its folder belongs to it."""
+        return WHOLE_FOLDER if PurePosixPath(path).name == "run.json" else None
+
+    def read(self, files: Files, context: Context) -> Campaign:
+        """Import runs.
+
+        Raises:
+            InputError: a ``run.json`` can't be used.
+        """
+        names: list[str] = []
+        attempts: list[Record] = []
+        accepted: list[Record] = []
+        findings: list[Finding] = []
+        sizes: dict[str, float] = {}
+        reference = None
+        for path in files.of(WHOLE_FOLDER):
+            folder: Path = (files.root / path).parent
+            data = assemble.assemble(load.load(open_source(folder)))
+            images = data.experiment.get("images") or {}
+            sizes |= {
+                image: float(entry["size_bytes"]) / 1e9
+                for image, entry in images.items()
+                if isinstance(entry, Mapping) and entry.get("size_bytes")
+            }
+            reference = reference or data.experiment.get("reference")
+            names.append(data.run_id)
+            attempts += data.records
+            accepted += data.accepted
+            findings += [*data.findings, *check_over_time(data.accepted, Facts())]
+        return Campaign(
+            name=names[0] if len(names) == 1 else context.name,
+            layout=self.layout,
+            records=tuple(attempts),
+            judged=Judged(tuple(accepted), tuple(findings)),
+            summaries={
+                r.subject: (r.row.energy_j, r.row.duration_s)
+                for r in accepted
+                if r.row.status in ("valid", "invalid") and r.row.energy_j is not None
+            },
+            sizes_gb=sizes,
+            reference=reference,
+            imported_rule=IMPORTED,
+            repaired_rule=REPAIRED,
+        )
 
 
-def read(folder: Path) -> OwnRun:
-    """Import one run.
-
-    Raises:
-        InputError: its ``run.json`` can't be used.
-    """
-    data = assemble.assemble(load.load(open_source(folder)))
-    images = data.experiment.get("images") or {}
-    campaign = Campaign(
-        name=data.run_id,
-        layout="wattbench",
-        records=data.records,
-        sizes_gb={
-            image: float(entry["size_bytes"]) / 1e9
-            for image, entry in images.items()
-            if isinstance(entry, Mapping) and entry.get("size_bytes")
-        },
-        reference=data.experiment.get("reference"),
-        imported_rule=IMPORTED,
-        repaired_rule=REPAIRED,
-    )
-    over_time = check_over_time(data.accepted, Facts())
-    return OwnRun(campaign, data.records, data.accepted, (*data.findings, *over_time))
+IMPORTER = WattbenchRun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from wattbench.analysis.checks.evidence import place, place_of_note
@@ -59,7 +60,8 @@ def trial_failed(record: Record) -> Outcomes:
     if record.timing.get("boot_changed"):
         yield Found("the host was rebooted inside the trial", evidence)
     if record.row.status == "failed" or record.state != "done":
-        line = record.log.get("panic_line") or record.log.get("line")
+        log = record.log
+        line = log.get("failed_line") or log.get("panic_line") or log.get("line")
         noted = next((n for n in record.notes if n.message == record.row.reason), None)
         where = place(record, line=line) if line else place(record)
         if noted is not None:
@@ -106,9 +108,14 @@ def missing(campaign: Campaign) -> Outcomes:
         return
     by_treatment = grouped(campaign.records, treatment)
     count_of = {name: sum(map(usable, group)) for name, group in by_treatment.items()}
+    # Where no number stands twice, they count over all treatments: others' numbers are no holes.
+    everywhere = {r.row.run for r in campaign.records if r.row.run is not None}
+    counted_together = len(by_treatment) > 1 and not _overlap(by_treatment.values())
     for name, group in sorted(by_treatment.items()):
         subject = f"image {group[0].row.image}"
         numbers = {r.row.run for r in group if r.row.run is not None}
+        if counted_together:
+            numbers = everywhere
         count = range(min(numbers), max(numbers) + 1) if numbers else range(0)
         # Numbers with more holes than this, such as dates, are not counted through.
         if 0 < len(count) - len(numbers) <= _MOST_HOLES:
@@ -180,3 +187,9 @@ def output_flood(record: Record) -> Outcomes:
             f"{output.kept_bytes / 1e6:.1f} MB of it are kept",
             place(record, printed_bytes=output.printed_bytes, kept_bytes=output.kept_bytes),
         )
+
+
+def _overlap(groups: Iterable[Sequence[Record]]) -> bool:
+    """Whether two treatments have a run number in common."""
+    numbers = [{r.row.run for r in group if r.row.run is not None} for group in groups]
+    return sum(map(len, numbers)) > len(set().union(*numbers))

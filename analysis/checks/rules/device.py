@@ -124,7 +124,7 @@ def _of_import(record: Record, actual: str | None) -> Outcomes:
 )
 def gpu_idle(record: Record) -> Outcomes:
     """A GPU that the trial was given, or that was metered, and that did nothing."""
-    if wants_gpu(record) is False:
+    if wants_gpu(record) is False or record.log.get("without_gpu"):
         return
     usage = max((c["max"] for c in series(record, GPU_USAGE)), default=None)
     if usage is None:

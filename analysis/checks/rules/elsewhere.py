@@ -23,6 +23,15 @@ REGRESSION = code(
     action="Look at what changed on the night named: digest, driver, kernel; measure the old digest again.",
 )
 
+POWER_IMPLAUSIBLE = code(
+    "power-implausible",
+    Severity.ERROR,
+    place=85,
+    meaning="The metered power is none that the part can have.",
+    why="A unit was misread: absolute joules are wrong by its factor, and shares of domains with them.",
+    action="Measure again with a current version of the meter; compare with another meter.",
+)
+
 ROW_UNTRACEABLE = code(
     "row-untraceable",
     Severity.ERROR,

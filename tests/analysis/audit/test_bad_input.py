@@ -160,7 +160,8 @@ def test_joules_that_no_counter_holds_are_refused(campaign, recwarn):
 def test_a_packed_log_is_read_as_the_plain_one(campaign):
     raw(campaign, 7, HEADER + rows(20, 101.0))
     plain = campaign / "img" / "results" / "energy_results_img_7.csv"
-    for name, data in (("8", gzip.compress(plain.read_bytes())), ("9", b"\x1f\x8b\x08junk")):
+    later = plain.read_bytes().replace(b",17428", b",17438")
+    for name, data in (("8", gzip.compress(later)), ("9", b"\x1f\x8b\x08junk")):
         plain.with_name(f"energy_results_img_{name}.csv.gz").write_bytes(data)
     _, out = run(campaign)
     assert trial(out, 8).package_j == trial(out, 7).package_j

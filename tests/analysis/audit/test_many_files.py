@@ -116,8 +116,8 @@ def test_each_oddity_is_found_in_its_own_file(campaign, tmp_path):
     assert "host-busy" not in codes(8)
     assert "sensor-stale" in codes(29)
     assert "meter-silent" in codes(38)
-    assert trials.loc[files[37], "energy_scope"] == "package+gpu"
-    assert trials.loc[files[38], "energy_scope"] == "package+dram+gpu"
+    assert pd.isna(trials.loc[files[37], "dram_j"])
+    assert trials.loc[files[38], "dram_j"] == 0.0
     late = "trial gamma/results/energy_results_gamma_73.csv"
     assert late in {f["subject"] for f in findings(tmp_path / "out") if f["code"] == "clock-skew"}
     (told,) = (f for f in findings(tmp_path / "out") if "FAN (rpm)" in f["message"])

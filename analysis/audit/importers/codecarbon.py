@@ -1,0 +1,88 @@
+"""Importer of CodeCarbon's ``emissions.csv``: one row per run, kWh by part of the machine.
+
+Memory is always a model there, the CPU one where no counter could be read, and the file does not say which:
+its joules are taken for modelled. Columns: https://docs.codecarbon.io/output.html
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+
+from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.importers import Context, Files, records
+from wattbench.analysis.audit.importers.records import Run
+from wattbench.analysis.audit.treatments import Label, label_of
+from wattbench.analysis.model.findings import Finding
+
+EMISSIONS = "codecarbon"
+_KWH_J = 3.6e6
+_DATES = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S%z")
+#: Columns of kWh by domain; memory's is a model.
+_COLUMNS = {"package": "cpu_energy", "gpu": "gpu_energy"}
+
+
+class CodeCarbon:
+    """Tables of CodeCarbon."""
+
+    layout = "codecarbon"
+    recognised_by = "CodeCarbon's `emissions.csv` (`cpu_energy`, `energy_consumed`, …)"
+    rank = 30
+    leads = frozenset({EMISSIONS})
+
+    def claims(self, path: str, head: bytes) -> str | None:
+        """Tables with CodeCarbon's columns."""
+        wanted = {"run_id", "duration", "energy_consumed", "cpu_energy"}
+        return EMISSIONS if path.endswith(".csv") and wanted <= set(cells_of(head)) else None
+
+    def read(self, files: Files, context: Context) -> Campaign:
+        """Import rows; projects of different names are treatments, else paths tell these."""
+        findings: list[Finding] = []
+        labels, said = records.labels_of(files, EMISSIONS, context)
+        rows: list[tuple[str, int, dict[str, str]]] = []
+        for path, text in records.texts(files, EMISSIONS, findings):
+            reader = csv.DictReader(io.StringIO(text))
+            rows += [(path, reader.line_num, row) for row in reader]
+        projects = {row.get("project_name") or "" for _, _, row in rows}
+        if len(projects) > 1 and context.mapping.factors is None:
+            said = (
+                f"treatments are told by the column project_name: {', '.join(sorted(projects)[:8])}; "
+                "`factors: [column]` in a --mapping file overrides this",
+            )
+        factors = context.mapping.factors or (["project_name"] if len(projects) > 1 else [])
+        runs = []
+        seen: set[tuple[str, ...]] = set()
+        for path, line, row in rows:
+            same = tuple((row.get(c) or "") for c in ("run_id", "timestamp", "energy_consumed"))
+            if all(same) and same in seen:
+                findings.append(records.unread(path, f"line {line} is a copy of another row", line))
+                continue
+            seen.add(same)
+            runs.append(_run(path, line, row, _label(row, factors, labels[path], context)))
+        return records.campaign(self, context, runs, findings, said)
+
+
+IMPORTER = CodeCarbon()
+
+
+def _label(row: Mapping[str, str], factors: list[str], by_path: Label, context: Context) -> Label:
+    if not factors:
+        return by_path
+    named = label_of(" / ".join((row.get(f) or "").strip() for f in factors))
+    return Label(context.mapping.images.get(named.image, named.image), named.kind)
+
+
+def _run(path: str, line: int, row: Mapping[str, str], label: Label) -> Run:
+    parts = {d: records.number(row.get(c) or "") for d, c in _COLUMNS.items()}
+    joules = {d: _KWH_J * kwh for d, kwh in parts.items() if kwh}
+    memory = records.number(row.get("ram_energy") or "")
+    seconds = records.number(row.get("duration") or "")
+    ended_s = records.unix_s(row.get("timestamp") or "", _DATES)
+    started_s = ended_s - seconds if ended_s is not None and seconds else None
+    return Run(
+        path, line, label, None, joules, seconds, started_s,
+        uncounted={"dram": _KWH_J * memory} if memory else {},
+        source="modelled",
+    )  # fmt: skip
