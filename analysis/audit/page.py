@@ -74,7 +74,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
 
 
 def _out_of_statistics(result: Audit) -> Grid:
-    out = [r.row for r in result.trials if r.row.status != "valid"]
+    out = [r.row for r in result.trials if r.row.status != "valid" and not r.log.get("derived")]
     more = f"{len(out) - _LISTED} more in trials.csv" if len(out) > _LISTED else ""
     return Grid.of(
         "Trials that are not valid",

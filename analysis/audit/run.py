@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.analysis import checks
+from wattbench.analysis.audit import believed
 from wattbench.analysis.audit.actions import for_imports
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import HIDDEN, OTHER_KIND, discover, shown
@@ -85,6 +86,8 @@ def audit(
     told = verdicts.answers(
         tables.trials, chosen, modelled=modelled, covered=bases.covered(campaign, scope)
     )
+    if campaign.judged is None:
+        told = [a.worded(believed.in_their_words) for a in told]
     tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
     return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
 
@@ -209,6 +212,7 @@ def summary(result: Audit) -> dict[str, Any]:
         "campaign": result.campaign.name,
         "layout": result.campaign.layout,
         "inferred": list(result.campaign.inferred),
+        "believed": believed.sentence(result),
         "trials": len(rows),
         "status": dict(sorted(Counter(map(_status, result.trials)).items())),
         "images": sorted({r.image for r in rows} or {d.image for d in result.campaign.derived}),

@@ -7,7 +7,7 @@ can't tell a drift of the machine from an effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -45,6 +45,10 @@ class Answer:
     sentence: str
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
+
+    def worded(self, words: Callable[[str], str]) -> Answer:
+        """The same in other words."""
+        return replace(self, sentence=words(self.sentence), notes=tuple(map(words, self.notes)))
 
 
 def answers(

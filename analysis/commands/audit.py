@@ -125,6 +125,7 @@ def _audit(args: argparse.Namespace) -> int:
     told = summary(result)
     statuses = ", ".join(f"{n} {status}" for status, n in told["status"].items())
     counts = told["findings"]["found"]
+    say(f"audit: {told['believed']}")
     for said in told["inferred"]:
         say(f"audit: {said}")
     say(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")

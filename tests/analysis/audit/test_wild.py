@@ -14,7 +14,7 @@ from scikit_posthocs import posthoc_dunn
 from scipy import stats
 
 from tests.support.study import PUBLISHED
-from wattbench.analysis.audit import mapping, run
+from wattbench.analysis.audit import believed, mapping, run
 from wattbench.analysis.audit.importers.reduce import reduce_one
 from wattbench.analysis.audit.run import Audit
 from wattbench.analysis.model.findings import Finding
@@ -630,3 +630,31 @@ def test_an_import_s_actions_can_be_taken_by_whoever_audits_it(tmp_path):
     (failure,) = found(result, "trial-failed")
     assert failure.action.startswith("Leave the run out")
     assert not any("clear the trial" in f.action.lower() for f in result.findings)
+
+
+def test_one_sentence_says_whether_the_numbers_can_be_believed(tmp_path):
+    sound = audited(write(tmp_path / "sound", campaign(runs=12)))
+    assert believed.sentence(sound) == (
+        "Yes, as far as the files show: 24 of 24 runs of 2 treatments can be used, and no error was found."
+    )
+    texts = campaign(runs=12) | {"a/2.csv": log(1_760_000_400, closing=False)}
+    assert believed.sentence(audited(write(tmp_path / "cut", texts))) == (
+        "Not as they stand: 1 run is faulty or missing; 23 of 24 runs of 2 treatments can be used."
+    )
+    rows = "".join(f"{i},{300 + i % 7}.125,10.0\n" for i in range(20))
+    published = audited(
+        write(tmp_path / "rows", {"x_output.csv": "Run,Energy (J),Time (s)\n" + rows})
+    )
+    assert run.summary(published)["status"] == {"published": 20}
+    assert "20 published rows of 1 treatment come without any raw file" in believed.sentence(
+        published
+    )
+
+
+def test_sentences_about_an_import_speak_of_treatments(tmp_path):
+    result = audited(write(tmp_path, campaign(("chrome",))))
+    assert {a.sentence for a in result.answers} == {"No verdict: chrome is the only treatment."}
+    assert (
+        believed.in_their_words("image-a is an image; 2 images")
+        == "image-a is a treatment; 2 treatments"
+    )
