@@ -84,7 +84,11 @@ def audit(
     progress("verdicts")
     modelled = any(r.row.energy_source == "modelled" for r in trials)
     told = verdicts.answers(
-        tables.trials, chosen, modelled=modelled, covered=bases.covered(campaign, scope)
+        tables.trials,
+        chosen,
+        modelled=modelled,
+        covered=bases.covered(campaign, scope),
+        key=campaign.key,
     )
     if campaign.judged is None:
         told = [a.worded(believed.in_their_words) for a in told]
@@ -126,7 +130,25 @@ def _import(
         for role in sorted(i.leads - importer.leads)
         if files.of(role)
     ]
-    return replace(campaign, findings=(*_unread(files), *others, *campaign.findings))
+    key, said = _key(campaign, mapping)
+    return replace(
+        campaign,
+        key=key,
+        inferred=(*campaign.inferred, *said),
+        findings=(*_unread(files), *others, *campaign.findings),
+    )
+
+
+def _key(campaign: Campaign, mapping: Mapping) -> tuple[Callable[[str], str], tuple[str, ...]]:
+    """How names of images are joined: by their suffixes, unless two treatments differ in these only."""
+    names = sorted({r.row.image for r in campaign.records if r.row.kind == "workload"})
+    if len({mapping.key(name) for name in names}) == len(names):
+        return mapping.key, ()
+    same = [n for n in names if sum(mapping.key(n) == mapping.key(other) for other in names) > 1]
+    return str, (
+        f"{', '.join(same[:8])} differ in a suffix only and are treatments of their own; "
+        "`images: {…}` in a --mapping file joins them",
+    )
 
 
 def _nothing_to_audit(

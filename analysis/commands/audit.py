@@ -35,6 +35,7 @@ _MAPPING = """\
   columns: {"PKG (J)": "PACKAGE_ENERGY (J)"}
   factors: [model, batch]            # experiment-runner: columns that make up the treatment
   images: {img_a: pytorch}           # other names
+  suffixes: [_idle, -base]           # what names of one image may end with
   name: my-campaign
   host: desktop
 

@@ -27,7 +27,6 @@ from wattbench.analysis.audit.importers.log_matching import pair_by_name
 from wattbench.analysis.audit.importers.reduce import Reduced, scan
 from wattbench.analysis.audit.logs import LINE_LIMIT, Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.scopes import LEAST_SHARE, package_share
 from wattbench.analysis.audit.treatments import Label
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
@@ -138,7 +137,7 @@ class RawLogs:
                     context, owner, start, raw, digests[owner], closes=ends.close(owner)
                 )
                 records.append(record)
-                sources.setdefault((key_of(owner[0]), owner[1]), []).extend(
+                sources.setdefault((mapping.key(owner[0]), owner[1]), []).extend(
                     sources_of([start] if start else [], [raw] if raw else [])
                 )
                 refused = start is not None and start.refusal and not start.complete
@@ -167,7 +166,7 @@ class RawLogs:
             }
         rows, problems = summary_tables.read_all(files, context)
         findings += problems
-        traced = summary_tables.trace(rows, sources, whole=bool(raws or files.of(LOG)))
+        traced = summary_tables.trace(rows, sources, mapping.key, whole=bool(raws or files.of(LOG)))
         findings += traced.findings
         return Campaign(
             name=context.name,
@@ -203,17 +202,17 @@ def _owners(
         if treatments.folder_of(p) not in folders and treatments.stem_of(p) not in stems
     ]
     labels, said = treatments.owners([*raws, *alone], files.root, mapping)
-    return _one_name(labels), said
+    return _one_name(labels, mapping), said
 
 
-def _one_name(owners: Mapping[str, Label]) -> dict[str, _Owner]:
+def _one_name(owners: Mapping[str, Label], mapping: CampaignMapping) -> dict[str, _Owner]:
     """An image that is named with a suffix under load and without it when idle is one image."""
     work = {label.image for label in owners.values() if label.kind == "workload"}
     idle = {label.image for label in owners.values() if label.kind == "idle"} - work
     same = {
         image: names[0]
         for image in idle
-        if len(names := [w for w in sorted(work) if key_of(w) == key_of(image)]) == 1
+        if len(names := [w for w in sorted(work) if mapping.key(w) == mapping.key(image)]) == 1
     }
     return {p: (same.get(o.image, o.image), o.kind) for p, o in owners.items()}
 
@@ -655,7 +654,7 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
     if start is None:
         return {}
     cuda = (
-        any(key_of(c) == key_of(image) for c in mapping.cuda_images)
+        any(mapping.key(c) == mapping.key(image) for c in mapping.cuda_images)
         if mapping.cuda_images is not None
         else bool(_CUDA_NAME.search(image) or any("CUDA" in b for b in start.banners))
     )

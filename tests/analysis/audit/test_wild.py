@@ -658,3 +658,20 @@ def test_sentences_about_an_import_speak_of_treatments(tmp_path):
         believed.in_their_words("image-a is an image; 2 images")
         == "image-a is a treatment; 2 treatments"
     )
+
+
+def test_names_that_differ_in_a_suffix_are_two_treatments_if_both_work(tmp_path):
+    result = audited(write(tmp_path, campaign(("debian", "debian-base"))))
+    assert status(result) == {("debian", "valid"): 5, ("debian-base", "valid"): 5}
+    assert "debian, debian-base differ in a suffix only" in result.campaign.inferred[0]
+    assert result.campaign.key("debian-base") != result.campaign.key("debian")
+
+
+def test_suffixes_of_one_image_s_names_come_from_the_mapping(tmp_path):
+    write(tmp_path, campaign(("slim@load", "slim_idle")))
+    result = audited(tmp_path, suffixes=("_idle", "@load"))
+    assert {(r.row.image, r.row.kind) for r in result.trials} == {
+        ("slim@load", "workload"), ("slim@load", "idle"),
+    }  # fmt: skip
+    plain = audited(tmp_path, suffixes=())
+    assert {r.row.image for r in plain.trials} == {"slim@load", "slim"}
