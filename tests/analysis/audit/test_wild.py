@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,13 @@ from scipy import stats
 
 from tests.support.study import PUBLISHED
 from wattbench.analysis.audit import believed, mapping, run
+from wattbench.analysis.audit import page as run_page
 from wattbench.analysis.audit.importers.reduce import reduce_one
 from wattbench.analysis.audit.run import Audit
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.trends.compare import Options, compare, is_series
+from wattbench.analysis.trends.headline import sentence
+from wattbench.analysis.trends.read import StoredRun
 
 UNIT_J = 2.0**-14
 
@@ -675,3 +680,42 @@ def test_suffixes_of_one_image_s_names_come_from_the_mapping(tmp_path):
     }  # fmt: skip
     plain = audited(tmp_path, suffixes=())
     assert {r.row.image for r in plain.trials} == {"slim@load", "slim"}
+
+
+def test_two_audits_are_compared_against_the_reference_and_nothing_shows_one_machine(
+    tmp_path, monkeypatch
+):
+    """The reference needs five times as much on the second machine, which looks like a saving of the other."""
+    monkeypatch.setattr(run_page.figures, "draw", lambda *_, **__: {})
+    for place, (folder, base_w) in enumerate((("A", 12.0), ("B", 60.0))):
+        draw = random.Random(place)
+        texts = {
+            f"{image}/{i}.csv": log(
+                1_760_000_000 + 1000 * place + 40 * i + 20 * n, watts * draw.gauss(1, 0.004)
+            )
+            for i in range(10)
+            for n, (image, watts) in enumerate((("x", 22.0 + 5 * place), ("base", base_w)))
+        }
+        result = run.audit(write(tmp_path / folder, texts), mapping.Mapping(), reference="base")
+        run.write(result, tmp_path / f"out{folder}")
+    compared = compare(
+        [str(tmp_path / "outA"), str(tmp_path / "outB")], Options(reference="base"), lambda _: None
+    )
+    told = sentence(compared)
+    assert told.startswith("against base, x uses 75")
+    assert "(in joules 219.9 → 270.1)" in told
+    assert "no host is named" in told
+    assert any("nothing shows them to be of one machine" in note for note in compared.notes)
+
+
+def test_six_runs_of_one_afternoon_are_no_series_of_nights():
+    day = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+    def runs(hours: int) -> list[StoredRun]:
+        return [
+            StoredRun("", f"r{i}", day + timedelta(hours=hours * i), {}, None, b"")
+            for i in range(6)
+        ]  # type: ignore[arg-type]
+
+    assert not is_series(runs(1))
+    assert is_series(runs(24))
