@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from wattbench.analysis.audit.result import Audit
-from wattbench.analysis.presentation.formatting import count, listed
+from wattbench.analysis.presentation.formatting import count, listed, number
 
 #: Words of a run's report for what an imported campaign calls otherwise.
 _IMAGE = re.compile(r"(?<![-_/\w])(image)(s?)(?![-_/\w])")
@@ -25,7 +25,8 @@ def sentence(result: Audit) -> str:
         published = count(len(result.campaign.derived), "published row")
         usable = f"{published} of {count(treatments, 'treatment')} come without any raw file"
     else:
-        usable = f"{valid} of {count(len(measured), 'run')} of {count(treatments, 'treatment')} can be used"
+        runs = f"{number(valid, 0)} of {count(len(measured), 'run')}"
+        usable = f"{runs} of {count(treatments, 'treatment')} can be used"
     if not errors:
         start = "Yes, as far as the files show" if measured else "The files can't tell"
         return f"{start}: {usable}, and no error was found."

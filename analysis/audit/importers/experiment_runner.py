@@ -15,7 +15,14 @@ from pathlib import PurePosixPath
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
 from wattbench.analysis.audit.discover import cells_of
 from wattbench.analysis.audit.factors import factors_of
-from wattbench.analysis.audit.importers import LOG, Context, Files, raw_logs, summary_tables
+from wattbench.analysis.audit.importers import (
+    LOG,
+    Context,
+    Files,
+    log_records,
+    raw_logs,
+    summary_tables,
+)
 from wattbench.analysis.audit.importers.reduce import Reduced
 from wattbench.analysis.audit.importers.summary_tables import Source
 from wattbench.analysis.audit.logs import Start
@@ -86,7 +93,7 @@ class ExperimentRunner:
             if p not in done.claimed
         ]
         if raws:
-            records = tuple(raw_logs.placed(done.records))
+            records = tuple(log_records.placed(done.records))
         else:
             # Tables alone: rows are published numbers, not runs that went missing.
             records = tuple(summary_tables.as_record(context, row) for row in done.rows)
@@ -277,7 +284,9 @@ def _record(
             reason=reason,
         )
         return Record(row, log={"file": table, "line": number})
-    record = raw_logs.record_of(context, (image, "workload"), starts[-1] if starts else None, raw)
+    record = log_records.record_of(
+        context, (image, "workload"), starts[-1] if starts else None, raw
+    )
     record = replace(record, row=replace(record.row, run=run))
     if done != "DONE" and record.row.status == "valid":
         row = replace(record.row, status="failed", reason=f"{at}: {run_id} is {done or 'not done'}")
