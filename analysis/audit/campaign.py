@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
 
@@ -54,6 +55,7 @@ class Campaign:
         findings: of the import itself.
         sizes_gb: image sizes, GB.
         reference: the image the others are compared with.
+        key: the name under which load, idle and published data of an image are joined.
         read_with: layouts whose files were read together with this one's.
         inferred: what was inferred from names, and how to override it; one sentence each.
         imported_rule: what the ``imported`` tables count, one sentence.
@@ -71,6 +73,7 @@ class Campaign:
     findings: tuple[Finding, ...] = ()
     sizes_gb: Mapping[str, float] = field(default_factory=dict)
     reference: str | None = None
+    key: Callable[[str], str] = key_of
     inferred: tuple[str, ...] = ()
     read_with: frozenset[str] = frozenset()
     imported_rule: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,15 @@ _MEASURES = {"energy_j": "energy, kJ", "duration_s": "time, s"}
 _SCALES = {"energy_j": 1e-3, "duration_s": 1.0}
 
 
-def draw(trials: Mapping[str, pd.DataFrame], *, modelled: bool) -> dict[str, Drawing]:
+def draw(
+    trials: Mapping[str, pd.DataFrame], *, modelled: bool, key: Callable[[str], str] = key_of
+) -> dict[str, Drawing]:
     """Figures by name (``workload_energy``, ``idle_time``, …).
 
     Args:
         trials: basis → tidy frame (``image``, ``kind``, ``energy_j``, ``duration_s``).
         modelled: whether any joules come from a model.
+        key: the name under which load, idle and published data of an image are joined.
     """
     figures: dict[str, Drawing] = {}
     for kind in ("workload", "idle"):
@@ -34,7 +37,7 @@ def draw(trials: Mapping[str, pd.DataFrame], *, modelled: bool) -> dict[str, Dra
             panels = {
                 basis: values
                 for basis in BASES
-                if (values := _values(trials.get(basis), kind, measure))
+                if (values := _values(trials.get(basis), kind, measure, key))
                 and any(v.size for v in values.values())
             }
             if panels and max(map(len, panels.values())) <= _ROWS:
@@ -43,12 +46,14 @@ def draw(trials: Mapping[str, pd.DataFrame], *, modelled: bool) -> dict[str, Dra
     return figures
 
 
-def _values(frame: pd.DataFrame | None, kind: str, measure: str) -> dict[str, np.ndarray]:
+def _values(
+    frame: pd.DataFrame | None, kind: str, measure: str, key: Callable[[str], str]
+) -> dict[str, np.ndarray]:
     if frame is None or frame.empty:
         return {}
     mine = frame[(frame["kind"] == kind) & frame[measure].notna()]
     return {
-        key_of(str(image)): rows[measure].to_numpy(dtype=float) * _SCALES[measure]
+        key(str(image)): rows[measure].to_numpy(dtype=float) * _SCALES[measure]
         for image, rows in mine.groupby("image", sort=True)
     }
 

@@ -22,15 +22,17 @@ Images may be written with or without ``-base`` and ``_idle``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.storage.documents import read_yaml
 
-_T = TypeVar("_T")
+#: What names of one image may end with, taken off in this order.
+SUFFIXES = ("_output.csv", "_idle", "-base")
 
 
 class _Strict(BaseModel):
@@ -93,6 +95,8 @@ class Mapping(_Strict):
         iterations: inferences for each image size (resolution) of the workload.
         cuda_images: images built for CUDA; by default told by name and banner.
         images: other names of images: as found → as shown.
+        suffixes: what names of one image may end with: load, idle and published data that differ in
+            these only are one image's.
         factors: experiment-runner's columns that make up the treatment.
         raw: where raw logs are.
         logs: glob of text logs.
@@ -111,6 +115,7 @@ class Mapping(_Strict):
     iterations: dict[int, Annotated[int, Field(gt=0)]] = {}
     cuda_images: list[str] | None = None
     images: dict[str, str] = {}
+    suffixes: tuple[str, ...] = SUFFIXES
     factors: list[str] | None = None
     raw: RawFiles | None = None
     logs: str | None = None
@@ -118,6 +123,10 @@ class Mapping(_Strict):
     columns: dict[str, str] = {}
     versions: dict[str, str] = {}
     printed: dict[str, list[dict[str, str | float | None]]] = {}
+
+    def key(self, image: str) -> str:
+        """The name under which load, idle and published data of an image are joined."""
+        return key_of(image, self.suffixes)
 
     @field_validator("printed")
     @classmethod
@@ -171,6 +180,8 @@ def load(path: Path | None) -> Mapping:
         ) from error
 
 
-def key_of(image: str) -> str:
+def key_of(image: str, suffixes: Iterable[str] = SUFFIXES) -> str:
     """The name under which load, idle and derived data of an image are joined."""
-    return image.removesuffix("_output.csv").removesuffix("_idle").removesuffix("-base")
+    for suffix in suffixes:
+        image = image.removesuffix(suffix)
+    return image

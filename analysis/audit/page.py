@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from wattbench.analysis.audit import figures
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.tables import BASES
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
@@ -45,7 +44,7 @@ _TITLES = {
 def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     """Write ``index.html`` and ``figures/*.svg``."""
     is_modelled = "modelled" in summary["energy_source"]
-    drawn = figures.draw(result.tables.trials, modelled=is_modelled)
+    drawn = figures.draw(result.tables.trials, modelled=is_modelled, key=result.campaign.key)
     for figure in drawn.values():
         figure.write(out / "figures")
     context = {
@@ -55,7 +54,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
         "fine": [f for f in result.findings if f.verdict is Verdict.NOT_FOUND],
         "bases": result.tables.tables["bases"].to_dict("records"),
         "before_after": [
-            _before_after(name, result.tables.tables[name])
+            _before_after(name, result.tables.tables[name], result.campaign.key)
             for name in _COMPARED
             if not result.tables.tables[name].empty
         ],
@@ -74,7 +73,7 @@ def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
 
 
 def _out_of_statistics(result: Audit) -> Grid:
-    out = [r.row for r in result.trials if r.row.status != "valid"]
+    out = [r.row for r in result.trials if r.row.status != "valid" and not r.log.get("derived")]
     more = f"{len(out) - _LISTED} more in trials.csv" if len(out) > _LISTED else ""
     return Grid.of(
         "Trials that are not valid",
@@ -124,14 +123,14 @@ def _evidence(f: Finding) -> list[tuple[str, str]]:
     ]
 
 
-def _before_after(name: str, table: pd.DataFrame) -> Grid:
+def _before_after(name: str, table: pd.DataFrame, key: Callable[[str], str]) -> Grid:
     """One row per image, the bases side by side, and what the repairs changed."""
     bases = [b for b in BASES if (table["basis"] == b).any()]
     values = [str(c) for c in table.columns if c not in ("basis", "image")]
     median = next(c for c in values if c.startswith("median"))
     cells: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in table.to_dict("records"):
-        cells[key_of(str(row["image"]))][str(row["basis"])] = {str(k): v for k, v in row.items()}
+        cells[key(str(row["image"]))][str(row["basis"])] = {str(k): v for k, v in row.items()}
     heads = [Head("image")] + [
         Head(f"{head(c)[0]}, {basis}", head(c)[1], True) for basis in bases for c in values
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.analysis import checks
+from wattbench.analysis.audit import believed
 from wattbench.analysis.audit.actions import for_imports
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import HIDDEN, OTHER_KIND, discover, shown
@@ -83,8 +84,14 @@ def audit(
     progress("verdicts")
     modelled = any(r.row.energy_source == "modelled" for r in trials)
     told = verdicts.answers(
-        tables.trials, chosen, modelled=modelled, covered=bases.covered(campaign, scope)
+        tables.trials,
+        chosen,
+        modelled=modelled,
+        covered=bases.covered(campaign, scope),
+        key=campaign.key,
     )
+    if campaign.judged is None:
+        told = [a.worded(believed.in_their_words) for a in told]
     tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
     return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
 
@@ -123,7 +130,25 @@ def _import(
         for role in sorted(i.leads - importer.leads)
         if files.of(role)
     ]
-    return replace(campaign, findings=(*_unread(files), *others, *campaign.findings))
+    key, said = _key(campaign, mapping)
+    return replace(
+        campaign,
+        key=key,
+        inferred=(*campaign.inferred, *said),
+        findings=(*_unread(files), *others, *campaign.findings),
+    )
+
+
+def _key(campaign: Campaign, mapping: Mapping) -> tuple[Callable[[str], str], tuple[str, ...]]:
+    """How names of images are joined: by their suffixes, unless two treatments differ in these only."""
+    names = sorted({r.row.image for r in campaign.records if r.row.kind == "workload"})
+    if len({mapping.key(name) for name in names}) == len(names):
+        return mapping.key, ()
+    same = [n for n in names if sum(mapping.key(n) == mapping.key(other) for other in names) > 1]
+    return str, (
+        f"{', '.join(same[:8])} differ in a suffix only and are treatments of their own; "
+        "`images: {…}` in a --mapping file joins them",
+    )
 
 
 def _nothing_to_audit(
@@ -209,6 +234,7 @@ def summary(result: Audit) -> dict[str, Any]:
         "campaign": result.campaign.name,
         "layout": result.campaign.layout,
         "inferred": list(result.campaign.inferred),
+        "believed": believed.sentence(result),
         "trials": len(rows),
         "status": dict(sorted(Counter(map(_status, result.trials)).items())),
         "images": sorted({r.image for r in rows} or {d.image for d in result.campaign.derived}),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.scopes import WHOLE_SHARE, Scope
 from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.errors import InputError
@@ -92,7 +91,11 @@ def build(
             for i in frame.loc[frame["kind"] == "workload", "image"].unique()
         }
     )
-    if reference is not None and known and key_of(reference) not in {key_of(i) for i in known}:
+    if (
+        reference is not None
+        and known
+        and campaign.key(reference) not in {campaign.key(i) for i in known}
+    ):
         raise InputError(
             f"reference {reference!r} is not among the images; name one of {', '.join(known)}"
         )
@@ -107,8 +110,8 @@ def build(
             result = describe(
                 mine,
                 basis,
-                reference=_as_named(reference, mine),
-                sizes_gb=_sizes(sizes_gb, mine),
+                reference=_as_named(reference, mine, campaign.key),
+                sizes_gb=_sizes(sizes_gb, mine, campaign.key),
                 most_pairs=MOST_PAIRS,
                 printed_digits=PRINTED_DIGITS if basis.startswith("published") else None,
             )
@@ -206,19 +209,19 @@ def _of_host(table: pd.DataFrame, host: str) -> pd.DataFrame:
     return table.assign(**{c: table[c].astype(str) + f" @ {host}" for c in labels})
 
 
-def _as_named(reference: str | None, frame: pd.DataFrame) -> str | None:
+def _as_named(reference: str | None, frame: pd.DataFrame, key: Callable[[str], str]) -> str | None:
     """The reference as this basis writes it."""
     if reference is None:
         return None
     names = frame.loc[frame["kind"] == "workload", "image"].unique()
-    return next((str(n) for n in names if key_of(str(n)) == key_of(reference)), reference)
+    return next((str(n) for n in names if key(str(n)) == key(reference)), reference)
 
 
-def _sizes(sizes_gb: Mapping[str, float], frame: pd.DataFrame) -> dict[str, float]:
-    by_key = {key_of(image): size for image, size in sizes_gb.items()}
-    return {
-        str(n): by_key[key_of(str(n))] for n in frame["image"].unique() if key_of(str(n)) in by_key
-    }
+def _sizes(
+    sizes_gb: Mapping[str, float], frame: pd.DataFrame, key: Callable[[str], str]
+) -> dict[str, float]:
+    by_key = {key(image): size for image, size in sizes_gb.items()}
+    return {str(n): by_key[key(str(n))] for n in frame["image"].unique() if key(str(n)) in by_key}
 
 
 def _join(name: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ can't tell a drift of the machine from an effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -46,6 +46,10 @@ class Answer:
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
 
+    def worded(self, words: Callable[[str], str]) -> Answer:
+        """The same in other words."""
+        return replace(self, sentence=words(self.sentence), notes=tuple(map(words, self.notes)))
+
 
 def answers(
     frames: Mapping[str, pd.DataFrame],
@@ -53,6 +57,7 @@ def answers(
     *,
     modelled: bool,
     covered: Mapping[str, float] = MappingProxyType({}),
+    key: Callable[[str], str] = key_of,
 ) -> list[Answer]:
     """Conclude from every basis that holds workload trials.
 
@@ -61,10 +66,11 @@ def answers(
         reference: the image the others are compared with, with or without suffix; None: the one of
             lowest median.
         modelled: whether joules are a model's.
+        key: the name under which load and idle data of an image are joined.
         covered: basis → share of the metered joules that its numbers cover, where it is less than all.
     """
     return [
-        _qualified(_answer(basis, work, reference, modelled), share)
+        _qualified(_answer(basis, work, reference, modelled, key), share)
         if (share := covered.get(basis, 1.0)) >= LEAST_SHARE
         else Answer(
             basis,
@@ -102,7 +108,13 @@ def table(told: Iterable[Answer]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
-def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: bool) -> Answer:
+def _answer(
+    basis: str,
+    work: pd.DataFrame,
+    reference: str | None,
+    modelled: bool,
+    key: Callable[[str], str],
+) -> Answer:
     treatments = work["image"].nunique()
     if treatments > MOST_TREATMENTS:
         return Answer(
@@ -117,7 +129,7 @@ def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: boo
             f"No verdict: {most} trials of one image are more than the {MOST_PER_IMAGE} that are compared "
             "pair by pair.",
         )
-    named = {key_of(str(i)): str(i) for i in work["image"].unique()}
+    named = {key(str(i)): str(i) for i in work["image"].unique()}
     told = work[["host", "image", "energy_j", "duration_s"]].to_numpy(object).tolist()
     trials = to_frame(
         TrialRow(
@@ -128,9 +140,7 @@ def _answer(basis: str, work: pd.DataFrame, reference: str | None, modelled: boo
         )
         for host, image, joules, seconds in told
     )  # fmt: skip
-    found = conclude(
-        trials, Settings(reference=named.get(key_of(reference)) if reference else None)
-    )
+    found = conclude(trials, Settings(reference=named.get(key(reference)) if reference else None))
     notes = [
         found.headline.conditions,
         *found.notes,

@@ -35,6 +35,7 @@ _MAPPING = """\
   columns: {"PKG (J)": "PACKAGE_ENERGY (J)"}
   factors: [model, batch]            # experiment-runner: columns that make up the treatment
   images: {img_a: pytorch}           # other names
+  suffixes: [_idle, -base]           # what names of one image may end with
   name: my-campaign
   host: desktop
 
@@ -125,6 +126,7 @@ def _audit(args: argparse.Namespace) -> int:
     told = summary(result)
     statuses = ", ".join(f"{n} {status}" for status, n in told["status"].items())
     counts = told["findings"]["found"]
+    say(f"audit: {told['believed']}")
     for said in told["inferred"]:
         say(f"audit: {said}")
     say(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")

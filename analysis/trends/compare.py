@@ -88,7 +88,7 @@ class Comparison:
     @property
     def is_nights(self) -> bool:
         """Whether the runs are a series of nights."""
-        return _is_series(self.runs)
+        return is_series(self.runs)
 
     @property
     def has_errors(self) -> bool:
@@ -149,7 +149,7 @@ def compare_places(
 ) -> Comparison:
     """Compare runs whose places are known already; the rest as :func:`compare`."""
     stored, unread = read.read(found, progress)
-    is_nights = _is_series(stored)
+    is_nights = is_series(stored)
     if is_nights:
         stored = tuple(sorted(stored, key=_order))
     everything = read.together(stored)
@@ -195,7 +195,7 @@ def compare_places(
     return _with(result, findings=findings, notes=tuple(notes), **more)
 
 
-def _is_series(runs: Sequence[StoredRun]) -> bool:
+def is_series(runs: Sequence[StoredRun]) -> bool:
     """Whether runs are a series of nights: several on one day are experiments side by side."""
     return len({run.night for run in runs}) >= NIGHTS
 

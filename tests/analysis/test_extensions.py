@@ -196,7 +196,8 @@ def test_an_importer_of_another_distribution_reads_a_layout_and_stands_in_the_he
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["layout"], summary["status"]) == ("notebook", {"valid": 16})
-    assert summary["answers"]["repaired"].startswith("a (the reference) uses the least energy")
+    assert "uses the least energy" in summary["answers"]["repaired"]
+    assert summary["answers"]["repaired"].startswith("a ")
     assert (
         "notebook" in extension.run(tmp_path / "site", "-m", "analysis", "audit", "--help").stdout
     )

@@ -15,12 +15,18 @@ from pathlib import PurePosixPath
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
 from wattbench.analysis.audit.discover import cells_of
 from wattbench.analysis.audit.factors import factors_of
-from wattbench.analysis.audit.importers import LOG, Context, Files, raw_logs, summary_tables
+from wattbench.analysis.audit.importers import (
+    LOG,
+    Context,
+    Files,
+    log_records,
+    raw_logs,
+    summary_tables,
+)
 from wattbench.analysis.audit.importers.reduce import Reduced
 from wattbench.analysis.audit.importers.summary_tables import Source
 from wattbench.analysis.audit.logs import Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
@@ -87,11 +93,13 @@ class ExperimentRunner:
             if p not in done.claimed
         ]
         if raws:
-            records = tuple(raw_logs.placed(done.records))
+            records = tuple(log_records.placed(done.records))
         else:
             # Tables alone: rows are published numbers, not runs that went missing.
             records = tuple(summary_tables.as_record(context, row) for row in done.rows)
-        traced = summary_tables.trace(done.rows, done.sources, whole=bool(raws))
+        traced = summary_tables.trace(
+            done.rows, done.sources, context.mapping.key, whole=bool(raws)
+        )
         return Campaign(
             name=context.name,
             layout=self.layout,
@@ -191,7 +199,7 @@ def _read_table(
         # A run's log holds the workload's own output: without a meter's line it says nothing here.
         done.findings += [p for p in problems if "no start" not in p.message]
         raw = raws[mine[0]] if len(mine) == 1 else None
-        done.sources.setdefault((key_of(image), "workload"), []).extend(
+        done.sources.setdefault((mapping.key(image), "workload"), []).extend(
             raw_logs.sources_of(starts, [raws[p] for p in mine])
         )
         done.records.append(_record(context, image, table, number, line, starts, raw, len(mine)))
@@ -276,7 +284,9 @@ def _record(
             reason=reason,
         )
         return Record(row, log={"file": table, "line": number})
-    record = raw_logs.record_of(context, (image, "workload"), starts[-1] if starts else None, raw)
+    record = log_records.record_of(
+        context, (image, "workload"), starts[-1] if starts else None, raw
+    )
     record = replace(record, row=replace(record.row, run=run))
     if done != "DONE" and record.row.status == "valid":
         row = replace(record.row, status="failed", reason=f"{at}: {run_id} is {done or 'not done'}")

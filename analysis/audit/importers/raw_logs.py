@@ -12,8 +12,7 @@ import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,18 +23,21 @@ from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import cells_of
 from wattbench.analysis.audit.importers import LOG, RAW, Context, Files, summary_tables
 from wattbench.analysis.audit.importers.log_matching import pair_by_name
+from wattbench.analysis.audit.importers.log_records import (
+    Owner,
+    failed,
+    lacks_closing,
+    placed,
+    record_of,
+)
 from wattbench.analysis.audit.importers.reduce import Reduced, scan
 from wattbench.analysis.audit.logs import LINE_LIMIT, Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.scopes import LEAST_SHARE, package_share
 from wattbench.analysis.audit.treatments import Label
-from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
-from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
-from wattbench.analysis.model.records import Domain, Note, Record, Sampling, Work
-from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.model.records import Note, Record
 
 #: ``Run,Energy (J),Time (sec)`` tables of one folder.
 MEASUREMENTS = "measurements"
@@ -43,19 +45,6 @@ MEASUREMENTS = "measurements"
 _RAW_NAME = re.compile(r"energy_results_.*\.csv(?:\.gz)?")
 _MEASUREMENTS_NAME = re.compile(r"energy_measurements_.*\.csv")
 
-#: Domains whose joules add up to a trial's total: all others lie inside these.
-_COUNTED = re.compile(r"package|dram|gpu\d+|system")
-
-_NO_WORK = Work()
-
-#: Names of images built for CUDA.
-_CUDA_NAME = re.compile(r"cuda|nvcr|nvidia|\bgpu\b|rocm", re.IGNORECASE)
-
-#: Names of treatments in which a GPU has nothing to do.
-_WITHOUT_GPU = re.compile(
-    r"(?:^|[ _\-/])(?:control|idle|baseline|sleep|noop|empty|nothing|cpu|no[ _\-]?gpu)(?:[ _\-/]|$)",
-    re.IGNORECASE,
-)
 
 #: A log is read up to this size; a 10 GB one is named, not read.
 _LOG_LIMIT = 512 * 1024 * 1024
@@ -80,8 +69,6 @@ REPAIRED = (
     "every raw file without a fault of its own, first row to last, wraps corrected, "
     "seconds from the first row to the last"
 )
-
-_Owner = tuple[str, str]
 
 
 class RawLogs:
@@ -125,12 +112,12 @@ class RawLogs:
         ends = _Ends.of(raws.values(), owners)
         records: list[Record] = []
         summaries: dict[str, tuple[float | None, float | None]] = {}
-        sources: dict[_Owner, list[summary_tables.Source]] = {}
+        sources: dict[Owner, list[summary_tables.Source]] = {}
         for unit in _units(files.of(LOG), list(raws), owners):
             starts, problems = starts_of(root, unit.logs)
             findings += problems
             mine = [raws[p] for p in unit.raws]
-            digests: dict[_Owner, str | None] = {}
+            digests: dict[Owner, str | None] = {}
             for start, raw in pair_by_name(starts, mine):
                 owner = owners[raw.path] if raw else unit.owner_of(start, owners)
                 digests[owner] = (start.digest if start else None) or digests.get(owner)
@@ -138,7 +125,7 @@ class RawLogs:
                     context, owner, start, raw, digests[owner], closes=ends.close(owner)
                 )
                 records.append(record)
-                sources.setdefault((key_of(owner[0]), owner[1]), []).extend(
+                sources.setdefault((mapping.key(owner[0]), owner[1]), []).extend(
                     sources_of([start] if start else [], [raw] if raw else [])
                 )
                 refused = start is not None and start.refusal and not start.complete
@@ -167,7 +154,7 @@ class RawLogs:
             }
         rows, problems = summary_tables.read_all(files, context)
         findings += problems
-        traced = summary_tables.trace(rows, sources, whole=bool(raws or files.of(LOG)))
+        traced = summary_tables.trace(rows, sources, mapping.key, whole=bool(raws or files.of(LOG)))
         findings += traced.findings
         return Campaign(
             name=context.name,
@@ -193,7 +180,7 @@ IMPORTER = RawLogs()
 
 def _owners(
     files: Files, raws: Sequence[str], mapping: CampaignMapping
-) -> tuple[dict[str, _Owner], tuple[str, ...]]:
+) -> tuple[dict[str, Owner], tuple[str, ...]]:
     """Path of a raw file, or of a text log without any, → image and kind; and what was inferred."""
     folders = {treatments.folder_of(p) for p in raws}
     stems = {treatments.stem_of(p) for p in raws}
@@ -203,17 +190,17 @@ def _owners(
         if treatments.folder_of(p) not in folders and treatments.stem_of(p) not in stems
     ]
     labels, said = treatments.owners([*raws, *alone], files.root, mapping)
-    return _one_name(labels), said
+    return _one_name(labels, mapping), said
 
 
-def _one_name(owners: Mapping[str, Label]) -> dict[str, _Owner]:
+def _one_name(owners: Mapping[str, Label], mapping: CampaignMapping) -> dict[str, Owner]:
     """An image that is named with a suffix under load and without it when idle is one image."""
     work = {label.image for label in owners.values() if label.kind == "workload"}
     idle = {label.image for label in owners.values() if label.kind == "idle"} - work
     same = {
         image: names[0]
         for image in idle
-        if len(names := [w for w in sorted(work) if key_of(w) == key_of(image)]) == 1
+        if len(names := [w for w in sorted(work) if mapping.key(w) == mapping.key(image)]) == 1
     }
     return {p: (same.get(o.image, o.image), o.kind) for p, o in owners.items()}
 
@@ -224,9 +211,9 @@ class _Unit:
 
     logs: tuple[str, ...]
     raws: tuple[str, ...]
-    owners: tuple[_Owner, ...]
+    owners: tuple[Owner, ...]
 
-    def owner_of(self, start: Start | None, owners: Mapping[str, _Owner]) -> _Owner:
+    def owner_of(self, start: Start | None, owners: Mapping[str, Owner]) -> Owner:
         """The treatment of a start without a raw file: its log's, where the log has only one."""
         assert start is not None  # of a pair one of the two is there
         if start.file in owners:
@@ -239,24 +226,24 @@ _TOKEN = re.compile(r"[:/]")
 
 
 def _units(
-    texts: Sequence[str], raws: Sequence[str], owners: Mapping[str, _Owner]
+    texts: Sequence[str], raws: Sequence[str], owners: Mapping[str, Owner]
 ) -> Iterator[_Unit]:
     """Treatments with their logs; those of which a log may hold starts in common are one unit."""
-    in_folder: defaultdict[str, dict[_Owner, None]] = defaultdict(dict)
-    of_stem: defaultdict[str, dict[_Owner, None]] = defaultdict(dict)
+    in_folder: defaultdict[str, dict[Owner, None]] = defaultdict(dict)
+    of_stem: defaultdict[str, dict[Owner, None]] = defaultdict(dict)
     for path in raws:
         in_folder[treatments.folder_of(path)][owners[path]] = None
         of_stem[treatments.stem_of(path)][owners[path]] = None
-    group: dict[_Owner, _Owner] = {}
+    group: dict[Owner, Owner] = {}
 
-    def first(owner: _Owner) -> _Owner:
+    def first(owner: Owner) -> Owner:
         while group.setdefault(owner, owner) != owner:
             owner = group[owner]
         return owner
 
     for path in raws:
         first(owners[path])
-    owner_of_log: dict[str, _Owner] = {}
+    owner_of_log: dict[str, Owner] = {}
     for path in texts:
         stems = {
             o: None
@@ -274,7 +261,7 @@ def _units(
             group[first(other)] = first(mine[0])
         owner_of_log[path] = mine[0]
         first(mine[0])
-    units: dict[_Owner, tuple[list[str], list[str], dict[_Owner, None]]] = {}
+    units: dict[Owner, tuple[list[str], list[str], dict[Owner, None]]] = {}
     for owner in group:
         units.setdefault(first(owner), ([], [], {}))[2][owner] = None
     for path in texts:
@@ -327,25 +314,18 @@ def _is_backup(path: str) -> bool:
 # ----------------------------------------------------------------------------- how logs usually end
 
 
-def lacks_closing(raw: Reduced) -> bool | None:
-    """Whether the last row is not the sample that the meter takes after the command; None: unknown."""
-    if raw.interval_s is None or raw.last_delta_s is None or raw.rows <= 2:
-        return None
-    return raw.last_delta_s >= 0.5 * raw.interval_s
-
-
 @dataclass(frozen=True)
 class _Ends:
     """Whether the logs of each treatment end with a closing sample, as the tool's habit is."""
 
-    without: Mapping[_Owner, Sequence[Reduced]]
-    by_owner: Mapping[_Owner, bool]
+    without: Mapping[Owner, Sequence[Reduced]]
+    by_owner: Mapping[Owner, bool]
     usual: bool
 
     @classmethod
-    def of(cls, raws: Iterable[Reduced], owners: Mapping[str, _Owner]) -> _Ends:
-        lacking: defaultdict[_Owner, list[Reduced]] = defaultdict(list)
-        known: Counter[_Owner] = Counter()
+    def of(cls, raws: Iterable[Reduced], owners: Mapping[str, Owner]) -> _Ends:
+        lacking: defaultdict[Owner, list[Reduced]] = defaultdict(list)
+        known: Counter[Owner] = Counter()
         for raw in raws:
             lacks = lacks_closing(raw)
             known[owners[raw.path]] += lacks is not None
@@ -359,7 +339,7 @@ class _Ends:
         }
         return cls(lacking, by_owner, usual)
 
-    def close(self, owner: _Owner) -> bool:
+    def close(self, owner: Owner) -> bool:
         """Whether a log of this treatment without a closing sample is suspicious."""
         return self.by_owner.get(owner, self.usual)
 
@@ -416,14 +396,6 @@ def starts_of(root: Path, paths: Sequence[str]) -> tuple[list[Start], list[Findi
     return starts, findings
 
 
-def run_of(path: str, mapping: CampaignMapping) -> int | None:
-    """The run number in a file's path."""
-    if mapping.raw and mapping.raw.run:
-        match = re.search(mapping.raw.run, path)
-        return int(match.group(1)) if match and match.group(1).isdigit() else None
-    return treatments.run_of(path)
-
-
 def reduce_all(files: Files, context: Context) -> dict[str, Reduced]:
     """Raw files by relative path, reduced."""
     paths = files.of(RAW)
@@ -451,143 +423,6 @@ def sources_of(starts: Sequence[Start], raws: Sequence[Reduced]) -> Iterator[sum
                 yield summary_tables.Source(
                     float(joules or 0.0), None, raw.path, None, package.joules
                 )
-
-
-def record_of(
-    context: Context,
-    owner: _Owner,
-    start: Start | None,
-    raw: Reduced | None,
-    digest: str | None = None,
-    *,
-    closes: bool = True,
-) -> Record:
-    """One raw file, one start, or both.
-
-    Args:
-        context: of the import.
-        owner: image and kind.
-        start: of a text log.
-        raw: a raw file, reduced.
-        digest: of the image, where a pull told it.
-        closes: whether a log without a closing sample is suspicious.
-    """
-    (image, kind), mapping = owner, context.mapping
-    log = _log_facts(start, image, mapping)
-    if _WITHOUT_GPU.search(image):
-        log["without_gpu"] = True
-    known: dict[str, Any] = {
-        "run_id": context.name,
-        "host": mapping.host,
-        "kind": kind,
-        "block": None,
-        "position": None,
-        "planned_position": None,
-        "image": image,
-        "digest": digest,
-        "attempt": 1,
-    }
-    inferred = None
-    if start is not None:
-        inferred = _inferred(start, mapping)
-        known |= {
-            "device": start.device,
-            "images_inferred": inferred,
-            "unit": None if inferred is None else "image",
-            "units": inferred,
-            "steady_s": start.worked_s or None,
-        }
-    if raw is None:
-        assert start is not None  # a pair has one of the two
-        status, reason = _without_file(start)
-        row = TrialRow(**known, status=status, reason=reason)
-        return Record(row, state="failed" if start.panic else "done", log=log)
-    package = raw.energy("package")
-    domains = _domains(raw)
-    counted = [d for d in domains if d.counted]
-    joules = sum(d.energy_j for d in counted) if counted and raw.fatal is None else None
-    if package is not None:
-        log["naive_j"] = package.naive_j
-        log["aligned_j"] = package.summary_j if start and start.summary_j else None
-    log["naive_total_j"] = _naive_total_j(raw)
-    log["constant"] = raw.constant
-    problem = _failure(start, raw, joules, closes=closes)
-    if problem and start is not None and (line := _failed_line(start, problem)):
-        log["failed_line"] = line
-    row = TrialRow(
-        **known,
-        run=run_of(raw.path, mapping),
-        status="failed" if problem else "valid",
-        reason=problem,
-        started_at=None if raw.first_s is None else iso(raw.first_s),
-        duration_s=raw.duration_s,
-        energy_j=joules,
-        energy_scope=scope_of(tuple(d.name for d in counted)),
-        energy_source="measured" if joules is not None else None,
-        package_j=_sum(counted, "package") if raw.fatal is None else None,
-        dram_j=_sum(counted, "dram"),
-        gpu_j=_sum(counted, "gpu"),
-        samples=raw.rows,
-        wraps=sum(e.wraps for e in raw.energies),
-        j_per_image=joules / inferred if joules is not None and inferred else None,
-        j_per_unit=joules / inferred if joules is not None and inferred else None,
-        energy_uncertainty_j=sum(d.uncertainty_j for d in counted) if joules is not None else None,
-        raw=raw.path,
-    )
-    wraps = tuple(
-        Note("wrap", f"{e.column} wrapped at {e.span_j:.0f} J", line, e.column)
-        for e in raw.energies
-        for line in e.wrap_lines
-    )
-    return Record(
-        row,
-        domains=domains,
-        work=Work(device_actual=start.device) if start else _NO_WORK,
-        sampling=Sampling(raw.interval_s, raw.rows, raw.rows, raw.largest_gap_s),
-        notes=(*raw.notes, *wraps),
-        state="failed" if problem else "done",
-        series=raw.series or {},
-        log=log,
-    )
-
-
-def _failure(
-    start: Start | None, raw: Reduced, joules: float | None, *, closes: bool
-) -> str | None:
-    """Why a file is not a usable measurement."""
-    if raw.fatal is not None:
-        return raw.fatal.message
-    if joules is None:
-        return "no energy can be computed from the file" if raw.energies else NO_ENERGY
-    if start is not None and start.panic:
-        return f"the meter panicked: {start.panic}"
-    if start is not None and start.refusal and not start.complete:
-        return start.refusal[1]
-    if closes and lacks_closing(raw):
-        return (
-            f"the file ends early, after {raw.duration_s:.0f} s: its last row is no closing sample"
-        )
-    cut = next((n for n in raw.notes if n.kind == "partial-row"), None)
-    if cut is not None:
-        return f"the file ends inside line {cut.line}: the meter was killed"
-    if start is not None and start.complete is False:
-        done = sum(p.seconds is not None for p in start.passes)
-        return f"the workload printed {done} of {max(len(start.sizes), len(start.passes))} passes as done"
-    return None
-
-
-def _failed_line(start: Start, problem: str) -> int | None:
-    """The line of the text log that says why a start failed."""
-    if start.refusal and start.refusal[1] == problem:
-        return start.refusal[0]
-    return start.panic_line
-
-
-def _naive_total_j(raw: Reduced) -> float | None:
-    """Joules of all counted domains as somebody computes them who overlooks wraps."""
-    values = [e.naive_j if e.cumulative else e.joules for e in raw.energies if is_counted(e.name)]
-    told = [v for v in values if v is not None]
-    return sum(told) if told else None
 
 
 def _summary_lost(record: Record, start: Start, raw: Reduced) -> Iterator[Finding]:
@@ -637,120 +472,6 @@ def _unusable(raws: Iterable[Reduced]) -> Iterator[Finding]:
         )
 
 
-def _without_file(start: Start) -> tuple[str, str]:
-    """Status and reason of a start that only the log knows."""
-    at = f"{start.file}:{start.line}"
-    if start.panic:
-        return "failed", f"{at}: the meter panicked, no raw file: {start.panic}"
-    if start.refusal and not start.complete:
-        return "failed", f"{at}: {start.refusal[1]}"
-    if start.complete is False:
-        return "failed", f"{at}: the workload did not finish, no raw file"
-    if start.summary_j is not None:
-        return "missing", f"{at}: no raw file of this start is left, only its summary line"
-    return "missing", f"{at}: neither raw file nor summary line of this start is left"
-
-
-def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dict[str, Any]:
-    if start is None:
-        return {}
-    cuda = (
-        any(key_of(c) == key_of(image) for c in mapping.cuda_images)
-        if mapping.cuda_images is not None
-        else bool(_CUDA_NAME.search(image) or any("CUDA" in b for b in start.banners))
-    )
-    return {
-        "file": start.file,
-        "line": start.line,
-        "last_line": start.last_line,
-        "ref": start.ref,
-        "pull_lines": start.pull,
-        "layers_downloaded": start.layers_downloaded,
-        "banners": start.banners,
-        "banner_line": start.banner_line,
-        "no_driver_line": start.no_driver_line,
-        "device": start.device,
-        "device_line": start.device_line,
-        "cuda_image": cuda,
-        "sizes": start.sizes,
-        "wording": start.wording,
-        "complete": start.complete,
-        "worked_s": start.worked_s or None,
-        "panic": start.panic,
-        "panic_line": start.panic_line,
-        "after_panic": start.after_panic,
-        "errors": start.errors,
-        "summary_j": start.summary_j,
-        "summary_line": start.summary_line,
-    }
-
-
-def _inferred(start: Start | None, mapping: CampaignMapping) -> int | None:
-    """Inferences done, where the mapping tells how many a pass has."""
-    if start is None or not mapping.iterations or not start.passes:
-        return None
-    done = [p.size for p in start.passes if p.seconds is not None]
-    if any(size not in mapping.iterations for size in done):
-        return None
-    return sum(mapping.iterations[size] for size in done if size is not None) or None
-
-
-@functools.cache
-def is_counted(name: str) -> bool:
-    """Whether a domain's joules add to the total."""
-    return _COUNTED.fullmatch(name) is not None
-
-
-def _domains(raw: Reduced) -> tuple[Domain, ...]:
-    """Each domain's joules with what the row times leave open."""
-    seconds = raw.duration_s
-    domains = []
-    for energy in raw.energies:
-        joules = energy.joules
-        if joules is None:
-            continue
-        if energy.cumulative:
-            # Each edge's counter is read up to some ms after its Time.
-            doubt = 2 * SAMPLE_S * joules / seconds if seconds else 0.0
-        else:
-            course = (raw.series or {}).get("GPU_POWER") or {"max": 0.0, "min": 0.0}
-            # Each edge lies anywhere in an interval, and a GPU's power may be the mean of some time.
-            lag_s = POWER_AVERAGE_S if energy.name.startswith("gpu") else 0.0
-            doubt = ((raw.interval_s or 0.0) / 2 + lag_s) * (course["max"] - course["min"])
-        # A counter that stands at 0 is a domain that this CPU does not have, not one that used nothing.
-        absent = energy.start_j == 0.0 == joules
-        counted = is_counted(energy.name) and not absent
-        domains.append(
-            Domain(
-                energy.name, "energibridge", joules, doubt, energy.wraps, (energy.column,), counted
-            )
-        )
-    return tuple(domains)
-
-
-def _sum(domains: Sequence[Domain], prefix: str) -> float | None:
-    mine = [d.energy_j for d in domains if d.name.startswith(prefix)]
-    return sum(mine) if mine else None
-
-
-@functools.cache
-def scope_of(names: tuple[str, ...]) -> str | None:
-    """``energy_scope`` of domains that were added."""
-    kinds = {re.sub(r"\d+$", "", name) for name in names}
-    return "+".join(n for n in ("system", "package", "dram", "gpu") if n in kinds) or None
-
-
-def iso(unix_s: float) -> str | None:
-    """``started_at``; None for a time that is no date."""
-    if not 0 <= unix_s < LAST_S:
-        return None
-    return (
-        datetime.fromtimestamp(unix_s, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-
-
 def _measurements(
     files: Files,
     records: Sequence[Record],
@@ -788,47 +509,14 @@ def _measurements(
     return summaries
 
 
-def placed(records: Sequence[Record]) -> list[Record]:
-    """Positions in the order of the files' own times."""
-    names = ("image", "kind", "run", "raw", "started_at", "position")
-    rows: dict[str, list[Any]] = {n: [getattr(r.row, n) for r in records] for n in names}
-    number(rows)
-    return [
-        replace(r, row=replace(r.row, position=position, run=run))
-        for r, position, run in zip(records, rows["position"], rows["run"], strict=True)
-    ]
-
-
-def number(rows: dict[str, list[Any]]) -> None:
-    """Set positions in the order of the files' own times, and runs where the name has no number."""
-    starts, raws = rows["started_at"], rows["raw"]
-    rows["position"] = [None] * len(starts)
-    timed = sorted((i for i, start in enumerate(starts) if start), key=starts.__getitem__)
-    for place, i in enumerate(timed, start=1):
-        rows["position"][i] = place
-    # A file without a number in its name gets the next free one: an empty run means "known from a log".
-    keys = list(zip(rows["image"], rows["kind"], strict=True))
-    taken = set(zip(keys, rows["run"], strict=True))
-    free: defaultdict[tuple[str, str], Iterator[int]] = defaultdict(itertools.count)
-    rows["run"] = list(rows["run"])
-    for i, (key, run) in enumerate(zip(keys, rows["run"], strict=True)):
-        if raws[i] and run is None:
-            rows["run"][i] = next(n for n in free[key] if (key, n) not in taken)
-
-
-def failed(record: Record, reason: str) -> Record:
-    """The record of a run that is no usable measurement."""
-    return replace(record, row=replace(record.row, status="failed", reason=reason), state="failed")
-
-
 def _cut_short(records: Sequence[Record]) -> list[Record]:
     """Files far shorter than their treatment's others, which all take the same time.
 
     Where durations vary, a short one may be a short answer; where logs end with a closing sample, the
     command ended by itself, which work that always takes the same time does not do early.
     """
-    usual: dict[_Owner, float] = {}
-    groups: defaultdict[_Owner, list[float]] = defaultdict(list)
+    usual: dict[Owner, float] = {}
+    groups: defaultdict[Owner, list[float]] = defaultdict(list)
     for r in records:
         if r.row.duration_s:
             groups[r.row.image, r.row.kind].append(r.row.duration_s)

@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,7 @@ from wattbench.analysis.audit.campaign import Campaign, DerivedRow
 from wattbench.analysis.audit.discover import cells_of
 from wattbench.analysis.audit.factors import factors_of
 from wattbench.analysis.audit.importers import TABLE, Context, Files
-from wattbench.analysis.audit.mapping import DerivedFiles, key_of
+from wattbench.analysis.audit.mapping import DerivedFiles
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.meters import counters
 from wattbench.analysis.model.finding_codes import Severity, Verdict
@@ -96,7 +96,7 @@ class SummaryTables:
     def read(self, files: Files, context: Context) -> Campaign:
         """Import rows; none of them is taken for a measurement."""
         rows, findings = read_all(files, context)
-        findings += trace(rows, {}, whole=False).findings
+        findings += trace(rows, {}, context.mapping.key, whole=False).findings
         return Campaign(
             name=context.name,
             layout=self.layout,
@@ -134,8 +134,8 @@ def without_copied_tables(
     }
     holders: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
     for path, counts in values.items():
-        for key in counts:
-            holders[key].append(path)
+        for row_key in counts:
+            holders[row_key].append(path)
     copies: dict[str, str] = {}
     for path in sorted(tables, key=lambda p: (len(tables[p]), -p.count("/"), -len(p))):
         if not tables[path]:
@@ -368,6 +368,7 @@ def number(cell: str) -> float | None:
 def trace(
     rows: Sequence[DerivedRow],
     sources: Mapping[tuple[str, str], Sequence[Source]],
+    key: Callable[[str], str],
     whole: bool,
 ) -> Traced:
     """Which rows a log line or a raw file supports.
@@ -375,16 +376,17 @@ def trace(
     Args:
         rows: of all tables.
         sources: (image key, kind) → summary lines and readings of raw files.
+        key: the name under which load and published data of an image are joined.
         whole: whether the campaign's raw data are there at all.
     """
     findings: list[Finding] = []
     unjudged: list[DerivedRow] = []
     support: dict[tuple[str, int], tuple[str, int | None]] = {}
     everything = _Known.of(
-        (s, f"{key} ({kind})") for (key, kind), mine in sources.items() for s in mine
+        (s, f"{name} ({kind})") for (name, kind), mine in sources.items() for s in mine
     )
     for (image, kind), mine in _by_table(rows).items():
-        known = _Known.of((s, "") for s in sources.get((key_of(image), kind), ()))
+        known = _Known.of((s, "") for s in sources.get((key(image), kind), ()))
         judge = _Table(mine, known, everything)
         problems: list[tuple[DerivedRow, str]] = []
         unsupported: list[DerivedRow] = []
@@ -424,7 +426,7 @@ def trace(
                 f"each of {len(rows)} derived rows has its log line or raw file",
             )
         )  # fmt: skip
-    return Traced(support, (*findings, *_dropped(rows, sources)))
+    return Traced(support, (*findings, *_dropped(rows, sources, key)))
 
 
 @dataclass(frozen=True)
@@ -617,12 +619,13 @@ def _untraceable(row: DerivedRow, problem: str, known: _Known) -> Finding:
 def _dropped(
     rows: Sequence[DerivedRow],
     sources: Mapping[tuple[str, str], Sequence[Source]],
+    key: Callable[[str], str],
 ) -> list[Finding]:
     """Summary lines that the published tables leave out."""
     findings = []
     for (image, kind), mine in _by_table(rows).items():
         values = np.array([r.energy_j or 0.0 for r in mine])
-        lines = [s for s in sources.get((key_of(image), kind), ()) if s.line is not None]
+        lines = [s for s in sources.get((key(image), kind), ()) if s.line is not None]
         left = [s for s in lines if not (np.abs(values - s.energy_j) <= SAME_J).any()]
         if left:
             findings.append(

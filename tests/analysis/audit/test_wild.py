@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +15,14 @@ from scikit_posthocs import posthoc_dunn
 from scipy import stats
 
 from tests.support.study import PUBLISHED
-from wattbench.analysis.audit import mapping, run
+from wattbench.analysis.audit import believed, mapping, run
+from wattbench.analysis.audit import page as run_page
 from wattbench.analysis.audit.importers.reduce import reduce_one
 from wattbench.analysis.audit.run import Audit
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.trends.compare import Options, compare, is_series
+from wattbench.analysis.trends.headline import sentence
+from wattbench.analysis.trends.read import StoredRun
 
 UNIT_J = 2.0**-14
 
@@ -630,3 +635,87 @@ def test_an_import_s_actions_can_be_taken_by_whoever_audits_it(tmp_path):
     (failure,) = found(result, "trial-failed")
     assert failure.action.startswith("Leave the run out")
     assert not any("clear the trial" in f.action.lower() for f in result.findings)
+
+
+def test_one_sentence_says_whether_the_numbers_can_be_believed(tmp_path):
+    sound = audited(write(tmp_path / "sound", campaign(runs=12)))
+    assert believed.sentence(sound) == (
+        "Yes, as far as the files show: 24 of 24 runs of 2 treatments can be used, and no error was found."
+    )
+    texts = campaign(runs=12) | {"a/2.csv": log(1_760_000_400, closing=False)}
+    assert believed.sentence(audited(write(tmp_path / "cut", texts))) == (
+        "Not as they stand: 1 run is faulty or missing; 23 of 24 runs of 2 treatments can be used."
+    )
+    rows = "".join(f"{i},{300 + i % 7}.125,10.0\n" for i in range(20))
+    published = audited(
+        write(tmp_path / "rows", {"x_output.csv": "Run,Energy (J),Time (s)\n" + rows})
+    )
+    assert run.summary(published)["status"] == {"published": 20}
+    assert "20 published rows of 1 treatment come without any raw file" in believed.sentence(
+        published
+    )
+
+
+def test_sentences_about_an_import_speak_of_treatments(tmp_path):
+    result = audited(write(tmp_path, campaign(("chrome",))))
+    assert {a.sentence for a in result.answers} == {"No verdict: chrome is the only treatment."}
+    assert (
+        believed.in_their_words("image-a is an image; 2 images")
+        == "image-a is a treatment; 2 treatments"
+    )
+
+
+def test_names_that_differ_in_a_suffix_are_two_treatments_if_both_work(tmp_path):
+    result = audited(write(tmp_path, campaign(("debian", "debian-base"))))
+    assert status(result) == {("debian", "valid"): 5, ("debian-base", "valid"): 5}
+    assert "debian, debian-base differ in a suffix only" in result.campaign.inferred[0]
+    assert result.campaign.key("debian-base") != result.campaign.key("debian")
+
+
+def test_suffixes_of_one_image_s_names_come_from_the_mapping(tmp_path):
+    write(tmp_path, campaign(("slim@load", "slim_idle")))
+    result = audited(tmp_path, suffixes=("_idle", "@load"))
+    assert {(r.row.image, r.row.kind) for r in result.trials} == {
+        ("slim@load", "workload"), ("slim@load", "idle"),
+    }  # fmt: skip
+    plain = audited(tmp_path, suffixes=())
+    assert {r.row.image for r in plain.trials} == {"slim@load", "slim"}
+
+
+def test_two_audits_are_compared_against_the_reference_and_nothing_shows_one_machine(
+    tmp_path, monkeypatch
+):
+    """The reference needs five times as much on the second machine, which looks like a saving of the other."""
+    monkeypatch.setattr(run_page.figures, "draw", lambda *_, **__: {})
+    for place, (folder, base_w) in enumerate((("A", 12.0), ("B", 60.0))):
+        draw = random.Random(place)
+        texts = {
+            f"{image}/{i}.csv": log(
+                1_760_000_000 + 1000 * place + 40 * i + 20 * n, watts * draw.gauss(1, 0.004)
+            )
+            for i in range(10)
+            for n, (image, watts) in enumerate((("x", 22.0 + 5 * place), ("base", base_w)))
+        }
+        result = run.audit(write(tmp_path / folder, texts), mapping.Mapping(), reference="base")
+        run.write(result, tmp_path / f"out{folder}")
+    compared = compare(
+        [str(tmp_path / "outA"), str(tmp_path / "outB")], Options(reference="base"), lambda _: None
+    )
+    told = sentence(compared)
+    assert told.startswith("against base, x uses 75")
+    assert "(in joules 219.9 → 270.1)" in told
+    assert "no host is named" in told
+    assert any("nothing shows them to be of one machine" in note for note in compared.notes)
+
+
+def test_six_runs_of_one_afternoon_are_no_series_of_nights():
+    day = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+    def runs(hours: int) -> list[StoredRun]:
+        return [
+            StoredRun("", f"r{i}", day + timedelta(hours=hours * i), {}, None, b"")
+            for i in range(6)
+        ]  # type: ignore[arg-type]
+
+    assert not is_series(runs(1))
+    assert is_series(runs(24))
