@@ -211,10 +211,3 @@ def _head(path: str) -> bytes:
 def _matches(text: str, glob: str) -> bool:
     """Whether a relative path matches; ``**/`` also stands for no folder at all."""
     return fnmatch(text, glob) or (glob.startswith("**/") and fnmatch(text, glob[3:]))
-
-
-def cells_of(head: bytes) -> list[str]:
-    """Cells of a file's first line that is not blank, whatever separates them."""
-    text = head.removeprefix(b"\xef\xbb\xbf").strip()
-    line = text.splitlines()[0].decode("utf-8", "replace") if text else ""
-    return [cell.strip().strip('"') for cell in re.split(r"[,;\t|]", line)]

@@ -11,7 +11,7 @@ import io
 from collections.abc import Mapping
 
 from wattbench.analysis.audit.campaign import Campaign
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.importers import Context, Files, records
 from wattbench.analysis.audit.importers.records import Run
 from wattbench.analysis.audit.treatments import Label, label_of

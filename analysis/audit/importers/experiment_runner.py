@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.factors import factors_of
 from wattbench.analysis.audit.importers import (
     LOG,

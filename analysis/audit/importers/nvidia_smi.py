@@ -11,7 +11,7 @@ import io
 import re
 
 from wattbench.analysis.audit.campaign import Campaign
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.importers import Context, Files, records
 from wattbench.analysis.audit.importers.records import Course
 from wattbench.analysis.audit.treatments import run_of

@@ -20,7 +20,7 @@ import numpy as np
 
 from wattbench.analysis.audit import logs, treatments
 from wattbench.analysis.audit.campaign import Campaign
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.importers import LOG, RAW, Context, Files, summary_tables
 from wattbench.analysis.audit.importers.log_matching import pair_by_name
 from wattbench.analysis.audit.importers.log_records import (

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.factors import factors_of
 from wattbench.analysis.audit.importers import TABLE, Context, Files
 from wattbench.analysis.audit.mapping import DerivedFiles

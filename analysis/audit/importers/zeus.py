@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from wattbench.analysis.audit.campaign import Campaign
-from wattbench.analysis.audit.discover import cells_of
+from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.importers import Context, Files, records
 from wattbench.analysis.audit.importers.records import Run
 from wattbench.analysis.audit.treatments import Label, label_of, run_of

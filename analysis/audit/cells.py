@@ -1,0 +1,12 @@
+"""Cells of a table's first line, by which importers recognise their files."""
+
+from __future__ import annotations
+
+import re
+
+
+def cells_of(head: bytes) -> list[str]:
+    """Cells of a file's first line that is not blank, whatever separates them."""
+    text = head.removeprefix(b"\xef\xbb\xbf").strip()
+    line = text.splitlines()[0].decode("utf-8", "replace") if text else ""
+    return [cell.strip().strip('"') for cell in re.split(r"[,;\t|]", line)]
