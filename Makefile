@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DEPLOY := python3 -m deploy
 
-.PHONY: help setup lock demo test test-fast test-docker lint format explore fuzz bench images docs secrets up backup restore pin clean
+.PHONY: help setup lock demo test test-fast test-docker faults lint format explore fuzz bench images docs secrets up backup restore pin clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -55,11 +55,15 @@ test: test-fast  ## all tests: the fast tier, then those on the virtual hosts an
 	  echo "test: no chromium: what needs a browser will be skipped"
 	@$(PYTEST) -n 2 -m "slow and not docker"
 	@$(PY) -m demo up
-	@$(PYTEST) -m "docker or browser"
+	@$(PYTEST) -m "(docker or browser) and not faults"
 
 test-docker: setup ## the tests on the virtual hosts alone
 	@$(PY) -m demo up
-	@$(PYTEST) -m docker
+	@$(PYTEST) -m "docker and not faults"
+
+faults: setup    ## outages and interventions on live runs: clear, mark, delete, pause, services away (an hour)
+	@$(PY) -m demo up
+	@$(PYTEST) -v -m faults
 
 images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGISTRY=HOST:PORT
 	@$(PY) -m demo images $(SET) $(if $(REGISTRY),--registry $(REGISTRY))

@@ -149,6 +149,7 @@ def test_a_run_that_is_marked_in_mid_window_ends_red_with_its_books_closed(
     assert "virtual-1 is free" in lab.log(run, "virtual-1.release")
 
 
+@pytest.mark.faults
 def test_a_deleted_run_is_closed_from_outside(lab: Lab) -> None:
     run = lab.trigger("it-ends")
     attempt = wait_for_idle_window(lab, run)
@@ -161,6 +162,7 @@ def test_a_deleted_run_is_closed_from_outside(lab: Lab) -> None:
     assert lab.stored(run).records("virtual-1")[name][-1].row.status == "failed"
 
 
+@pytest.mark.faults
 def test_a_paused_run_goes_on_where_it_was(lab: Lab) -> None:
     run = lab.trigger("it-ends")
     wait_for_idle_window(lab, run)
@@ -178,6 +180,7 @@ def test_a_paused_run_goes_on_where_it_was(lab: Lab) -> None:
     assert {len(records) for records in attempts.values()} == {1}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_trial_that_is_marked_in_mid_window_is_collected_all_the_same(
     lab: Lab, state: str
@@ -196,6 +199,7 @@ def test_a_trial_that_is_marked_in_mid_window_is_collected_all_the_same(
     assert [r.row.status for r in records] == ["valid"]
 
 
+@pytest.mark.faults
 def test_a_run_that_is_cleared_in_mid_window_measures_all_in_the_end(lab: Lab) -> None:
     run = lab.trigger("it-ends")
     wait_for_idle_window(lab, run)
@@ -230,6 +234,7 @@ def test_a_trial_is_cleared_over_rest_and_measured_again(lab: Lab, finished: Run
     ]  # fmt: skip
 
 
+@pytest.mark.faults
 def test_a_trial_is_cleared_by_the_command_line(lab: Lab, finished: Run) -> None:
     environment = {}
     for line in (lab.bed.checkout.demo / "airflow.env").read_text().splitlines()[1:]:
@@ -250,6 +255,7 @@ def test_a_trial_is_cleared_by_the_command_line(lab: Lab, finished: Run) -> None
     assert len(lab.stored(run).records("virtual-1")[second.name]) == before
 
 
+@pytest.mark.faults
 def test_a_host_that_turns_out_unfit_is_given_back(lab: Lab) -> None:
     lab.add_hosts(
         {"blind": {"ssh_conn_id": "it_blind", "spool": "/var/spool/wattbench/blind",
@@ -265,6 +271,7 @@ def test_a_host_that_turns_out_unfit_is_given_back(lab: Lab) -> None:
     assert host_claims.claims(lab.store) == []
 
 
+@pytest.mark.faults
 def test_who_waits_for_a_host_does_not_touch_it(lab: Lab) -> None:
     first = lab.trigger("it-ends")
     wait_for_idle_window(lab, first)
@@ -285,6 +292,7 @@ def test_who_waits_for_a_host_does_not_touch_it(lab: Lab) -> None:
     lab.follow(second)
 
 
+@pytest.mark.faults
 def test_a_scheduler_that_lives_but_schedules_nothing_is_started_again(lab: Lab) -> None:
     run = lab.trigger("it-ends")
     wait_for_idle_window(lab, run)
@@ -308,6 +316,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.faults
 def test_a_run_that_is_not_over_in_time_is_told_once(lab: Lab) -> None:
     lab.write_experiment(
         "it-hangs", hosts=["virtual-1"], alert_after_h=0.001,

@@ -16,7 +16,7 @@ from tests.integration.conftest import Lab
 from wattbench.airflow.watchdog import descendants
 from wattbench.dag_runs import Run, Task
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module", autouse=True)
