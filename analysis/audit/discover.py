@@ -136,7 +136,7 @@ def _inside(entry: os.DirEntry[str], base: str) -> tuple[str, str]:
             return ("", "") if entry.name.startswith(".") else ("folder", "")
         if entry.is_file():
             return "file", ""
-        return "", "a broken link" if entry.is_symlink() else "no regular file"
+        return "", "a broken link" if entry.is_symlink() else "not a regular file"
     except OSError as error:
         return "", f"can't be read: {error.strerror}"
 

@@ -107,6 +107,7 @@ def _mapping(data: bytes, folder: Path) -> object:
 
 
 def _run_table(data: bytes, folder: Path) -> object:
+    from wattbench.analysis.audit import importers
     from wattbench.analysis.audit.discover import discover
     from wattbench.analysis.audit.importers import experiment_runner
     from wattbench.analysis.audit.mapping import Mapping
@@ -114,8 +115,9 @@ def _run_table(data: bytes, folder: Path) -> object:
     (folder / "run_0").mkdir()
     (folder / "run_0" / "energibridge.csv").write_bytes((SEEDS / "energibridge.csv").read_bytes())
     (folder / "run_table.csv").write_bytes(data)
-    found = discover(folder, Mapping())
-    return experiment_runner.read(folder, "x", found, Mapping(), lambda _: None, 1 << 20)
+    found = discover(folder, importers.installed(), Mapping())
+    context = importers.Context("x", Mapping(), lambda _: None, 1 << 20)
+    return experiment_runner.IMPORTER.read(found, context)
 
 
 def _image(data: bytes, folder: Path) -> None:

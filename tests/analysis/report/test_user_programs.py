@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from wattbench.analysis.presentation.table import Head
 from wattbench.analysis.report import Study, sections, study
 from wattbench.analysis.storage.source import open_source
 
@@ -58,9 +59,9 @@ def as_program(record: dict[str, Any], same_work: str | None) -> dict[str, Any]:
 
 def test_joules_are_per_document_and_equal_work_is_shown(of_program: Callable[..., Study]) -> None:
     found = of_program("00ff")
-    assert "Equal work is not proven" not in found.conclusion.headline.sentence
+    assert "Equal work is not proven" not in found.conclusion.headline.conditions
     images = found.tables["images"]
-    assert ("median", "J/document", True) in images.heads
+    assert Head("median", "J/document", is_number=True) in images.grid().heads
     assert images.frame["median_j_per_unit"].notna().all()
     assert images.frame["median_j_per_image"].isna().all()
     labels = {s.label for h in found.conclusion.hosts for s in h.secondary}
@@ -76,6 +77,6 @@ def test_without_a_value_of_equal_work_the_headline_says_so(
     of_program: Callable[..., Study],
 ) -> None:
     found = of_program(None)
-    assert found.conclusion.headline.sentence.endswith(" Equal work is not proven.")
+    assert found.conclusion.headline.conditions.startswith("Equal work is not proven. ")
     (finding,) = [f for f in found.findings if f.code == "unequal-work"]
     assert finding.verdict == "undecidable"

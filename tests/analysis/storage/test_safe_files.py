@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wattbench.analysis.__main__ import main
-from wattbench.analysis.audit import mapping
+from wattbench.analysis.audit import importers, mapping
 from wattbench.analysis.audit.discover import discover
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.model.errors import InputError
@@ -43,11 +43,11 @@ def campaign(tmp_path: Path) -> Path:
 
 
 def test_an_audit_stays_inside_the_folder_and_names_what_leads_out(campaign: Path) -> None:
-    found = discover(campaign, Mapping())
-    assert found.raw == ["a/results/a_1.csv", "a/results/a_2.csv"]
+    found = discover(campaign, importers.installed(), Mapping())
+    assert found.of(importers.RAW) == ["a/results/a_1.csv", "a/results/a_2.csv"]
     leaving = {path for path, why in found.unread.items() if why.startswith("a link that leaves")}
     assert leaving == {"a/results/a_3.csv", "a/results/zero.csv", "linked", "up"}
-    assert {found.unread["pipe.csv"], found.unread["socket.csv"]} == {"no regular file"}
+    assert {found.unread["pipe.csv"], found.unread["socket.csv"]} == {"not a regular file"}
 
 
 def test_a_walk_yields_regular_files_inside(campaign: Path) -> None:
@@ -98,8 +98,8 @@ def test_a_deep_folder_costs_a_lookup_per_folder(
     calls = []
     resolve = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", lambda *a, **k: (calls.append(a), resolve(*a, **k))[1])
-    found = discover(tmp_path, Mapping(), tmp_path / "out")
-    assert found.raw == [(folder / "x.csv").relative_to(tmp_path).as_posix()]
+    found = discover(tmp_path, importers.installed(), Mapping(), tmp_path / "out")
+    assert found.of(importers.RAW) == [(folder / "x.csv").relative_to(tmp_path).as_posix()]
     assert len(calls) <= 1
 
 
