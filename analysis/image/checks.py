@@ -83,7 +83,9 @@ def _entry_point(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG0
     if not image.inventory.pythons:
         yield _found("no Python: no standard library (lib/python3.*/os.py) in the image", argv=line)
     elif not start.argv:
-        yield _found("neither ENTRYPOINT nor CMD: a trial has to name its command")
+        yield _unknown(
+            "neither ENTRYPOINT nor CMD: it runs the built-in program or a command of the experiment"
+        )
     elif start.program is None:
         yield _found(f"starts {start.argv[0]}, which is not in the image", argv=line)
     elif start.python is None:
