@@ -266,7 +266,7 @@ def test_what_a_container_starts_is_followed_to_its_program(tmp_path: Path) -> N
     for settings, verdict in (
         ({"Entrypoint": ["/opt/absent"]}, FOUND),
         ({"Entrypoint": ["bash"]}, FOUND),
-        ({"Entrypoint": None}, FOUND),
+        ({"Entrypoint": None}, UNDECIDABLE),
         ({"Entrypoint": ["/entry.sh"], "Cmd": ["python3"]}, UNDECIDABLE),
         ({"Entrypoint": ["/bin/sh", "-c", "exec python3 -m app"]}, FOUND),  # no shell in the image
         ({"Entrypoint": ["/bin/python3.11"]}, NOT_FOUND),
