@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.importers import Context, Files, records
 from wattbench.analysis.audit.importers.records import Course
-from wattbench.analysis.audit.treatments import run_of
-from wattbench.analysis.model.findings import Finding
 
 TELEMETRY = "aiperf"
 _POWER = ("gpu_power_usage", "nvidia_power_usage", "amd_power")
@@ -34,16 +32,9 @@ class AIPerf:
 
     def read(self, files: Files, context: Context) -> Campaign:
         """Import one run per file; paths tell the treatments."""
-        findings: list[Finding] = []
-        labels, said = records.labels_of(files, TELEMETRY, context)
-        runs = []
-        for path, text in records.texts(files, TELEMETRY, findings):
-            course, bad = _course(text)
-            findings += [
-                records.unread(path, f"line {n} is not a telemetry record", n) for n in bad[:20]
-            ]
-            runs.append(course.run(path, labels[path], run_of(path)))
-        return records.campaign(self, context, runs, findings, said)
+        return records.of_courses(
+            self, TELEMETRY, files, context, _course, "is not a telemetry record"
+        )
 
 
 IMPORTER = AIPerf()

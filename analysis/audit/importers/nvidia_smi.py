@@ -14,8 +14,6 @@ from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.cells import cells_of
 from wattbench.analysis.audit.importers import Context, Files, records
 from wattbench.analysis.audit.importers.records import Course
-from wattbench.analysis.audit.treatments import run_of
-from wattbench.analysis.model.findings import Finding
 
 SMI = "nvidia-smi"
 _POWER = re.compile(r"power\.draw(?:\.(?:average|instant))?(?: \[(?P<unit>m?W)\])?")
@@ -38,16 +36,7 @@ class NvidiaSmi:
 
     def read(self, files: Files, context: Context) -> Campaign:
         """Import one run per file; paths tell the treatments."""
-        findings: list[Finding] = []
-        labels, said = records.labels_of(files, SMI, context)
-        runs = []
-        for path, text in records.texts(files, SMI, findings):
-            course, bad = _course(text)
-            findings += [
-                records.unread(path, f"line {n} has no time or no power", n) for n in bad[:20]
-            ]
-            runs.append(course.run(path, labels[path], run_of(path)))
-        return records.campaign(self, context, runs, findings, said)
+        return records.of_courses(self, SMI, files, context, _course, "has no time or no power")
 
 
 IMPORTER = NvidiaSmi()

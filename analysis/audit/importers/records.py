@@ -309,3 +309,31 @@ def _placed(records: Sequence[Record]) -> Iterator[Record]:
         if run is None:
             run = next(counters.setdefault((row.image, row.kind), itertools.count()))
         yield replace(record, row=replace(row, run=run, position=position.get(i)))
+
+
+def of_courses(
+    importer: Importer,
+    role: str,
+    files: Files,
+    context: Context,
+    read: Callable[[str], tuple[Course, list[int]]],
+    bad_line: str,
+) -> Campaign:
+    """A campaign with one run per file, whose treatment its path gives.
+
+    Args:
+        importer: the importer of the files.
+        role: role of the files.
+        files: the campaign's files.
+        context: name, mapping and limits.
+        read: text of a file → its course and the lines that are not readings.
+        bad_line: what such a line is, after ``line 7``.
+    """
+    findings: list[Finding] = []
+    labels, said = labels_of(files, role, context)
+    runs = []
+    for path, text in texts(files, role, findings):
+        course, bad = read(text)
+        findings += [unread(path, f"line {n} {bad_line}", n) for n in bad[:20]]
+        runs.append(course.run(path, labels[path], treatments.run_of(path)))
+    return campaign(importer, context, runs, findings, said)
