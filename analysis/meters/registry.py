@@ -7,6 +7,7 @@ when the registry is first read, and so are the entry points of the group ``watt
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -56,7 +57,7 @@ class Device:
     driver: str = ""
 
 
-class Meter:
+class Meter(ABC):
     """How one kind of meter is read.
 
     Attributes:
@@ -74,6 +75,7 @@ class Meter:
     modelled = False
     only_given = False
 
+    @abstractmethod
     def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
         """Energy curves and gauges of an attempt; None: the meter left nothing.
 
@@ -84,7 +86,6 @@ class Meter:
         Raises:
             InputError: a file can't be used at all.
         """
-        raise NotImplementedError
 
     def devices(
         self, edges: Mapping[str, Any], series: Mapping[str, Mapping[str, float]]
