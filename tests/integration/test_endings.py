@@ -28,12 +28,14 @@ pytestmark = pytest.mark.docker
 HOUSEKEEPING = "wattbench-housekeeping"
 #: Long enough to be met in its middle, also where Airflow takes 20 s to end a task of a marked run.
 IDLE_S = 60
+#: An image, two idle windows, an image: whichever idle window is met, a trial comes after it.
+SEED = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
 def experiments(lab: Lab) -> None:
     lab.write_experiment(
-        "it-ends", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        "it-ends", hosts=["virtual-1"], seed=SEED, images={"pip-torch": {"ref": lab.image("pip-torch")}},
         protocol={
             "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
             "rest": {"min_s": 0.5, "max_s": 5},
@@ -95,14 +97,16 @@ def active(lab: Lab) -> str | None:
 
 
 def wait_for_idle_window(lab: Lab, run: Run) -> str:
-    """Wait until an idle window is open, and at least one trial is over."""
+    """Wait until an idle window is open, between a trial that is over and one that is not begun."""
 
     def found(tasks: list[Task]) -> str | None:
         over = [t for t in tasks if t.task_id.endswith("trial.collect") and t.state == "success"]
         attempt = active(lab) if over else None
         return attempt if attempt and "-idle/" in attempt else None
 
-    return str(lab.wait_for(run, found, within_s=400))
+    attempt = str(lab.wait_for(run, found, within_s=400))
+    assert attempt.split("/")[2] != lab.stored(run).plan("virtual-1")[-1].name
+    return attempt
 
 
 def assert_closed(lab: Lab, run: Run) -> None:
