@@ -86,11 +86,10 @@ def render(template: str, context: Mapping[str, Any], *folders: Path) -> str:
         context: everything that it uses but style sheet and script.
         folders: of the page's own templates.
     """
-    return (
-        environment(*folders)
-        .get_template(template)
-        .render(
-            {"css": css(), "script": script(), "nonce": "", "policy": content_policy()}
-            | dict(context)
-        )
-    )
+    shared = {"css": css(), "script": script(), "nonce": "", "policy": content_policy()}
+    return fragment(template, shared | dict(context), *folders)
+
+
+def fragment(template: str, context: Mapping[str, Any], *folders: Path) -> str:
+    """A part of a page; the arguments are those of :func:`render`."""
+    return environment(*folders).get_template(template).render(dict(context))

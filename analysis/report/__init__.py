@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import pandas as pd
-
+from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, dump
@@ -20,64 +19,20 @@ from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation import html
 from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.findings import groups
-from wattbench.analysis.presentation.formatting import slug
-from wattbench.analysis.presentation.palette import Palette, looks_of
-from wattbench.analysis.presentation.table import Table
-from wattbench.analysis.report import power_curves, sections, tables
+from wattbench.analysis.presentation.palette import looks_of
+from wattbench.analysis.report import answer, registry, tables
 from wattbench.analysis.report.figures import Artist
 from wattbench.analysis.report.markdown import markdown
-from wattbench.analysis.report.text import answer_text
+from wattbench.analysis.report.registry import TEMPLATES, Section
+from wattbench.analysis.report.study import Study
 from wattbench.analysis.runs import assemble, load, parquet
-from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats.conclude import conclude
-from wattbench.analysis.stats.factors import Effect, what_matters
-from wattbench.analysis.stats.results import Conclusion
+from wattbench.analysis.stats.factors import what_matters
 from wattbench.analysis.storage.source import Source
 
 __all__ = ["Made", "Study", "make", "study"]
 
 Progress = Callable[[str], None]
-_TEMPLATES = Path(__file__).with_name("templates")
-
-#: What every caption ends with where joules come from a model.
-MODELLED = " Modelled, not measured."
-PARTLY = " Partly modelled, not measured."
-
-#: Raw files that the page lists; the CSV has all.
-MOST_FILES = 3000
-
-
-@dataclass(frozen=True)
-class Study:
-    """A run, judged and concluded: what a report is made from.
-
-    Attributes:
-        data: tidy rows, records, findings of the checks.
-        conclusion: the statistics.
-        findings: of checks and statistics.
-        effects: of declared factors and layers; empty without any.
-        tables: every table by name.
-        looks: colour and marker of each image.
-    """
-
-    data: RunData
-    conclusion: Conclusion
-    findings: tuple[Finding, ...]
-    effects: tuple[Effect, ...]
-    tables: dict[str, Table]
-    looks: Palette
-
-    def text(self) -> list[str]:
-        """The answer as lines for a terminal."""
-        return answer_text(self.conclusion, self.tables["medians"].grid())
-
-    @property
-    def mark(self) -> str:
-        """What captions end with."""
-        sources = set(self.data.trials["energy_source"].dropna())
-        if "modelled" not in sources:
-            return ""
-        return MODELLED if sources == {"modelled"} else PARTLY
 
 
 @dataclass(frozen=True)
@@ -118,18 +73,19 @@ def study(source: Source, progress: Progress | None = None) -> Study:
     say(f"concluding from {len(data.trials)} trials")
     undecided = {f.code for f in data.findings if f.verdict is Verdict.UNDECIDABLE}
     conclusion = conclude(data.trials, data.settings, "unequal-work" not in undecided)
-    made = tables.everything(data, conclusion)
-    sizes, _ = sections.sizes(made["sizes"].frame)
+    sizes, _ = tables.size_by_image(tables.sizes(data, conclusion).frame)
     sizes_mb = {image: 1000 * size for image, size in sizes.items()}
-    effects = what_matters(data.trials, data.settings, data.experiment, sizes_mb)
-    made |= {t.name: t for t in tables.what_matters(effects, conclusion.reference)}
-    return Study(
+    bare = Study(
+        source,
         data,
         conclusion,
         (*data.findings, *conclusion.findings),
-        effects,
-        made,
+        what_matters(data.trials, data.settings, data.experiment, sizes_mb),
         looks_of(conclusion.images, conclusion.reference),
+    )
+    first = {"": (tables.ranking(conclusion), tables.medians(conclusion, data))}
+    return replace(
+        bare, parts=_named(first | {s.name: s.tables(bare) for s in registry.sections()})
     )
 
 
@@ -151,22 +107,16 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     say("writing tables")
-    files = sections.raw_files(source)
-    done.tables["raw_files"] = Table(
-        "raw_files",
-        "Raw files",
-        f"SHA-256 {sections.checksums_from(source)}.",
-        pd.DataFrame(files, columns=["file", "bytes", "sha256"]),
-    )
     _write_data(done, out)
     say("drawing figures")
-    drawn = figures_of(done, source)
-    for figure in drawn.values():
-        figure.write(out / "figures")
+    drawn = _figures(done)
+    for of_section in drawn.values():
+        for figure in of_section.values():
+            figure.write(out / "figures")
     say("writing index.html")
     index = out / "index.html"
     index.write_text(
-        html.render("report.html.j2", _context(done, drawn), _TEMPLATES), encoding="utf-8"
+        html.render("report.html.j2", _context(done, drawn), TEMPLATES), encoding="utf-8"
     )
     text = markdown(done.data, done.conclusion, done.findings)
     (out / "report.md").write_text(text, encoding="utf-8")
@@ -222,91 +172,69 @@ def summary_of(done: Study) -> dict[str, Any]:
     }
 
 
-def figures_of(done: Study, source: Source) -> dict[str, Drawing]:
-    """Every figure that the data allow, by name."""
-    conclusion = done.conclusion
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_N = TypeVar("_N", bound=_Named)
+
+
+def _named(made: Mapping[str, Iterable[_N | None]]) -> dict[str, dict[str, _N]]:
+    """Section → name → what it made.
+
+    Raises:
+        InputError: two sections give the same name.
+    """
+    owners: dict[str, str] = {}
+    found: dict[str, dict[str, _N]] = {}
+    for section, parts in made.items():
+        found[section] = {part.name: part for part in parts if part is not None}
+        for name in found[section]:
+            if owners.setdefault(name, section) != section:
+                raise InputError(
+                    f"report section {section!r}: its {name!r} is made by {owners[name]!r} too; "
+                    "rename it or uninstall the section"
+                )
+    return found
+
+
+def _figures(done: Study) -> dict[str, dict[str, Drawing]]:
+    """Section → every figure that the data allow, by name."""
     artist = Artist(done.looks, modelled=bool(done.mark))
-    sizes, kind = sections.sizes(done.tables["sizes"].frame)
-    drawn: list[Drawing | None] = [
-        artist.forest(conclusion),
-        artist.across(conclusion),
-        artist.ranks(conclusion),
-        artist.pareto(conclusion, sizes, kind, sections.optimal(done.tables["sizes"].frame)),
-        artist.effects(done.effects, conclusion.settings),
-    ]
-    for name in done.data.hosts:
-        drawn += _figures_of_host(done, artist, source, name)
-    return {d.name: d for d in drawn if d is not None}
+    return _named({s.name: s.figures(done, artist) for s in registry.sections()})
 
 
-def _figures_of_host(
-    done: Study, artist: Artist, source: Source, host: str
-) -> list[Drawing | None]:
-    trials = done.data.trials
-    valid = trials[(trials["status"] == "valid") & (trials["host"] == host)]
-    work, idle = valid[valid["kind"] == "workload"], valid[valid["kind"] == "idle"]
-    at = slug(host)
-    chosen = power_curves.typical(done.data.accepted, host)
-    curves, _ = power_curves.read(source, chosen.values())
-    costs = done.tables["startup"].frame
-    costs = costs[costs["host"] == host]
-    medians = work.groupby("image")[["startup_j", "steady_j"]].median()
-    medians = medians.reindex([i for i in done.looks.images if i in medians.index]).reset_index()
-    return [
-        artist.spread(work, "energy_j", f"energy-{at}", "Energy per trial", host),
-        artist.spread(work, "duration_s", f"time-{at}", "Time per trial", host),
-        artist.energy_time(work, f"energy-time-{at}", host),
-        artist.power(curves, f"power-{at}", host),
-        artist.course(work, f"order-{at}", host),
-        artist.rest(power_curves.rest_course(done.data.records, host), f"rest-{at}", host),
-        artist.spread(idle, "energy_j", f"idle-energy-{at}", "Energy per trial while idle", host),
-        artist.spread(idle, "duration_s", f"idle-time-{at}", "Time per trial while idle", host),
-        artist.startup(medians, f"startup-{at}", host),
-        artist.break_even(
-            costs,
-            str(done.conclusion.reference),
-            f"break-even-{at}",
-            host,
-            sections.decided(done.tables["break_even"].frame, host),
-        ),
-    ]
+def _shown(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> list[tuple[Section, str]]:
+    """Every section with its part of the page, empty where it has nothing to show."""
+    parts: list[tuple[Section, str]] = []
+    for section in registry.sections():
+        is_first = not any(part for _, part in parts)
+        parts.append((section, section.html(done, drawn[section.name], is_first=is_first)))
+    return parts
 
 
-def _context(done: Study, drawn: dict[str, Drawing]) -> dict[str, Any]:
+def _context(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> dict[str, Any]:
     data, conclusion = done.data, done.conclusion
-    word, tone = sections.lead(conclusion)
-    found = groups(done.findings, Verdict.FOUND)
-    trials = sections.trials(data, found)
+    word, _ = answer.lead(conclusion)
+    parts = _shown(done, drawn)
     return {
         "data": data,
         "conclusion": conclusion,
-        "findings": done.findings,
         "lead": word,
-        "tone": tone,
         "mark": done.mark.strip(),
-        "forest": sections.ranking(conclusion, done.looks),
-        "found": found,
-        "trials": trials,
-        "picked": sections.pairs_to_pick(conclusion),
-        "citation": sections.citation(data, conclusion),
+        "forest": answer.ranking(conclusion, done.looks),
+        "found": done.found,
         "unknown": groups(done.findings, Verdict.UNDECIDABLE),
         "passed": groups(done.findings, Verdict.NOT_FOUND),
-        "missing": sections.missing(data, conclusion),
+        "missing": answer.missing(data, conclusion),
         "valid": int((data.trials["status"] == "valid").sum()),
-        "tables": done.tables,
-        "figures": drawn,
-        "what_matters": sections.what_matters(done.effects),
-        "meanings": sections.meanings(done.effects, data.experiment),
-        "looks": done.looks,
-        "facts": sections.facts_of_hosts(data),
-        "problems": sections.problems(data),
-        "protocol": sections.protocol(data),
-        "versions": sections.versions(data),
-        "digests": sections.digests(data),
         "skipped": int((data.trials["status"] == "skipped").sum()),
-        "anchors": {f"host-{slug(h)}" for h in data.hosts} | {t.anchor for t in trials},
-        "lost": sections.lost(data),
-        "by_host": sections.by_host(conclusion),
-        "rival": sections.rival(conclusion),
-        "raw_files": done.tables["raw_files"].frame.head(MOST_FILES).to_numpy(object).tolist(),
+        "medians": done.tables["medians"],
+        "looks": done.looks,
+        "anchors": {anchor for s in registry.sections() for anchor in s.anchors(done)},
+        "by_host": answer.by_host(conclusion),
+        "rival": answer.rival(conclusion),
+        "links": [link for s, part in parts if part for link in s.links(done)],
+        "sections": [part for _, part in parts],
     }

@@ -20,7 +20,6 @@ from wattbench.analysis.presentation.forest import values_of
 from wattbench.analysis.presentation.formatting import pct
 from wattbench.analysis.presentation.palette import Palette
 from wattbench.analysis.presentation.scales import Scale, scale_of
-from wattbench.analysis.report import sections
 from wattbench.analysis.report.power_curves import PowerCurve
 from wattbench.analysis.stats.factors import Effect
 from wattbench.analysis.stats.results import (
@@ -514,11 +513,11 @@ class Artist:
                 borderaxespad=0.2,
                 ncols=2,
             )
-            canvas.bare_y(axes, [sections.name_of(e) for e, *_ in rows])
+            canvas.bare_y(axes, [e.name for e, *_ in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel("effect, %")
             told = "; ".join(
-                f"{sections.name_of(e)} {pct(p.estimate_pct)} ({formatting.interval(p.simultaneous)})"
+                f"{e.name} {pct(p.estimate_pct)} ({formatting.interval(p.simultaneous)})"
                 for e, p, _ in rows
             )
             return self._finish(

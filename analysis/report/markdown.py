@@ -8,7 +8,7 @@ from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.presentation.findings import groups
 from wattbench.analysis.presentation.palette import looks_of
-from wattbench.analysis.report import sections
+from wattbench.analysis.report import answer
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats.results import Conclusion
 
@@ -27,8 +27,8 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
         f"{valid}/{len(data.trials)} trials valid",
         "",
     ]
-    lines += [f"- {escaped(s)}" for s in sections.missing(data, conclusion)]
-    ranked = sections.ranking(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
+    lines += [f"- {escaped(s)}" for s in answer.missing(data, conclusion)]
+    ranked = answer.ranking(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
     if ranked:
         level = f"{100 * (1 - conclusion.settings.alpha):g} % interval"
         lines += [

@@ -508,6 +508,15 @@ def sizes(data: RunData, conclusion: Conclusion) -> Table:
     )
 
 
+def size_by_image(frame: pd.DataFrame) -> tuple[dict[str, float], str]:
+    """GB by image from the table of sizes, and which size it is: unpacked where it is known of all."""
+    unpacked = frame["unpacked_gb"].notna().all()
+    column, factor = ("unpacked_gb", 1.0) if unpacked else ("compressed_mb", 1e-3)
+    known = frame.dropna(subset=[column])
+    values = {str(i): float(v) * factor for i, v in zip(known["image"], known[column], strict=True)}
+    return values, "unpacked" if unpacked else "compressed"
+
+
 def pulls(data: RunData) -> Table:
     """What bringing each image to each host took, apart from every trial."""
     rows = []
@@ -716,30 +725,3 @@ def _effect_row(effect: Effect) -> dict[str, Any]:
         "size_diff_pct": effect.size_pct,
         "reason": effect.reason or (energy.reason if energy else "no valid trial"),
     }
-
-
-def everything(data: RunData, conclusion: Conclusion) -> dict[str, Table]:
-    """Every table of a report by name."""
-    costs = startup(data)
-    tables = [
-        ranking(conclusion),
-        medians(conclusion, data),
-        summaries(conclusion, data),
-        omnibus(conclusion),
-        pairs(conclusion),
-        secondary(conclusion),
-        *paper(data, conclusion.reference, sizes_gb(data)),
-        *across(conclusion),
-        phases(data),
-        costs,
-        break_even(
-            costs,
-            conclusion.reference,
-            cost_spans(data, conclusion.reference, conclusion.settings.alpha),
-        ),
-        sizes(data, conclusion),
-        pulls(data),
-        fitness(conclusion),
-        sensitivity(conclusion),
-    ]
-    return {t.name: t for t in tables}

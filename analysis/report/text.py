@@ -5,7 +5,7 @@ from __future__ import annotations
 from wattbench.analysis.presentation.formatting import minus
 from wattbench.analysis.presentation.palette import looks_of
 from wattbench.analysis.presentation.table import Grid
-from wattbench.analysis.report import sections
+from wattbench.analysis.report import answer
 from wattbench.analysis.stats.results import Conclusion
 
 
@@ -18,7 +18,7 @@ def answer_text(conclusion: Conclusion, medians: Grid | None = None) -> list[str
     """
     head = conclusion.headline
     lines = [minus(head.sentence), *([minus(head.conditions)] if head.conditions else [])]
-    bars = sections.ranking(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
+    bars = answer.ranking(conclusion, looks_of(conclusion.images, conclusion.reference)).bars
     if bars:
         level = f"{100 * (1 - conclusion.settings.alpha):g} % interval"
         heads = ("image", f"energy against {conclusion.reference}", level, "verdict")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -59,6 +60,14 @@ class Effect:
     size_mb: float | None = None
     size_pct: float | None = None
     reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The effect in a few words."""
+        if self.kind == "layer":
+            numbers = re.findall(r"(?:^|; )(\d+): (?=RUN |COPY |ADD |the base)", self.level)
+            return f"layer {'+'.join(numbers)} of {self.factor}"
+        return f"{self.factor} {self.level}"
 
     @property
     def magnitude(self) -> float:

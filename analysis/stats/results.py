@@ -37,6 +37,10 @@ class PairVerdict(StrEnum):
         )
 
 
+#: Verdicts that say which image uses less.
+DECIDED = (PairVerdict.LESS, PairVerdict.MORE)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What was laid down before the first trial.

@@ -1,4 +1,4 @@
-"""Checks, meters and importers of other distributions: one file and an entry point, nothing else is touched."""
+"""Checks, meters, importers and report sections of other distributions: one file and an entry point, nothing else is touched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 from pathlib import Path
 
-from tests.support import extension
+from tests.support import extension, simulated_run
 from tests.support.simulated_rapl import Level, Machine, Meter
 
 CHECK = """
@@ -214,3 +214,42 @@ def test_an_importer_that_cannot_be_loaded_is_one_warning_that_names_it(tmp_path
     named = [line for line in done.stderr.splitlines() if "broken_importer" in line]
     assert len(named) == 1
     assert "absent_module" in named[0]
+
+
+def test_a_report_section_that_cannot_be_imported_is_one_warning_that_names_it(
+    tmp_path: Path,
+) -> None:
+    extension.install(tmp_path, "wattbench.report_sections", "broken_section", "import absent\n")
+    program = "from wattbench.analysis.report import registry\nprint(len(registry.sections()))"
+    done = extension.run(tmp_path, "-c", program)
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+    assert "broken_section" in done.stderr
+    assert int(done.stdout) > 5
+
+
+SAME_TABLE = """
+from wattbench.analysis.presentation.table import Table
+from wattbench.analysis.report.registry import Section, section
+
+
+@section
+class Second(Section):
+    name = "second"
+    title = "Second"
+
+    def tables(self, study):
+        import pandas
+        yield Table("pairs", "Pairs", "", pandas.DataFrame({"a": [1]}))
+"""
+
+
+def test_a_section_cannot_replace_the_table_of_another_one(tmp_path: Path) -> None:
+    extension.install(tmp_path, "wattbench.report_sections", "second_section", SAME_TABLE)
+    design = simulated_run.small(hosts={"lab-a": simulated_run.HOSTS["lab-a"]}, failing={})
+    source = simulated_run.write(tmp_path / "runs", design)
+    argv = ("-m", "analysis", "report", str(source), "--out", str(tmp_path / "out"))
+    done = extension.run(tmp_path, *argv)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "report section 'second': its 'pairs' is made by 'hosts' too; rename it or uninstall the section"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.support import extension
+from tests.support import extension, simulated_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -90,3 +91,21 @@ print(json.dumps([kind.argv(what.workload, Place("docker", "cpu"))[0], unit.name
 
 def test_the_workload_is_a_choice_of_experiments_with_a_unit_of_its_own(installed: Path) -> None:
     assert json.loads(output_of(installed, PLANNED)) == ["ffmpeg", "second of video", 9]
+
+
+def test_the_report_section_is_on_the_page_and_its_table_among_the_files(
+    installed: Path, tmp_path: Path
+) -> None:
+    design = simulated_run.small(hosts={"lab-a": simulated_run.HOSTS["lab-a"]}, failing={})
+    source, out = simulated_run.write(tmp_path / "runs", design), tmp_path / "out"
+    done = extension.run(installed, "-m", "analysis", "report", str(source), "--out", str(out))
+    assert done.returncode in (0, 1), done.stderr
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert '<a href="#electricity-cost">Electricity cost</a>' in page
+    assert page.index('id="across"') < page.index('id="electricity-cost"') < page.index('id="size"')
+    assert "<p>A kilowatt-hour is taken at 0.30 EUR.</p>" in page
+    with (out / "tables" / "electricity_cost.csv").open() as file:
+        costs = {row["image"]: float(row["eur_per_1000"]) for row in csv.DictReader(file)}
+    with (out / "tables" / "medians.csv").open() as file:
+        joules = {row["image"]: float(row["median_j"]) for row in csv.DictReader(file)}
+    assert costs == pytest.approx({i: j * 1000 / 3.6e6 * 0.30 for i, j in joules.items()})

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from wattbench.analysis.presentation.table import Head
-from wattbench.analysis.report import Study, sections, study
+from wattbench.analysis.report import Study, study
+from wattbench.analysis.report.sections import method
 from wattbench.analysis.storage.source import open_source
 
 REFERENCE = Path(__file__).parents[2] / "reference/stored-run-1.tar.gz"
@@ -67,7 +68,7 @@ def test_joules_are_per_document_and_equal_work_is_shown(of_program: Callable[..
     labels = {s.label for h in found.conclusion.hosts for s in h.secondary}
     assert "energy per document" in labels
     assert not any("image" in label for label in labels)
-    said = dict(sections.protocol(found.data))
+    said = dict(method.protocol(found.data))
     assert said["command"] == "python3 /bench/bench.py"
     assert said["unit of work"] == "document"
     assert said["equal work"] == "lines that match 'checksum (.*)'"

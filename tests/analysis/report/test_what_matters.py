@@ -12,7 +12,7 @@ import pytest
 from tests.support import simulated_run as simulated
 from tests.support.simulated_run import Image
 from wattbench.analysis import report
-from wattbench.analysis.report import sections
+from wattbench.analysis.report.sections import what_matters
 from wattbench.analysis.storage.source import open_source
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -112,10 +112,10 @@ def test_a_run_without_factors_has_no_such_section(tmp_path: Path) -> None:
     study = made(tmp_path)
     assert study.effects == ()
     assert not [name for name in study.tables if name.startswith("what_matters")]
-    assert sections.what_matters(study.effects) == ""
+    assert what_matters.summary(study.effects) == ""
 
 
 def test_effects_without_a_verdict_are_not_called_shown(tmp_path: Path) -> None:
     declared = {"variants": {"fat-layer-2": {"size": "fat"}}}
-    said = sections.what_matters(made(tmp_path, declares=declared).effects)
+    said = what_matters.summary(made(tmp_path, declares=declared).effects)
     assert said.startswith("No effect on energy is shown. Of 1 effect: 1 ")

@@ -1,0 +1,125 @@
+"""How the run was measured: protocol, hosts, images, versions, and trials that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from wattbench.analysis.model import host_facts
+from wattbench.analysis.report.registry import Section, section
+from wattbench.analysis.report.study import Study, digests, versions
+from wattbench.analysis.runs.assemble import RunData
+
+
+@section
+class Method(Section):
+    """How it was measured."""
+
+    name = "method"
+    title = "How it was measured"
+    place = 70
+    template = "method.html.j2"
+
+    def context(self, study: Study) -> Mapping[str, Any]:
+        """Everything that was laid down or found before the first trial."""
+        data = study.data
+        return {
+            "facts": facts_of_hosts(data),
+            "problems": problems(data),
+            "protocol": protocol(data),
+            "versions": versions(data),
+            "digests": digests(data),
+            "lost": lost(data),
+        }
+
+
+def facts_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
+    """One row per fact, one cell per host; facts that no host has are left out."""
+    known = [host_facts.shown(data.facts(host)) | _of_the_run(data, host) for host in data.hosts]
+    labels = dict.fromkeys(label for host in known for label in host)
+    return [(label, [host.get(label, "unknown") for host in known]) for label in labels]
+
+
+def _of_the_run(data: RunData, host: str) -> dict[str, str]:
+    """What the run itself knows of a host: meter, domains, warm-up, clock."""
+    entry = (data.document.get("hosts") or {}).get(host) or {}
+    meter = (entry.get("config") or {}).get("meter") or {}
+    every = f", every {meter['interval_ms']} ms" if meter.get("interval_ms") else ""
+    trials = data.trials
+    scopes = trials.loc[(trials["host"] == host) & trials["energy_scope"].notna(), "energy_scope"]
+    warm_up, offset_s = entry.get("warm_up"), entry.get("clock_offset_s")
+    found = {
+        "meter": f"{meter['kind']}{every}" if meter.get("kind") else "",
+        "energy covers": ", ".join(sorted(set(scopes))),
+        "warm-up": f"{warm_up['elapsed_s']:.0f} s, {warm_up['why']}" if warm_up else "",
+        "clock": "" if offset_s is None else host_facts.clock(offset_s),
+    }
+    return {label: value for label, value in found.items() if value}
+
+
+def problems(data: RunData) -> list[tuple[str, str, str]]:
+    """(host, message, action) of what ``check`` noted, and of hosts that never passed it."""
+    rows = []
+    for host in data.hosts:
+        entry = (data.document.get("hosts") or {}).get(host) or {}
+        rows += [
+            (host, str(p.get("message")), str(p.get("action") or ""))
+            for p in entry.get("problems") or ()
+        ]
+        if not entry.get("facts"):
+            rows.append((host, str(entry.get("reason") or "the host told no facts"), ""))
+    return rows
+
+
+def protocol(data: RunData) -> list[tuple[str, str]]:
+    """What was laid down before the first trial."""
+    experiment = data.experiment
+    work = experiment.get("workload") or {}
+    plan = experiment.get("protocol") or {}
+    rest, idle = plan.get("rest") or {}, plan.get("idle_baseline") or {}
+    settings = data.settings
+    command = work.get("command")
+    unit, same = work.get("unit") or {}, work.get("same_work") or {}
+    passes = ", ".join(
+        f"{p['resolution']} px × {p['iterations']}" for p in work.get("passes") or ()
+    )
+    blocks = plan.get("blocks")
+    if isinstance(blocks, Mapping):
+        blocks = (
+            f"{blocks.get('min')} to {blocks.get('max')}, until ±{blocks.get('precision_pct')} %"
+        )
+    rows = [
+        ("workload", ", ".join(str(v) for v in (work.get("program"), work.get("framework"),
+                                                work.get("precision"), experiment.get("device")) if v)),
+        ("command", " ".join(map(str, command)) if command else ""),
+        ("unit of work", str(unit.get("name") or "")),
+        ("equal work", f"lines that match {same['pattern']!r}" if same.get("pattern") else ""),
+        ("passes", passes),
+        ("blocks", str(blocks or "")),
+        ("order", "every block holds every image once, shuffled per host and block"),
+        ("seed", str(data.document.get("seed") or "")),
+        ("rest", f"{rest.get('min_s')} to {rest.get('max_s')} s, until quiet" if rest else ""),
+        (
+            "idle baseline",
+            f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks" if idle else "",
+        ),
+        ("reference", str(settings.reference or "")),
+        ("primary endpoint", "log of the raw joules of the whole window, compared inside blocks"),
+        ("error rate", f"α = {settings.alpha:g} over all pairs ({settings.correction.capitalize()})"),
+        ("equivalence", f"±{settings.equivalence_pct:g} % energy"),
+    ]  # fmt: skip
+    return [(label, value) for label, value in rows if value]
+
+
+def lost(data: RunData) -> list[tuple[str, str, str]]:
+    """(trial, status, reason) of every planned trial without a valid attempt, skipped ones left out."""
+    rows = data.trials[~data.trials["status"].isin(["valid", "skipped"])]
+    return [
+        (f"{host} {place:03d}-{image}", str(status), "" if pd.isna(reason) else str(reason))
+        for host, place, image, status, reason in zip(
+            rows["host"], rows["planned_position"], rows["image"], rows["status"], rows["reason"],
+            strict=True,
+        )
+    ]  # fmt: skip
