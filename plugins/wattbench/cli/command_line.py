@@ -142,8 +142,8 @@ def _host_add(options: argparse.Namespace) -> int:
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from wattbench.cli.enrol import connection_id
     from wattbench.config.hosts import HostConfig
+    from wattbench.local.connections import connection_id
 
     entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
     meter: dict[str, Any] = {"kind": options.meter}
