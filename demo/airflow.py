@@ -1,47 +1,14 @@
-"""Airflow on this machine: four processes over SQLite, each kept at work by a watchdog; LocalExecutor."""
+"""Airflow of the test bed: this checkout's DAGs, plugins and sources."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
 from demo.checkout import Checkout
-from demo.credentials import Credentials
-from demo.processes import service
-from wattbench.airflow.watchdog import PARTS
-from wattbench.analysis.model.errors import UserError
-from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
-
-#: Started in this order: what parses DAG files has the longest way to go.
-PROCESSES = ("dag-processor", "scheduler", "api-server", "triggerer")
-
-
-@dataclass(frozen=True)
-class Airflow:
-    """An Airflow and how to get in.
-
-    Attributes:
-        url: its address for people and for the REST API.
-        user: who may trigger runs.
-        password: with which password.
-        settings: the environment of its processes.
-    """
-
-    url: str
-    user: str
-    password: str
-    settings: Mapping[str, str]
+from wattbench.local import airflow_services
+from wattbench.local.airflow_services import Airflow, Layout
+from wattbench.local.credentials import Credentials
 
 
 def describe(checkout: Checkout, credentials: Credentials, config: Path) -> Airflow:
@@ -52,57 +19,16 @@ def describe(checkout: Checkout, credentials: Credentials, config: Path) -> Airf
         credentials: its passwords and keys.
         config: the folder with hosts.yaml and experiments.
     """
-    ports = {
-        role: checkout.port(f"airflow-{role}")
-        if service(checkout, owner).pid()
-        else checkout.free_port(f"airflow-{role}")
-        for role, owner in (("api", "api-server"), ("logs", "scheduler"), ("triggers", "triggerer"))
-    }
-    url = f"http://127.0.0.1:{ports['api']}"
-    return Airflow(
-        url,
-        credentials.airflow_user,
-        credentials.airflow_password,
-        _settings(checkout, credentials, config, url, ports),
+    root = checkout.root
+    sources = {"PYTHONPATH": f"{root}:{root / 'plugins'}"}
+    layout = Layout(
+        home=checkout.var / "airflow",
+        dags=root / "dags",
+        plugins=root / "plugins",
+        config=config,
+        environment=airflow_services.PROMPT | sources,
     )
-
-
-def ensure(checkout: Checkout, airflow: Airflow, credentials: Credentials) -> None:
-    """Prepares the database and starts what is not running; does not wait, see `wait_until_ready`.
-
-    Raises:
-        UserError: the database can't be made or migrated.
-    """
-    home = checkout.var / "airflow"
-    home.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        checkout.demo / "airflow.env",
-        "# For Airflow's command line: set -a; . var/demo/airflow.env; .venv/bin/airflow …\n"
-        + "".join(f"{key}={shlex.quote(value)}\n" for key, value in airflow.settings.items()),
-        mode=0o600,
-    )
-    write_atomically(
-        checkout.demo / "airflow_passwords.json",
-        json.dumps({credentials.airflow_user: credentials.airflow_password}),
-        mode=0o600,
-    )
-    command = str(Path(sys.executable).with_name("airflow"))
-    processes = {name: service(checkout, name) for name in PROCESSES}
-    if not any(process.pid() for process in processes.values()):
-        _migrate(checkout, command, airflow)
-    for name, process in processes.items():
-        argv = [sys.executable, "-m", "wattbench.watchdog", name]
-        holds_our_code = name in ("scheduler", "api-server")
-        process.ensure(argv, env=airflow.settings, also=_code(checkout) if holds_our_code else "")
-
-
-def _code(checkout: Checkout) -> str:
-    """A hash of our code that Airflow's processes hold in memory."""
-    digest = hashlib.sha256()
-    for folder in ("plugins", "analysis"):
-        for file in sorted((checkout.root / folder).rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return airflow_services.describe(checkout, credentials, layout)
 
 
 def connect(airflow: Airflow) -> Client:
@@ -111,109 +37,3 @@ def connect(airflow: Airflow) -> Client:
         Login(airflow.url, airflow.user, airflow.password),
         advice="run make demo again, it will follow the run that is going on",
     )
-
-
-def wait_until_ready(checkout: Checkout, airflow: Airflow, within_s: float = 120) -> None:
-    """Waits until the API answers and all parts have reported to be healthy.
-
-    Raises:
-        UserError: not in time; names the part, with the last words of its own log.
-    """
-    deadline = time.monotonic() + within_s
-    while (ill := _first_unhealthy(airflow)) is not None:
-        process = service(checkout, ill)
-        if process.pid() is None:
-            raise UserError(f"{ill}: ended: {process.last_words()}")
-        if time.monotonic() > deadline:
-            raise UserError(f"{ill}: not healthy within {within_s:.0f} s: {process.last_words()}")
-        time.sleep(0.2)
-
-
-def _first_unhealthy(airflow: Airflow) -> str | None:
-    """The process to blame, as its service is called; None if all parts are healthy."""
-    try:
-        health = requests.get(f"{airflow.url}/api/v2/monitor/health", timeout=5).json()
-    except (requests.RequestException, ValueError):
-        return "api-server"
-    if health.get("metadatabase", {}).get("status") != "healthy":
-        return "api-server"  # its log says what the database said
-    states = {name: health.get(part, {}).get("status") for name, part in PARTS.items()}
-    return next((name for name, state in states.items() if state != "healthy"), None)
-
-
-def _migrate(checkout: Checkout, command: str, airflow: Airflow) -> None:
-    home = checkout.var / "airflow"
-    complete = home / "migrated"
-    if not complete.exists():  # SQLite can't roll back a first migration that was interrupted
-        (home / "airflow.db").unlink(missing_ok=True)
-    result = subprocess.run(
-        [command, "db", "migrate"],
-        env={**os.environ, **airflow.settings},
-        capture_output=True,
-        text=True,
-    )
-    log = checkout.folder("log") / "airflow-migrate.log"
-    log.write_text(result.stdout + result.stderr)
-    if result.returncode:
-        raise UserError(f"airflow db migrate: exit code {result.returncode}; see {log}")
-    complete.touch()
-
-
-def _settings(
-    checkout: Checkout,
-    credentials: Credentials,
-    config: Path,
-    url: str,
-    ports: Mapping[str, int],
-) -> dict[str, str]:
-    root, demo = checkout.root, checkout.demo
-    options: dict[str, dict[str, object]] = {
-        "core": {
-            "dags_folder": root / "dags",
-            "plugins_folder": root / "plugins",
-            "load_examples": False,
-            "executor": "LocalExecutor",
-            "parallelism": 12,
-            "fernet_key": credentials.fernet_key,
-            "execution_api_server_url": f"{url}/execution/",
-            "simple_auth_manager_users": f"{credentials.airflow_user}:admin",
-            "simple_auth_manager_passwords_file": demo / "airflow_passwords.json",
-        },
-        "api": {
-            "host": "127.0.0.1",
-            "port": ports["api"],
-            "base_url": url,
-            "workers": 1,
-            "secret_key": credentials.api_secret,
-        },
-        "api_auth": {"jwt_secret": credentials.jwt_secret},
-        "database": {"sql_alchemy_conn": f"sqlite:///{checkout.var / 'airflow' / 'airflow.db'}"},
-        # Short tasks, many of them: the defaults cost 6 to 10 s a trial, these 3 to 4.
-        "scheduler": {
-            "scheduler_idle_sleep_time": 0.1,
-            "task_instance_heartbeat_timeout": 60,
-            "orphaned_tasks_check_interval": 30,
-        },
-        "workers": {"min_heartbeat_interval": 1},
-        "dag_processor": {"min_file_process_interval": 30, "parsing_processes": 1},
-        "logging": {
-            "worker_log_server_port": ports["logs"],
-            "trigger_log_server_port": ports["triggers"],
-            "colored_console_log": False,
-        },
-        "secrets": {
-            "backend": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
-            "backend_kwargs": json.dumps({"connections_file_path": str(demo / "connections.json")}),
-        },
-        "usage_data_collection": {"enabled": False},
-    }
-    return {
-        "AIRFLOW_HOME": str(checkout.var / "airflow"),
-        "WATTBENCH_CONFIG": str(config),
-        "PYTHONPATH": f"{root}:{root / 'plugins'}",
-        **{
-            f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
-            for section, pairs in options.items()
-            for key, value in pairs.items()
-        },
-    }

@@ -16,10 +16,10 @@ import docker
 import requests
 from docker.errors import DockerException, ImageNotFound
 
-from demo import packages
 from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import written_beside
+from wattbench.local import packages
 
 _REGISTRY = "https://registry-1.docker.io/v2/"
 _PUBLIC = ("debian:bookworm-slim", "python:3.11-slim")

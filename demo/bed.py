@@ -9,25 +9,24 @@ from dataclasses import dataclass
 from demo import (
     airflow,
     base_image,
-    credentials,
     docker_engine,
     hosts,
     network,
-    object_store,
     registry,
     settings,
     workloads,
 )
-from demo.airflow import Airflow
 from demo.base_image import Bases
 from demo.checkout import Checkout
 from demo.hosts import VirtualHost
 from demo.network import Network
-from demo.object_store import ObjectStore
-from demo.processes import service
 from demo.registry import Registry
 from demo.timings import Timings
 from wattbench.dag_runs import Run
+from wattbench.local import airflow_services, credentials, object_store
+from wattbench.local.airflow_services import Airflow
+from wattbench.local.object_store import ObjectStore
+from wattbench.local.processes import service
 
 Say = Callable[[str], None]
 
@@ -103,7 +102,7 @@ def up(checkout: Checkout, say: Say, timings: Timings) -> Bed:
         for part in services:
             part.result()
     with timings.step("Airflow ready"):
-        airflow.wait_until_ready(checkout, bed.airflow)
+        airflow_services.wait_until_ready(checkout, bed.airflow)
     return bed
 
 
@@ -117,7 +116,7 @@ def running(bed: Bed) -> Run | None:
 def _airflow(bed: Bed, say: Say, timings: Timings) -> None:
     with timings.step("Airflow's database and processes"):
         say(f"Airflow at {bed.airflow.url}")
-        airflow.ensure(bed.checkout, bed.airflow, credentials.ensure(bed.checkout))
+        airflow_services.ensure(bed.checkout, bed.airflow, credentials.ensure(bed.checkout))
 
 
 def _store_and_registry(bed: Bed, say: Say, timings: Timings) -> None:

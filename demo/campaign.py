@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from demo import airflow, object_store
+from demo import airflow
 from demo.bed import Bed
 from demo.screen import Screen
 from wattbench.analysis.model.errors import UserError
@@ -21,7 +21,7 @@ from wattbench.errors import StoreError
 from wattbench.progress import HostProgress, describe, percent, pull_name, whole
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
-from wattbench.storage.object_store import Store, StoreTarget
+from wattbench.storage.object_store import Store
 
 _POLL_S = 2.0  # more often would only load the two cores that the trials run on
 
@@ -130,9 +130,7 @@ def count(trials: Path) -> tuple[int, int, int]:
 
 def open_store(bed: Bed) -> Store:
     """The object store as wattbench reads it."""
-    return Store(
-        StoreTarget(bed.store.endpoint, bed.store.key, bed.store.secret, bucket=object_store.BUCKET)
-    )
+    return Store(bed.store.target())
 
 
 def _plan(store: Store, run_id: str) -> dict[str, list[str]]:

@@ -7,11 +7,12 @@ import sys
 import time
 from functools import partial
 
-from demo import bed, campaign, docker_engine, down, image_sets, network, settings, workloads
+from demo import bed, campaign, down, image_sets, network, settings, workloads
 from demo.checkout import Checkout, here
-from demo.processes import services
 from demo.timings import Timings, minutes
 from wattbench.analysis.model.errors import UserError
+from wattbench.local.docker_engine import connect
+from wattbench.local.processes import services
 
 _EPILOG = """\
 Everything is below var/ and carries this checkout's id, so several checkouts run side by side.
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.command == "status":
             return _status(checkout)
-        with checkout.lock():
+        with checkout.lock("demo"):
             if options.command == "down":
                 (down.remove if options.remove else down.stop)(checkout, _say)
                 return 0
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
                 return _up(up, timings)
             return _run(up, options.experiment, timings)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"demo: {error}", file=sys.stderr)
         return 2
 
 
@@ -79,7 +80,7 @@ def _status(checkout: Checkout) -> int:
     states = {process.name: process.pid() for process in services(checkout)}
     for name, pid in states.items():
         print(f"{name:<28} {'down' if pid is None else f'up, process {pid}'}")
-    client = docker_engine.connect()
+    client = connect()
     if client is None or not states:
         print("test bed: not up; bring it up with: make demo, or: .venv/bin/python -m demo up")
         return 1

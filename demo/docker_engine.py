@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException
 
-from demo import packages
 from demo.checkout import Checkout
-from demo.processes import Service, service
 from wattbench.analysis.model.errors import UserError
-
-_SOCKET = Path("/var/run/docker.sock")
+from wattbench.local import packages
+from wattbench.local.docker_engine import connect, refuse_unusable
+from wattbench.local.processes import Service, service
 
 
 def ensure(checkout: Checkout, say: Callable[[str], None]) -> docker.DockerClient:
@@ -26,19 +24,10 @@ def ensure(checkout: Checkout, say: Callable[[str], None]) -> docker.DockerClien
     client = connect()
     if client is not None:
         return client
-    if _SOCKET.exists() and not os.access(_SOCKET, os.R_OK | os.W_OK):
-        raise UserError(
-            f"demo: no permission on {_SOCKET}; add yourself to its group: "
-            "sudo usermod -aG docker $USER, then log in again"
-        )
-    if os.environ.get("DOCKER_HOST"):
-        raise UserError(
-            f"demo: no Docker daemon answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; "
-            "start it or unset DOCKER_HOST"
-        )
+    refuse_unusable()
     if os.geteuid() != 0:
         raise UserError(
-            "demo: no Docker daemon answers; install and start it: sudo apt-get install docker.io "
+            "no Docker daemon answers; install and start it: sudo apt-get install docker.io "
             "(or run make demo as root, which does it)"
         )
     packages.require({"dockerd": "docker.io", "iptables": "iptables", "runc": "runc"}, say)
@@ -46,16 +35,6 @@ def ensure(checkout: Checkout, say: Callable[[str], None]) -> docker.DockerClien
     if client is not None:
         return client
     return _start(checkout, say)
-
-
-def connect() -> docker.DockerClient | None:
-    """A client of the daemon that answers now, or None."""
-    try:
-        client = docker.from_env(timeout=600)
-        client.ping()
-    except DockerException:
-        return None
-    return client
 
 
 def daemon(checkout: Checkout) -> Service:
@@ -68,7 +47,7 @@ def _start(checkout: Checkout, say: Callable[[str], None]) -> docker.DockerClien
     say(f"starting dockerd (log: {engine.log.relative_to(checkout.root)})")
     dockerd = packages.find("dockerd")
     if dockerd is None:
-        raise UserError("demo: docker.io is installed but has no dockerd; reinstall docker.io")
+        raise UserError("docker.io is installed but has no dockerd; reinstall docker.io")
     # A dockerd that was killed leaves pid files and refuses to start on one that is in use again.
     if engine.pid() is None:
         for stale in ("/var/run/docker.pid", "/var/run/docker/containerd/containerd.pid"):

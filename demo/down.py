@@ -10,9 +10,10 @@ from docker.errors import APIError, ImageNotFound
 from docker.models.containers import Container
 
 from demo import docker_engine
-from demo.airflow import PROCESSES
 from demo.checkout import Checkout
-from demo.processes import service, services
+from wattbench.local.airflow_services import PROCESSES
+from wattbench.local.docker_engine import connect
+from wattbench.local.processes import service, services
 
 #: What needs others goes first; the daemon, if it is ours, last of all.
 _ORDER = (*PROCESSES, "store", "registry", "registry-push")
@@ -25,7 +26,7 @@ def stop(checkout: Checkout, say: Callable[[str], None]) -> None:
     for name in sorted(names, key=lambda name: rank.get(name, len(rank))):
         if name != "dockerd" and service(checkout, name).stop():
             say(f"stopped {name}")
-    client = docker_engine.connect()
+    client = connect()
     for container in _containers(client, checkout):
         container.stop(timeout=15)
         say(f"stopped container {container.name}")
@@ -34,7 +35,7 @@ def stop(checkout: Checkout, say: Callable[[str], None]) -> None:
 def remove(checkout: Checkout, say: Callable[[str], None]) -> None:
     """Removes all of the test bed; keeps Debian's packages and other people's things."""
     stop(checkout, say)
-    client = docker_engine.connect()
+    client = connect()
     if client is not None:
         _remove_from_docker(client, checkout, say)
     daemon = docker_engine.daemon(checkout)

@@ -18,10 +18,10 @@ from docker.errors import NotFound
 from demo import builds
 from demo.base_image import Bases
 from demo.checkout import Checkout
-from demo.keys import KeyPair, key_pair
 from demo.network import Network
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.local.keys import KeyPair, key_pair
 from wattbench.worker.agent import limits
 
 COUNT = 2

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 
-from demo import object_store
 from demo.checkout import Checkout
 from demo.hosts import SPOOL, USER, VirtualHost
-from demo.object_store import ObjectStore
 from demo.registry import Registry
 from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.local import connections, object_store
+from wattbench.local.connections import Connection
+from wattbench.local.object_store import ObjectStore
 
 EXPERIMENT = "demo"
-STORE_CONNECTION = "wattbench_store"
 METER = "/usr/local/bin/energibridge-standin"
 _PLACEHOLDER = re.compile(r"\bregistry\.local/")
 
@@ -60,22 +59,18 @@ def write(
                 f"{registry.pull} for registry.local"
             )
             write_atomically(resolved, text)
-    write_atomically(
-        checkout.demo / "connections.json",
-        json.dumps(connections(hosts, store), indent=2) + "\n",
-        mode=0o600,
-    )
+    connections.write(checkout, connections_of(hosts, store))
 
 
 def hosts_yaml(hosts: Sequence[VirtualHost], registry: Registry) -> str:
     """The virtual hosts as wattbench's configuration names them."""
     return yaml.safe_dump(
         {
-            "store": {"conn_id": STORE_CONNECTION, "bucket": object_store.BUCKET, "prefix": ""},
+            "store": {"conn_id": connections.STORE, "bucket": object_store.BUCKET, "prefix": ""},
             "registries": {registry.pull: {"insecure": True}},
             "hosts": {
                 host.name: {
-                    "ssh_conn_id": connection_id(host),
+                    "ssh_conn_id": connections.connection_id(host.name),
                     "gpus": [],
                     "spool": SPOOL,
                     "meter": {"kind": "modelled", "command": METER, "interval_ms": 200},
@@ -92,35 +87,12 @@ def resolve(experiment: str, registry: Registry) -> str:
     return _PLACEHOLDER.sub(f"{registry.pull}/", experiment)
 
 
-def connections(hosts: Sequence[VirtualHost], store: ObjectStore) -> dict[str, dict[str, object]]:
-    """Airflow's connections: one a host, one for the store."""
-    found: dict[str, dict[str, object]] = {
-        connection_id(host): {
-            "conn_type": "ssh",
-            "host": host.address,
-            "login": USER,
-            "port": 22,
-            "extra": {
-                "private_key": host.client_key.private,
-                "host_key": host.host_key.public,
-                "no_host_key_check": False,
-            },
-        }
+def connections_of(hosts: Sequence[VirtualHost], store: ObjectStore) -> dict[str, Connection]:
+    """Airflow's connections: one per host, one for the store."""
+    found = {
+        connections.connection_id(host.name): connections.ssh(
+            host.address, USER, host.client_key, host.host_key
+        )
         for host in hosts
     }
-    found[STORE_CONNECTION] = {
-        "conn_type": "aws",
-        "login": store.key,
-        "password": store.secret,
-        "extra": {
-            "endpoint_url": store.endpoint,
-            "region_name": "us-east-1",
-            "addressing_style": "path",
-        },
-    }
-    return found
-
-
-def connection_id(host: VirtualHost) -> str:
-    """Airflow's name for the way to a host."""
-    return f"wattbench_{host.name.replace('-', '_')}"
+    return found | {connections.STORE: store.connection()}

@@ -12,13 +12,14 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from demo import airflow, docker_engine, hosts, object_store, registry
+from demo import airflow, docker_engine, hosts, registry
 from demo import bed as beds
 from demo.bed import Bed
 from demo.checkout import here
-from demo.keys import key_pair
-from demo.processes import service
 from demo.timings import Timings
+from wattbench.local import object_store
+from wattbench.local.keys import key_pair
+from wattbench.local.processes import service
 
 pytestmark = pytest.mark.docker
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkout import FIRST_PORT, LAST_PORT, Checkout, is_free
+from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.local.state_folder import FIRST_PORT, LAST_PORT, is_free
 
 
 def test_two_clones_share_no_name(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_an_address_that_is_not_there_yet_counts_as_free() -> None:
 
 
 def _hold(root: Path, held: multiprocessing.synchronize.Event, done: object) -> None:
-    with Checkout(root).lock():
+    with Checkout(root).lock("demo"):
         held.set()
         done.wait()  # type: ignore[attr-defined]
 
@@ -69,13 +70,13 @@ def test_a_second_demo_is_told_which_process_is_at_work(tmp_path: Path) -> None:
         assert held.wait(20)
         with (
             pytest.raises(UserError, match=rf"another demo is at work .*process {first.pid}\b"),
-            Checkout(tmp_path).lock(),
+            Checkout(tmp_path).lock("demo"),
         ):
             pytest.fail("two demos at once")
     finally:
         done.set()
         first.join(20)
-    with Checkout(tmp_path).lock():
+    with Checkout(tmp_path).lock("demo"):
         pass
 
 

@@ -11,14 +11,15 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
-from demo import credentials, hosts, settings, workloads
+from demo import hosts, settings, workloads
 from demo.base_image import Bases
 from demo.checkout import Checkout
 from demo.network import Network, Subnet, choose_subnet, parse_routes
-from demo.object_store import ObjectStore, remove_torn_uploads
 from demo.registry import Registry
 from images.context import Context
 from wattbench.config.loader import load_experiment, load_hosts
+from wattbench.local import credentials
+from wattbench.local.object_store import ObjectStore, remove_torn_uploads
 from wattbench.run.plan import make_plan
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from compose_spec import PyOptions
 
-from demo import packages
 from deploy import environment
 from deploy.stack import COMPOSE_FILE, ROOT
+from wattbench.local import packages
 
 TEXT = COMPOSE_FILE.read_text()
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")

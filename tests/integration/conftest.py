@@ -21,6 +21,7 @@ from demo.checkout import here
 from demo.timings import Timings
 from wattbench.cli.airflow_api import Client
 from wattbench.dag_runs import Run, Task
+from wattbench.local.connections import connection_id
 from wattbench.run.stored_run import Run as StoredRun
 from wattbench.storage.object_store import Store
 
@@ -126,7 +127,7 @@ class Lab:
 
     def connection(self, index: int) -> dict[str, Any]:
         known = json.loads((self.bed.checkout.demo / "connections.json").read_text())
-        return dict(known[settings.connection_id(self.bed.hosts[index])])
+        return dict(known[connection_id(self.bed.hosts[index].name)])
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,14 @@ from pathlib import Path
 import docker
 import requests
 
-from demo import base_image, builds, object_store, settings
+from demo import base_image, builds, settings
 from demo.bed import Bed
 from demo.checkout import Checkout
 from deploy.stack import Stack
 from images.packages import local_wheels
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
+from wattbench.local import object_store
 from wattbench.storage.object_store import Store, StoreTarget
 
 HERE = Path(__file__).resolve().parent / "compose"

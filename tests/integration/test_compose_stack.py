@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from demo import packages, settings
+from demo import settings
 from demo.bed import Bed
 from deploy.stack import Stack
 from tests.integration.conftest import Lab
@@ -27,6 +27,8 @@ from tests.integration.test_web_in_airflow import (
     open_in_chromium,
 )
 from wattbench.dag_runs import Run, Task
+from wattbench.local import packages
+from wattbench.local.connections import connection_id
 from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
@@ -81,9 +83,10 @@ def trials(local: LocalStack, run: Run) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def finished(local: LocalStack) -> Finished:
     host, client = local.bed.hosts[0], local.client
-    known = settings.connections([host], local.bed.store)[settings.connection_id(host)]
+    conn_id = connection_id(host.name)
+    known = settings.connections_of([host], local.bed.store)[conn_id]
     client.add_connection(
-        {**known, "connection_id": settings.connection_id(host), "extra": json.dumps(known["extra"])}
+        {**known, "connection_id": conn_id, "extra": json.dumps(known["extra"])}
     )  # fmt: skip
     lab = lab_of(local)
     run = lab.trigger(settings.EXPERIMENT, hosts=[host.name], blocks=1, images=IMAGES)

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from demo.processes import service
 from tests.integration.conftest import Lab
 from wattbench.airflow.watchdog import descendants
 from wattbench.analysis.model.errors import UserError
 from wattbench.dag_runs import Run, Task
+from wattbench.local.processes import service
 from wattbench.run import host_claims, store_keys
 
 pytestmark = pytest.mark.docker

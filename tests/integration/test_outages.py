@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from demo.processes import service
 from tests.integration.conftest import Lab
 from wattbench.airflow.watchdog import descendants
 from wattbench.dag_runs import Run, Task
+from wattbench.local.processes import service
 
 pytestmark = [pytest.mark.docker, pytest.mark.faults]
 

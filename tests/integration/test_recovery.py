@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from demo import bed as beds
-from demo.processes import service
 from demo.timings import Timings
 from tests.integration.conftest import Lab
 from wattbench.dag_runs import Run, Task
+from wattbench.local.processes import service
 
 pytestmark = pytest.mark.docker
 

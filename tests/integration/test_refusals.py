@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from demo import hosts as virtual_hosts
-from demo.keys import key_pair
 from tests.integration.conftest import Lab
 from tests.support.pushed_images import RegistryWriter
 from wattbench.dag_runs import Run
+from wattbench.local.keys import key_pair
 from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from demo import packages
 from demo.checkout import here
 from tests.support.pushed_images import RegistryWriter
 from tests.support.s3_server import RCLONE, Server, wait_until_listening
 from wattbench.analysis.model.errors import UserError
+from wattbench.local import packages
 from wattbench.storage.object_store import Store, StoreTarget
 
 

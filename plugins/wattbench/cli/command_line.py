@@ -16,7 +16,6 @@ import re
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.commands import COMMANDS
 from wattbench.analysis.model.errors import UserError, missing_package
-from wattbench.cli import experiments
+from wattbench.cli import experiments, follow, measure
+from wattbench.cli.output import columns, say
 from wattbench.errors import ConfigError
 from wattbench.worker.agent import limits
 from wattbench.worker.agent_bundle import meter_kinds
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from wattbench.config.experiment import Protocol
     from wattbench.config.hosts import HostConfig, HostsConfig
     from wattbench.dag_runs import Run, Task
-    from wattbench.progress import HostProgress
     from wattbench.worker.target import HostTarget
 
-_POLL_S = 5.0
 _CONNECT_S = 15.0
 #: Causes of a host that nobody could look at: it is not added.
 _NO_WAY_IN = ("auth", "host-key", "unreachable", "timeout", "lost")
 
 _ABOUT = """\
 Which Docker image runs this ML workload on the least energy, and how sure are we?
+
+  on this machine       wattbench measure IMAGE IMAGE -- COMMAND
 
   first a host          wattbench host add gpu-a --ssh bench@gpu-a.example
   is it fit?            wattbench host check
@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0, 1 or 2, see the help.
     """
-    options = _parser().parse_args(argv)
+    words, command = _split(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(words, argparse.Namespace(command=command))
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its troubles come as our errors
     try:
         return int(options.do(options))
@@ -100,6 +101,15 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `wattbench logs … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of the command line, and the command that `measure` has after `--`."""
+    words = list(argv)
+    if words[:1] != ["measure"] or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
 
 
 # ── hosts ───────────────────────────────────────────────────────────────────────────────────────
@@ -128,22 +138,22 @@ def _host_add(options: argparse.Namespace) -> int:
         raise UserError(f"{health.problems[0].message}; {health.problems[0].action}")
     enrol.pin(address, key, pins)
     path = enrol.add_entry(folder, name, entry)
-    _say(f"{path}: {name} is in; its key is pinned in {pins}")
+    say(f"{path}: {name} is in; its key is pinned in {pins}")
     _connect(client, conn_id, enrol.connection(address, key, options.key))
-    _say()
-    _say(_table([health]))
+    say()
+    say(_table([health]))
     if commands := enrol.preparation(health, address.user, config):
-        _say(f"\nAs root on {address.hostname} (nothing was installed, nothing changed there):\n")
-        _say("\n".join(f"  {command}" for command in commands))
-        _say(f"\nthen: wattbench host check {name}")
+        say(f"\nAs root on {address.hostname} (nothing was installed, nothing changed there):\n")
+        say("\n".join(f"  {command}" for command in commands))
+        say(f"\nthen: wattbench host check {name}")
     return enrol.worst_of([health])
 
 
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from wattbench.cli.enrol import connection_id
     from wattbench.config.hosts import HostConfig
+    from wattbench.local.connections import connection_id
 
     entry: dict[str, Any] = {"ssh_conn_id": connection_id(options.name), "gpus": options.gpu}
     meter: dict[str, Any] = {"kind": options.meter}
@@ -193,8 +203,8 @@ def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namesp
     Raises:
         UserError: it is not the one, or nobody is there to say so.
     """
-    _say(f"{name} ({address.hostname}:{address.port}) shows this key:\n")
-    _say(f"  {key.kind} {key.fingerprint}\n")
+    say(f"{name} ({address.hostname}:{address.port}) shows this key:\n")
+    say(f"  {key.kind} {key.fingerprint}\n")
     if options.fingerprint is not None:
         if options.fingerprint != key.fingerprint:
             raise UserError(
@@ -205,7 +215,7 @@ def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namesp
     if options.yes:
         return
     file = f"/etc/ssh/ssh_host_{key.kind.split('-')[1]}_key.pub"
-    _say(f"Compare it on the host's own console: ssh-keygen -lf {file}")
+    say(f"Compare it on the host's own console: ssh-keygen -lf {file}")
     if not sys.stdin.isatty():
         raise UserError(
             f"{name}: nobody is here to confirm the key; compare it, then give "
@@ -250,15 +260,15 @@ def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any])
             client.add_connection(
                 {"connection_id": conn_id, **connection, "extra": json.dumps(extra)}
             )
-            _say(f"Airflow: connection {conn_id} made")
+            say(f"Airflow: connection {conn_id} made")
         else:
-            _say(f"Airflow: connection {conn_id} is there already and stays as it is")
+            say(f"Airflow: connection {conn_id} is there already and stays as it is")
     else:
         document = shlex.quote(json.dumps({**connection, "extra": extra}))
-        _say("\nNot logged in to Airflow; where its command line is:\n")
-        _say(f"  airflow connections add {conn_id} --conn-json {document}")
+        say("\nNot logged in to Airflow; where its command line is:\n")
+        say(f"  airflow connections add {conn_id} --conn-json {document}")
     if "key_file" not in extra:
-        _say(
+        say(
             "The connection names no private key: Airflow's tasks use their own user's keys; "
             "name one with --key, or put private_key into the connection's extra."
         )
@@ -281,10 +291,10 @@ def _host_check(options: argparse.Namespace) -> int:
     with ThreadPoolExecutor(max_workers=16) as pool:
         found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
     found = _with_standing(found, hosts)
-    _say(_table(found))
+    say(_table(found))
     for text, hosts_of in check_host.unknown_on([(h.name, h.facts) for h in found]).items():
         where = "all hosts" if len(hosts_of) == len(found) > 1 else ", ".join(hosts_of)
-        _say(f"\nnot known of {where}: {text}")
+        say(f"\nnot known of {where}: {text}")
     return enrol.worst_of(found)
 
 
@@ -300,8 +310,8 @@ def _host_release(options: argparse.Namespace) -> int:
     target = _known_target(options.name, hosts, _client(options, needed=False), options.key)
     found = host_release.release(target, force=options.force)
     for attempt in found.ended:
-        _say(f"{options.name}: {attempt} was being measured: ended")
-    _say(
+        say(f"{options.name}: {attempt} was being measured: ended")
+    say(
         f"{options.name}: released, {found.owner} had it"
         if found.owner
         else f"{options.name}: is free"
@@ -309,12 +319,12 @@ def _host_release(options: argparse.Namespace) -> int:
     try:
         host_release.expire_claims(open_store(hosts), options.name)
     except UserError as error:
-        _say(
+        say(
             f"runs that wait for it may go on waiting until its claim expires: {error}",
             to_stderr=True,
         )
     if found.left:
-        _say(
+        say(
             f"{len(found.left)} attempts still lie there, {found.left[0]} for one; Airflow's "
             "wattbench-housekeeping collects them once their run is over"
         )
@@ -331,7 +341,7 @@ def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
         store = open_store(hosts)
         standings = [health.standing_of(store, h.name, hosts.hosts[h.name]) for h in found]
     except UserError as error:
-        _say(f"whether a host is in quarantine is not shown: {error}", to_stderr=True)
+        say(f"whether a host is in quarantine is not shown: {error}", to_stderr=True)
         return list(found)
     return [
         enrol.with_problem(h, health.problem(standing)) if standing.quarantined else h
@@ -382,7 +392,7 @@ def _table(found: Sequence[Health]) -> str:
                     problem.action or "–",
                 )
             )
-    return _columns(rows)
+    return columns(rows)
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
@@ -408,56 +418,9 @@ def _run(options: argparse.Namespace) -> int:
         {k: v for k, v in conf.items() if v is not None},
         release=bool(dag["is_paused"]),
     )
-    _say(run.run_id)
-    _say(f"{client.login.url}/dags/{run.dag_id}/runs/{run.id}", to_stderr=True)
-    return _follow(client, run) if options.wait else 0
-
-
-def _follow(client: Client, run: Run) -> int:
-    """Tell what is new until the run is over; 0 if Airflow calls it a success."""
-    said: dict[str, str] = {}
-    while True:
-        run = client.run(run)
-        tasks = client.tasks(run)
-        for line in _progress(client, run, tasks):
-            if said.get(line.host) != line.stage:
-                _say(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
-                said[line.host] = line.stage
-        if run.over:
-            return _outcome(client, run, tasks)
-        time.sleep(_POLL_S)
-
-
-def _outcome(client: Client, run: Run, tasks: Sequence[Task]) -> int:
-    from wattbench.cli.airflow_api import reasons
-    from wattbench.cli.report_download import report_text
-
-    if answer := report_text(client, run.run_id):
-        _say(answer)
-    verdict = next((task.state for task in tasks if task.task_id == "verdict"), None)
-    if run.state == "success" and verdict != "success":
-        _say(
-            f"{run.run_id}: success in Airflow, but its verdict is {verdict or 'missing'}: it does not say "
-            "that every trial is accounted for; see wattbench logs"
-        )
-        return 1
-    if run.state == "success":
-        _say(f"{run.run_id}: every trial is accounted for; wattbench report {run.run_id} --out DIR")
-        return 0
-    _say(f"{run.run_id}: {run.state}")
-    for reason in reasons(client, run, tasks):
-        _say(f"  {reason}")
-    return 1
-
-
-def _progress(client: Client, run: Run, tasks: Sequence[Task]) -> list[HostProgress]:
-    from wattbench.progress import HostProgress, describe, hosts_of, whole
-
-    now = datetime.now(UTC)
-    lines = [describe(h, tasks, client.plan(run, h), {}, now) for h in hosts_of(tasks)]
-    if doing := whole(tasks):
-        lines.append(HostProgress("run", doing))
-    return lines
+    say(run.run_id)
+    say(f"{client.login.url}/dags/{run.dag_id}/runs/{run.id}", to_stderr=True)
+    return follow.follow(client, run) if options.wait else 0
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -468,15 +431,15 @@ def _status(options: argparse.Namespace) -> int:
         return _newest(client, options.limit)
     run = client.find(options.run)
     tasks = client.tasks(run)
-    _say(f"{run.run_id}: {run.state}")
+    say(f"{run.run_id}: {run.state}")
     rows = [("HOST", "TRIALS", "LEFT", "NOW")]
-    for line in _progress(client, run, tasks):
+    for line in follow.progress(client, run, tasks):
         trials = f"{line.done} of {line.total}" if line.total else "–"
         left = "–" if line.left_s is None else f"about {spoken(line.left_s)}"
         detail = line.detail.partition(", about")[0]
         rows.append((line.host, trials, left, line.stage + (f" · {detail}" if detail else "")))
-    _say(_columns(rows))
-    return _outcome(client, run, tasks) if run.over else 0
+    say(columns(rows))
+    return follow.outcome(client, run, tasks) if run.over else 0
 
 
 def _newest(client: Client, limit: int) -> int:
@@ -489,16 +452,16 @@ def _newest(client: Client, limit: int) -> int:
     )[:limit]
     if not runs:
         known = ", ".join(ours) or "none: its file belongs in experiments/"
-        _say(f"no runs yet; experiments: {known}")
+        say(f"no runs yet; experiments: {known}")
         return 0
     rows = [("RUN", "STATE", "TRIALS")]
     for run in runs:
         trials = "–"
         if not run.over:
-            at = _progress(client, run, client.tasks(run))
+            at = follow.progress(client, run, client.tasks(run))
             trials = ", ".join(f"{p.host} {p.done}/{p.total}" for p in at if p.total) or "–"
         rows.append((run.run_id, run.state, trials))
-    _say(_columns(rows))
+    say(columns(rows))
     return 0
 
 
@@ -510,16 +473,16 @@ def _logs(options: argparse.Namespace) -> int:
     tasks = client.tasks(run)
     if options.task is None:
         failed = list(reasons(client, run, tasks, limit=50))
-        _say(f"{run.run_id}: {run.state}, {len(failed)} tasks failed")
+        say(f"{run.run_id}: {run.state}, {len(failed)} tasks failed")
         for line in failed:
-            _say(f"  {line}")
+            say(f"  {line}")
         return 1 if failed else 0
     for line in client.log(run, _task_named(options.task, run, tasks)):
         stamp = str(line.get("timestamp") or "")[:19].replace("T", " ")
         level = str(line.get("level") or "")
-        _say(f"{stamp:<19} {level:<8} {line['event']}".rstrip())
+        say(f"{stamp:<19} {level:<8} {line['event']}".rstrip())
         for detail in line.get("error_detail") or ():
-            _say(f"{'':<19} {detail.get('exc_type', '')}: {detail.get('exc_value', '')}")
+            say(f"{'':<19} {detail.get('exc_type', '')}: {detail.get('exc_value', '')}")
     return 0
 
 
@@ -562,12 +525,12 @@ def _report(options: argparse.Namespace) -> int:
         page = fetch_report(client, run_id, options.out)
         text = page.with_name("report.txt")
         if text.is_file():  # reports of earlier versions have none
-            _say(text.read_text(encoding="utf-8"))
-        _say(str(page))
+            say(text.read_text(encoding="utf-8"))
+        say(str(page))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         page = fetch_report(client, run_id, options.out or Path(folder, "report"))
-        _say(page.with_name("report.md").read_text(encoding="utf-8").rstrip("\n"))
+        say(page.with_name("report.md").read_text(encoding="utf-8").rstrip("\n"))
     return 0
 
 
@@ -607,14 +570,14 @@ def _plan(options: argparse.Namespace) -> int:
     seed = seed_of(experiment.seed, example)
     drawn = "" if experiment.seed is not None else " (an example: each run draws its own)"
     protocol = experiment.protocol
-    _say(f"{path.stem}: {len(experiment.images)} images, {_blocks(protocol)}, seed {seed}{drawn}")
+    say(f"{path.stem}: {len(experiment.images)} images, {_blocks(protocol)}, seed {seed}{drawn}")
     for host in experiment.hosts:
         trials = make_plan(list(experiment.images), protocol, host, seed)
         least = least_pace(protocol).all_s(trials)
-        _say(f"\n{host}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
+        say(f"\n{host}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
         for block in sorted({trial.block for trial in trials}):
             labels = "  ".join(trial.label for trial in trials if trial.block == block)
-            _say(f"  block {block:>2}  {labels}")
+            say(f"  block {block:>2}  {labels}")
     return 0
 
 
@@ -626,21 +589,6 @@ def _blocks(protocol: Protocol) -> str:
 
 
 # ── underneath ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _say(text: str = "", *, to_stderr: bool = False) -> None:
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(f"{text}\n")
-    stream.flush()
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows under each other; the last column is as wide as it is."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _client(options: argparse.Namespace, *, needed: bool = True) -> Any:
@@ -655,8 +603,11 @@ def _client(options: argparse.Namespace, *, needed: bool = True) -> Any:
     if not url:
         if not needed:
             return None
+        if (found := measure.local_client()) is not None:
+            return found
         raise UserError(
-            "where is Airflow? give --url http://HOST:8080, or set WATTBENCH_AIRFLOW_URL"
+            "where is Airflow? give --url http://HOST:8080, or set WATTBENCH_AIRFLOW_URL (or start one "
+            "on this machine: wattbench up)"
         )
     if not re.match(r"https?://[^/]", url):
         raise UserError(f"--url {url!r}: an address begins with http:// or https://")
@@ -713,6 +664,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(do=_plan)
 
     experiments.add_parsers(commands)
+    measure.add_parsers(commands)
     command = commands.add_parser(
         "run", parents=[chosen, airflow], help="start an experiment; prints the run's id",
         description="Start a run as the trigger form would. Prints the run's id on stdout.",

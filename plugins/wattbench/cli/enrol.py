@@ -22,6 +22,7 @@ from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
 from wattbench.errors import ConfigError, HostError
+from wattbench.local import connections
 from wattbench.steps import check_host
 from wattbench.worker.agent.preparation import script
 from wattbench.worker.agent_bundle import meter_kinds
@@ -31,7 +32,7 @@ from wattbench.worker.target import HostTarget, fingerprint
 State = Literal["fine", "soft", "hard", "busy"]
 #: The keys that wattbench has seen and a person has confirmed, in OpenSSH's format.
 KNOWN_HOSTS = "known_hosts"
-_STORE = {"conn_id": "wattbench_store", "bucket": "wattbench", "prefix": ""}
+_STORE = {"conn_id": connections.STORE, "bucket": "wattbench", "prefix": ""}
 
 
 @dataclass(frozen=True)
@@ -246,11 +247,6 @@ def _one_line(entry: Mapping[str, Any]) -> str:
 
 
 # ── the Airflow connection ──────────────────────────────────────────────────────────────────────
-
-
-def connection_id(name: str) -> str:
-    """The Airflow connection of a host that is added here."""
-    return f"wattbench_{name.replace('-', '_')}"
 
 
 def connection(address: Address, key: HostKey, key_file: Path | None) -> dict[str, Any]:

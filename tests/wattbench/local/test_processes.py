@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import Service
 from wattbench.analysis.model.errors import UserError
+from wattbench.local.processes import Service
 
 
 @pytest.fixture

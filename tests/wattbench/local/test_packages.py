@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from demo import packages
 from wattbench.analysis.model.errors import UserError
+from wattbench.local import packages
 
 # Fails on a held lock as apt-get does, whatever DPkg::Lock::Timeout says.
 _APT = """#!/bin/sh

