@@ -200,11 +200,12 @@ def _read_trials(place: str) -> pd.DataFrame:
     import pandas as pd
 
     from wattbench.analysis.model.trials import COLUMNS, from_records
+    from wattbench.analysis.storage import safe_files
     from wattbench.analysis.storage.source import MissingError, open_source
 
     path = Path(place)
     if path.is_file():
-        name, data = place, path.read_bytes()
+        name, data = place, safe_files.read_regular(path)
     else:
         source = open_source(place)
         for name in _TABLES:

@@ -43,11 +43,6 @@ _ALL_JSON_BYTES = 32 << 20
 _MEMBERS = 20_000
 _NAMED = 8
 _SAVE = "give a file that `docker save IMAGE -o FILE` wrote, or an OCI layout"
-_NO_ZSTD = (
-    "is compressed with zstd, which Python before 3.14 can't unpack; "
-    "write it with gzip: `skopeo copy --dest-compress-format gzip SOURCE oci-archive:FILE` "
-    "or `docker buildx build --output type=docker,dest=FILE`"
-)
 _HEX_DIGEST = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
 
 #: Told how many bytes of the source have been read.
@@ -180,7 +175,7 @@ class _Counted:
 def _tarball(place: str, source: Readable) -> _Parts:
     parts = _Parts(place)
     stream = Buffered(source)
-    if streams.is_compressed(stream.peek(8)):
+    if streams.compression(stream.peek(8)):
         stream = Buffered(Decompressed(stream, place))
     count = 0
     try:
@@ -252,17 +247,15 @@ def _part(parts: _Parts, name: str, content: Content) -> None:
     size, stream = content.left, Buffered(content)
     head = stream.peek(BLOCK)
     try:
-        if head.startswith(streams.GZIP):
+        if compression := streams.compression(head):
             unpacked = Buffered(Decompressed(stream, f"{parts.place}: {name}"))
             if not tar_stream.looks_like_tar(unpacked.peek(BLOCK)):
                 return
             layer = layers.read(unpacked, parts.budget)
-            layer.packed_bytes, layer.compression = size, "gzip"
+            layer.packed_bytes, layer.compression = size, compression
             parts.layers[name] = layer
         elif tar_stream.looks_like_tar(head):
             parts.layers[name] = layers.read(stream, parts.budget)
-        elif head.startswith(streams.ZSTD):
-            parts.refused[name] = _NO_ZSTD
         elif head.lstrip()[:1] in (b"{", b"["):
             if size > _JSON_BYTES:
                 parts.refused[name] = f"is larger than {_JSON_BYTES >> 20} MiB; {_SAVE}"

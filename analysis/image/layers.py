@@ -74,7 +74,7 @@ class Layer:
         replaced: entries that the layer itself stores again further on.
         size_bytes: content of all its files, as Docker counts.
         packed_bytes: size of its blob where that is compressed, else None.
-        compression: ``gzip``, … or None.
+        compression: ``gzip``, ``zstd``, … or None.
     """
 
     index: int

@@ -6,7 +6,9 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+
+from backports import zstd
 
 from wattbench.analysis.model.errors import InputError
 
@@ -15,12 +17,15 @@ _FILL: Final = 1 << 16
 #: Compressed bytes taken at a time: what follows a member of a gzip stream is copied for each member.
 _TAKE: Final = 1 << 14
 GZIP: Final = b"\x1f\x8b"
-ZSTD: Final = b"\x28\xb5\x2f\xfd"
+#: A zstd frame, and frames to skip: zstd:chunked and pzstd keep tables in them.
+_ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16)))
 #: A compressed stream that expands more than this many times, beyond the first bytes, is refused …
 _EXPANSION: Final = 200
 _EXPANSION_FROM: Final = 1 << 30
 #: … and so is one whose decompressor wants more memory than this, bytes.
 _DICTIONARY: Final = 256 << 20
+#: Of a zstd stream: the window of ``zstd --ultra -22``, 128 MiB.
+_ZSTD_WINDOW_LOG: Final = 27
 
 
 class Readable(Protocol):
@@ -102,23 +107,39 @@ class _Zlib:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
-_Decompressor = _Zlib | bz2.BZ2Decompressor | lzma.LZMADecompressor
-_FORMATS: Final[tuple[tuple[bytes, Callable[[], _Decompressor]], ...]] = (
-    (GZIP, _Zlib),
-    (b"BZh", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY)),
+def _zstd() -> zstd.ZstdDecompressor:
+    limits: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=limits)
+
+
+_Decompressor = _Zlib | bz2.BZ2Decompressor | lzma.LZMADecompressor | zstd.ZstdDecompressor
+
+
+class _Format(NamedTuple):
+    """A compressed format: its name, how a member of it begins, how one is read."""
+
+    name: str
+    marks: tuple[bytes, ...]
+    make: Callable[[], _Decompressor]
+
+
+_FORMATS: Final = (
+    _Format("gzip", (GZIP,), _Zlib),
+    _Format("bzip2", (b"BZh",), bz2.BZ2Decompressor),
+    _Format("xz", (b"\xfd7zXZ\x00",), lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY)),
+    _Format("zstd", _ZSTD, _zstd),
 )
 
 
 class Decompressed:
-    """The content of a gzip, bzip2 or xz stream, several members one after the other included."""
+    """The content of a gzip, bzip2, xz or zstd stream, several members one after the other included."""
 
     def __init__(self, stream: Buffered, place: str) -> None:
         self._stream = stream
         self._place = place
         head = stream.peek(8)
-        self._mark, self._make = next(one for one in _FORMATS if head.startswith(one[0]))
-        self._inner = self._make()
+        self._format = next(one for one in _FORMATS if head.startswith(one.marks))
+        self._inner = self._format.make()
         self._packed = self._unpacked = 0
         self._over = False
 
@@ -139,7 +160,14 @@ class Decompressed:
                     raise DamagedError("the compressed data end early")
             try:
                 piece = self._inner.decompress(data, wanted)
-            except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError) as error:
+            except (
+                zlib.error,
+                zstd.ZstdError,
+                lzma.LZMAError,
+                OSError,
+                EOFError,
+                ValueError,
+            ) as error:
                 raise DamagedError(f"the compressed data are damaged: {error}") from error
             if self._inner.eof:
                 self._next_member()
@@ -159,9 +187,9 @@ class Decompressed:
             self._packed += len(rest)
         self._stream.unread(len(rest))
         self._packed -= len(rest)
-        if not self._stream.peek(8).startswith(self._mark):
+        if not self._stream.peek(8).startswith(self._format.marks):
             raise DamagedError("other data follow the compressed data")
-        self._inner = self._make()
+        self._inner = self._format.make()
 
     def _check_expansion(self) -> None:
         if self._unpacked > max(_EXPANSION_FROM, _EXPANSION * self._packed):
@@ -171,6 +199,6 @@ class Decompressed:
             )
 
 
-def is_compressed(head: bytes) -> bool:
-    """Whether these are the first bytes of a stream that :class:`Decompressed` reads."""
-    return any(head.startswith(mark) for mark, _ in _FORMATS)
+def compression(head: bytes) -> str | None:
+    """The name of the format that a stream of these first bytes has, if :class:`Decompressed` reads it."""
+    return next((one.name for one in _FORMATS if head.startswith(one.marks)), None)

@@ -66,9 +66,24 @@ def read_inside(root: Path, relative: str, *, limit: int = FILE_BYTES) -> bytes:
         OSError: it can't be read.
     """
     with open_inside(root, relative) as file:
-        data = file.read(limit + 1)
+        return _whole(file, root / relative, limit)
+
+
+def read_regular(path: Path, *, limit: int = FILE_BYTES) -> bytes:
+    """The content of a regular file that a person has named, wherever it lies.
+
+    Raises:
+        UnsafeFileError: it is not a regular file, or larger than ``limit`` bytes.
+        OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        return _whole(file, path, limit)
+
+
+def _whole(file: IO[bytes], path: Path, limit: int) -> bytes:
+    data = file.read(limit + 1)
     if len(data) > limit:
-        raise UnsafeFileError(f"{root / relative}: over {limit / 1e6:.0f} MB; it is not read")
+        raise UnsafeFileError(f"{path}: over {limit / 1e6:.0f} MB; it is not read")
     return data
 
 

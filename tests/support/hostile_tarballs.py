@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from tests.support.image_tarballs import (
     PYTHON_START,
     config_of,
@@ -28,6 +30,8 @@ from tests.support.image_tarballs import (
 )
 
 END = bytes(1024)
+#: How a zstd frame begins (RFC 8878, 3.1.1).
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def octal(value: int, width: int) -> bytes:
@@ -153,6 +157,23 @@ def gzip_bomb(path: Path) -> None:
     member = gzip.compress(bytes(64 << 20), 9, mtime=0)
     start = gzip.compress(header("zeros", 96 * (64 << 20)), mtime=0)
     path.write_bytes(start + member * 96)
+
+
+def zstd_bomb(path: Path) -> None:
+    """6 GiB of zeros: one zstd frame of 64 MiB, ninety-six times."""
+    frame = pa.compress(bytes(64 << 20), "zstd", asbytes=True)
+    start = pa.compress(header("zeros", 96 * (64 << 20)), "zstd", asbytes=True)
+    path.write_bytes(start + frame * 96)
+
+
+def zstd_of_large_window() -> bytes:
+    """A zstd frame whose header declares a window of 1 GiB (RFC 8878, 3.1.1.1.2), then one raw block."""
+    return ZSTD + bytes([0x00, 20 << 3]) + (1 | 512 << 3).to_bytes(3, "little") + bytes(512)
+
+
+def zstd_skip(size: int) -> bytes:
+    """A skippable frame (RFC 8878, 3.1.2)."""
+    return struct.pack("<II", 0x184D2A50, size) + bytes(size)
 
 
 def many_gzip_members(path: Path) -> None:
@@ -457,7 +478,14 @@ def _stream_cases() -> Iterable[Case]:
     yield Case(
         "an xz that wants 4 GiB of memory", raw(_xz_of_large_dictionary()), r"damaged|memory"
     )
-    yield Case("zstd", raw(b"\x28\xb5\x2f\xfd" + bytes(600)), r"can't be read as a tar archive")
+    zstd = pa.compress(data, "zstd", asbytes=True)
+    yield Case("zstd", raw(zstd), None)
+    yield Case("a cut zstd", raw(zstd[: len(zstd) // 2]), r"the compressed data end early")
+    yield Case("a zstd with other data behind it", raw(zstd + b"more data"), r"other data follow")
+    yield Case("junk that begins like zstd", raw(ZSTD + bytes(600)), r"end early|damaged")
+    yield Case("a zstd that wants 1 GiB of memory", raw(zstd_of_large_window()), r"memory")
+    yield Case("a zstd of frames to skip alone", raw(zstd_skip(9) * 20_000), r"tar archive")
+    yield Case("6 GiB in 200 KiB of zstd", zstd_bomb, r"unpacks to over 200 times its size")
     yield Case(
         "a cut layer",
         lambda p: _write(p, image(python_base().bytes()[:700])),

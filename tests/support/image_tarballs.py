@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def docker_save(path: Path, layers: list[LayerTar], **settings: Any) -> Path:
 
 
 def oci_parts(
-    images: list[tuple[str, list[LayerTar], dict[str, Any]]], compress: bool = True
+    images: list[tuple[str, list[LayerTar], dict[str, Any]]],
+    pack: Callable[[bytes], bytes] = lambda layer: gzip.compress(layer, mtime=0),
 ) -> dict[str, bytes]:
     """Members of an OCI layout: (platform, layers, settings) each, under one index."""
     parts, descriptors = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}, []
@@ -134,7 +136,7 @@ def oci_parts(
         os_name, architecture = platform.split("/")
         plain = [layer.bytes() for layer in layers]
         config = blob(json.dumps(config_of(plain, architecture=architecture, **settings)).encode())
-        stored = [blob(gzip.compress(one, mtime=0) if compress else one) for one in plain]
+        stored = [blob(pack(one)) for one in plain]
         manifest = blob(
             json.dumps({"schemaVersion": 2, "config": config, "layers": stored}).encode()
         )

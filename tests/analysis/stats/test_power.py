@@ -189,6 +189,14 @@ def test_a_file_that_is_no_table_of_trials_is_refused(tmp_path: Path, text: str)
     assert str(path) in str(caught.value)
 
 
+def test_a_table_too_large_to_be_one_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "trials.csv"
+    with path.open("wb") as file:
+        file.truncate(1 << 34)
+    with pytest.raises(UserError, match="over 268 MB; it is not read"):
+        command.run(parse("--from", str(path)))
+
+
 def test_numbers_that_are_none_are_refused_by_the_parser(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

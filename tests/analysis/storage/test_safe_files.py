@@ -70,6 +70,8 @@ def test_nothing_else_is_opened(campaign: Path, name: str) -> None:
 def test_a_file_over_the_limit_is_not_read(campaign: Path) -> None:
     with pytest.raises(safe_files.UnsafeFileError, match="over 0 MB"):
         safe_files.read_inside(campaign, "a/results/a_1.csv", limit=10)
+    with pytest.raises(safe_files.UnsafeFileError, match="over 0 MB"):
+        safe_files.read_regular(campaign / "a/results/a_1.csv", limit=10)
 
 
 @pytest.mark.parametrize("command", ["report", "audit", "compare"])
