@@ -11,28 +11,26 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DEPLOY := python3 -m deploy
 
-.PHONY: help setup lock demo test test-fast test-docker faults lint format explore fuzz bench images docs secrets up backup restore pin clean
+.PHONY: help setup lock sbom audit-deps demo test test-fast test-docker faults lint format explore fuzz bench images docs secrets up backup restore pin clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 setup: .venv/.ready  ## .venv with all that the analysis, lint and the fast tests need
 
-.venv/.ready: requirements.txt pyproject.toml demo/venv.sh
+.venv/.ready: requirements.txt requirements-torch.txt pyproject.toml demo/venv.sh
 	@demo/venv.sh
 	@touch $@
 
-# Pins stay as they are but for what pyproject.toml asks for; UPGRADE=--upgrade renews them all,
-# UPGRADE='-P NAME' one. The CUDA libraries are torch's own business: the lock is the same on all machines.
-LOCK := $(UV) pip compile -q pyproject.toml --python-version 3.11 --no-header --no-annotate $(UPGRADE)
+# UPGRADE=--upgrade renews all pins, UPGRADE='-P NAME' one.
+lock:            ## the locks from pyproject.toml, with hashes; keeps pins
+	@deploy/lock.sh $(UPGRADE)
 
-lock:            ## requirements.txt and deploy/requirements.txt from pyproject.toml; keeps pins
-	@for lock in requirements.txt deploy/requirements.txt; do \
-	  extra=$$([ $$lock = requirements.txt ] && echo dev || echo "deploy -c requirements.txt"); \
-	  cp $$lock $$lock.new && $(LOCK) --extra $$extra -o $$lock.new >/dev/null && \
-	  { grep '^#' $$lock; sed -E '/^(cuda|nvidia)-|^triton==/d; s/\+cpu$$//' $$lock.new; } > $$lock.all && \
-	  mv $$lock.all $$lock && rm $$lock.new || exit 1; \
-	done
+sbom: setup      ## bills of materials (CycloneDX) of checkout and controller, var/sbom/, and docs/licences.md
+	@$(PY) -m deploy sbom
+
+audit-deps: setup ## known vulnerabilities of the locked packages; says when there is no data
+	@$(PY) -m deploy audit-deps
 
 lint: setup      ## format, lint, types and which package may import which
 	@.venv/bin/ruff format --check .

@@ -30,7 +30,17 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   fi
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
-.venv/bin/uv --version >/dev/null 2>&1 || .venv/bin/pip install -qq --force-reinstall uv
+# The packages of a lock with these names, hashes included.
+locked() { awk -v names=" $* " '/^[a-z0-9]/ { split($1, n, "=="); keep = index(names, " " n[1] " ") } keep' requirements.txt; }
+.venv/bin/uv --version >/dev/null 2>&1 ||
+  locked uv | .venv/bin/pip install -qq --force-reinstall --require-hashes -r /dev/stdin
 echo "setup: installing the locked packages into .venv"
-.venv/bin/uv pip install -q --python .venv/bin/python -r requirements.txt
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps -e .
+install_locked() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
+install_locked --require-hashes -r requirements.txt
+export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
+if [ -n "$UV_FIND_LINKS" ]; then
+  install_locked -c requirements.txt "$(grep -o '^torch==[^ ]*' requirements-torch.txt)"
+else
+  install_locked --no-deps --require-hashes -r requirements-torch.txt
+fi
+install_locked --no-deps -e .

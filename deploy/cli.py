@@ -1,4 +1,4 @@
-"""Command line of the deployment: secrets, start, backup, restore. See docs/deploy.md."""
+"""Command line of the deployment: secrets, start, backup, restore, supply chain. See docs/deploy.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from deploy import backup, environment, pins
+from deploy import backup, environment, pins, supply_chain
 from deploy.stack import COMPOSE_FILE, ROOT, Stack, show
 from wattbench.analysis.model.errors import UserError
 
@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 done; 2 a mistake of the user or of the machine, reported in one line.
+        0 done; 1 a locked package has a known vulnerability; 2 a mistake of the user or of the
+        machine, reported in one line.
     """
     options = _parser().parse_args(argv)
     stack = Stack(options.env_file, tuple(options.file))
@@ -34,6 +35,10 @@ def main(argv: list[str] | None = None) -> int:
             backup.save(stack, options.folder)
         elif options.command == "restore":
             backup.load(stack, options.folder)
+        elif options.command == "sbom":
+            supply_chain.write_sbom(show)
+        elif options.command == "audit-deps":
+            return _show_vulnerabilities(supply_chain.known_vulnerabilities(show))
         else:
             count = pins.pin([COMPOSE_FILE, ROOT / "deploy" / "Dockerfile"])
             show(f"{count} images pinned by digest")
@@ -41,6 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _show_vulnerabilities(found: list[supply_chain.Vulnerability]) -> int:
+    for one in found:
+        show(f"{one.package}: {one.id}, mended in {one.fixed_in}")
+    show(f"audit-deps: {len(found)} known vulnerabilities in {', '.join(supply_chain.LOCKS)}")
+    return 1 if found else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         ("secrets", "write .env with fresh secrets; never overwrites one"),
         ("up", "build our image, start everything, wait until it is healthy"),
         ("pin", "write the digests that image tags have now into the compose file"),
+        ("sbom", "write bills of materials below var/sbom, and docs/licences.md"),
+        ("audit-deps", "list known vulnerabilities of the locked packages"),
     ):
         commands.add_parser(name, parents=[common], help=text, description=text)
     for name, text in (

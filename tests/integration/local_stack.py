@@ -16,7 +16,6 @@ from demo import base_image, builds, settings
 from demo.bed import Bed
 from demo.checkout import Checkout
 from deploy.stack import Stack
-from images.packages import local_wheels
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Client, Login
 from wattbench.local import object_store
@@ -124,12 +123,12 @@ def _with_packages(checkout: Checkout, base: str) -> str:
     if client.images.list(name=tag):
         return tag
     folder = checkout.folder("compose", "packages")
-    site, wheels = folder / "packages", local_wheels()
+    site = folder / "packages"
     shutil.rmtree(site, ignore_errors=True)
     subprocess.run(
         [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--target", str(site),
          "--python-version", "3.11", "--only-binary", ":all:",
-         *(["--find-links", wheels] if wheels else []), "--requirements", str(lock)],
+         "--require-hashes", "--requirements", str(lock)],
         check=True,
     )  # fmt: skip
     (folder / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\nCOPY packages /opt/packages\n")
