@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from wattbench.worker.agent.documents import ContainerSpec
 from wattbench.workloads.settings import Model
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)i?b?", re.IGNORECASE)
@@ -186,12 +187,14 @@ class ContainerSettings(Model):
             raise ValueError(f"shm_size has no effect with ipc: {self.ipc}; remove one of them")
         return self
 
-    def set_keys(self) -> dict[str, Any]:
+    def set_keys(self) -> ContainerSpec:
         """What is set, JSON-ready; mappings that are empty are not."""
-        return {k: v for k, v in self.model_dump(mode="json").items() if v not in (None, {}, [])}
+        values = self.model_dump(mode="json")
+        return cast("ContainerSpec", {k: v for k, v in values.items() if v not in (None, {}, [])})
 
     def changed(self, changes: ContainerSettings) -> ContainerSettings:
         """These settings with those of an image or a level over them; mappings are joined."""
-        own, new = self.set_keys(), changes.set_keys()
+        own: dict[str, Any] = {**self.set_keys()}
+        new: dict[str, Any] = {**changes.set_keys()}
         joined = {k: own[k] | v for k, v in new.items() if k in own and isinstance(v, dict)}
         return ContainerSettings.model_validate(own | new | joined)

@@ -26,6 +26,7 @@ from wattbench.worker.attempt_spec import (
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Record
+    from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
 
 
-def _attempt(host: Host, spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _attempt(host: Host, spec: AttemptSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
     """An attempt's report and evidence; nothing of it stays on the host."""
     deadline_s = spec["timeout_s"] + limits.SETTLE_S
     try:

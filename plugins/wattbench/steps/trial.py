@@ -128,8 +128,8 @@ def measure(
         ref=run.image_ref(trial.image),
         files=run.files(trial.image),
         rest=rest,
+        late=late,
     )
-    spec["late"] = late
     try:
         started = host.call("start", spec)
     except HostError as error:

@@ -10,6 +10,7 @@ from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
+from wattbench.worker.agent.documents import AttemptSpec, MeterSpec
 from wattbench.worker.agent.limits import MIN_FREE_BYTES
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation
@@ -34,8 +35,9 @@ def attempt_spec(
     attempt: int,
     ref: str | None,
     files: Mapping[str, str],
-    rest: dict[str, Any],
-) -> dict[str, Any]:
+    rest: dict[str, object],
+    late: bool = False,
+) -> AttemptSpec:
     """The payload of the agent's ``start``.
 
     Args:
@@ -48,6 +50,7 @@ def attempt_spec(
         ref: the image by digest; None where no container is involved.
         files: the workload's files, path in the container → SHA-256; the host has them by then.
         rest: what the ``rest`` sensor read, kept with the attempt.
+        late: whether it is executed after its block.
     """
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
@@ -74,10 +77,11 @@ def attempt_spec(
         "user": None,
         "rest": rest,
         "min_free_bytes": MIN_FREE_BYTES,
+        "late": late,
     }
 
 
-def metering_spec(host: HostConfig, *, run_id: str, host_name: str, image: str) -> dict[str, Any]:
+def metering_spec(host: HostConfig, *, run_id: str, host_name: str, image: str) -> AttemptSpec:
     """The payload of ``start`` for the meter around a pull: an attempt that waits for ``finish``."""
     trial = f"{PREPARING}{image}"
     return {
@@ -105,7 +109,7 @@ def probe_spec(
     image: str,
     ref: str | None,
     files: Mapping[str, str],
-) -> dict[str, Any]:
+) -> AttemptSpec:
     """The payload of ``start`` for the probe of an image: its workload once, without a meter."""
     trial = PlannedTrial(1, 1, "workload", image)
     spec = attempt_spec(
@@ -115,31 +119,34 @@ def probe_spec(
     settings = experiment.workload_of(image)
     argv = workload_of(settings).probe_argv(settings, experiment.place_of(image))
     contained = spec["runtime"] == "docker"
-    return spec | _named(spec, f"{PREPARING}{image}-probe") | {
+    return {
+        **_renamed(spec, f"{PREPARING}{image}-probe"),
         "kind": "probe",
         "entrypoint": argv[0] if contained and argv else None,
         "command": list(argv[1:] if contained else argv),
         "meter": {"kind": NO_METER, "interval_ms": host.meter.interval_ms},
         "lead_s": 0,
-    }  # fmt: skip
+    }
 
 
-def idle_probe_spec(spec: dict[str, Any]) -> dict[str, Any]:
+def idle_probe_spec(spec: AttemptSpec) -> AttemptSpec:
     """The payload of ``start`` that shows whether an image has the process of idle trials.
 
     Args:
         spec: of :func:`probe_spec`.
     """
-    return spec | _named(spec, f"{spec['trial']}-idle") | {
+    return {
+        **_renamed(spec, f"{spec['trial']}-idle"),
         "entrypoint": IDLE_PROGRAM, "command": ["0"], "files": {}, "times_lines": False,
     }  # fmt: skip
 
 
-def _named(spec: dict[str, Any], trial: str) -> dict[str, Any]:
-    return {"trial": trial, "id": attempt_id(spec["run"], spec["host"], trial, spec["attempt"])}
+def _renamed(spec: AttemptSpec, trial: str) -> AttemptSpec:
+    identity = attempt_id(spec["run"], spec["host"], trial, spec["attempt"])
+    return {**spec, "trial": trial, "id": identity}
 
 
-def _meter(host: HostConfig) -> dict[str, Any]:
+def _meter(host: HostConfig) -> MeterSpec:
     return {
         "kind": host.meter.kind,
         "command": host.meter.argv,

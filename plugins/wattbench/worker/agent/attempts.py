@@ -16,7 +16,6 @@ from wattbench.worker.agent import limits, meters
 from wattbench.worker.agent.base import (
     FULL,
     AgentError,
-    misfit,
     number,
     open_lock,
     own_command,
@@ -24,14 +23,15 @@ from wattbench.worker.agent.base import (
     write_json,
 )  # fmt: skip
 from wattbench.worker.agent.burner import stop_burner
+from wattbench.worker.agent.documents import AttemptSpec, misfit
 from wattbench.worker.agent.lease import active_attempt, extend, holding
 from wattbench.worker.agent.settle import settle
-from wattbench.worker.agent.spool import SPEC, SPEC_MORE, Attempt, folder_name
+from wattbench.worker.agent.spool import Attempt, folder_name
 from wattbench.worker.agent.text import complaint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from wattbench.worker.agent.base import Json
     from wattbench.worker.agent.spool import Spool
@@ -51,7 +51,7 @@ def verb_start(spool: Spool, payload: Json) -> Json:
             raise AgentError(
                 "busy", "%s is being measured" % active, "wait for it, or cleanup", active=active
             )
-        _refuse_full_disk(spool, int(number(spec, "min_free_bytes", 0)))
+        _refuse_full_disk(spool, int(spec.get("min_free_bytes") or 0))
         stop_burner(spool)
         deadline_s = float(spec["timeout_s"]) + limits.SETTLE_S
         lease["active"] = spec["id"]
@@ -80,7 +80,7 @@ def _refuse_full_disk(spool: Spool, needed: int) -> None:
         )
 
 
-def _prepare_files(spool: Spool, spec: Json) -> None:
+def _prepare_files(spool: Spool, spec: AttemptSpec) -> None:
     """Refuse an attempt whose files are not there, whole; let a container's own user read and run them."""
     for target, sha256 in (spec.get("files") or {}).items():
         path = spool.path(limits.FILES, sha256)
@@ -99,9 +99,9 @@ def _until_held(attempt: Attempt) -> None:
         time.sleep(0.02)
 
 
-def _attach(attempt: Attempt, spec: Json) -> Json:
-    known = attempt.spec or {"id": spec["id"]}  # a corrupt one is reported, never run again
-    if known["id"] != spec["id"]:
+def _attach(attempt: Attempt, spec: AttemptSpec) -> Json:
+    known = attempt.spec  # a corrupt one is reported, never run again
+    if known and known["id"] != spec["id"]:
         raise AgentError(
             "conflict", "%s holds the attempt %s" % (attempt.folder, known["id"]),
             "give every host a spool of its own",
@@ -109,36 +109,35 @@ def _attach(attempt: Attempt, spec: Json) -> Json:
     report = settle(attempt)
     answer: Json = {
         "state": "attached", "active": None if report else spec["id"], "over": report is not None,
-        "path": attempt.folder, "deadline_unix_s": known.get("deadline_unix_s"),
+        "path": attempt.folder, "deadline_unix_s": (known or spec).get("deadline_unix_s"),
     }  # fmt: skip
     return answer | ({"report": report} if report else {})
 
 
-def checked_spec(payload: Json) -> Json:
+def checked_spec(payload: Json) -> AttemptSpec:
     """The spec with its defaults; refuses what can't be run.
 
     Raises:
         AgentError: ``bad-request``.
     """
-    spec = {k: v for k, v in payload.items() if k != "spool"}
-    why = misfit(spec, SPEC, SPEC_MORE) or _contradiction(spec)
+    given: Any = {k: v for k, v in payload.items() if k != "spool"}
+    spec: AttemptSpec = given
+    why = misfit(spec, AttemptSpec) or _contradiction(spec)
+    why = why or meters.find(spec["meter"]["kind"]).refusal(spec["meter"])
     if why:
         raise AgentError("bad-request", "start: %s" % why)
-    meter = meters.find(spec["meter"].get("kind"))
-    spec["meter"] = {"interval_ms": limits.INTERVAL_MS} | spec["meter"]
-    why = misfit(spec["meter"], {"interval_ms": int}) or meter.refusal(spec["meter"])
-    if why:
-        raise AgentError("bad-request", "start: %s" % why)
-    spec["kind"] = spec.get("kind") or "workload"
-    spec["gpus"] = [str(g) for g in spec.get("gpus") or []]
-    spec["command"] = [str(word) for word in spec.get("command") or []]
-    spec["env"] = {str(k): str(v) for k, v in (spec.get("env") or {}).items()}
-    return spec
+    interval_ms = spec["meter"].get("interval_ms") or limits.INTERVAL_MS
+    return {
+        **spec,
+        "meter": {**spec["meter"], "interval_ms": interval_ms},
+        "kind": spec.get("kind") or "workload", "gpus": spec.get("gpus") or [],
+        "command": spec.get("command") or [], "env": spec.get("env") or {},
+    }  # fmt: skip
 
 
-def _contradiction(spec: Json) -> str | None:
+def _contradiction(spec: AttemptSpec) -> str | None:
     """Why a well-formed spec can't be run."""
-    if spec["id"] != "%s/%s/%s/%s" % tuple(spec[k] for k in ("run", "host", "trial", "attempt")):
+    if spec["id"] != "%(run)s/%(host)s/%(trial)s/%(attempt)s" % spec:
         return "id %r is not run/host/trial/attempt" % spec["id"]
     if spec["runtime"] not in ("docker", "process", "none", "control"):
         return "runtime %r is unknown" % spec["runtime"]
@@ -148,26 +147,24 @@ def _contradiction(spec: Json) -> str | None:
     if not contained and not (spec.get("command") or spec.get("entrypoint")):
         return "runtime %s without a command" % spec["runtime"]
     for target, sha256 in (spec.get("files") or {}).items():
-        if not re.fullmatch(r"[0-9a-f]{64}", str(sha256)) or not re.fullmatch(
-            r"/[^,\0\n]+", target
-        ):
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not re.fullmatch(r"/[^,\0\n]+", target):
             return "files: %r: %r is not a path and a SHA-256" % (target, sha256)
     for key, value in (spec.get("env") or {}).items():
         if not re.fullmatch(r"[^\s=#\0][^\s=\0]*", key):
             return "env %r can't be a variable's name" % key
-        if "\0" in str(value) or (contained and re.search(r"[\r\n]", str(value))):
+        if "\0" in value or (contained and re.search(r"[\r\n]", value)):
             return "env %s: a container's variable has one line" % key
     return None
 
 
-def _lay_out(attempt: Attempt, spec: Json, deadline_unix_s: float) -> None:
+def _lay_out(attempt: Attempt, spec: AttemptSpec, deadline_unix_s: float) -> None:
     """Put the attempt's folder in place, complete, by one rename."""
     parent = os.path.dirname(attempt.folder)
     os.makedirs(parent, exist_ok=True)
     draft = tempfile.mkdtemp(prefix=".new-", dir=parent)
     try:
         os.chmod(draft, 0o755)  # noqa: S103 (a container's own user may look in)
-        write_json(os.path.join(draft, "spec.json"), spec | {"deadline_unix_s": deadline_unix_s})
+        write_json(os.path.join(draft, "spec.json"), {**spec, "deadline_unix_s": deadline_unix_s})
         with open(os.path.join(draft, "reserve"), "wb") as file:
             os.posix_fallocate(file.fileno(), 0, limits.RESERVE_BYTES)
         os.rename(draft, attempt.folder)

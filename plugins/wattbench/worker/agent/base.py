@@ -16,11 +16,9 @@ from wattbench.worker.agent import limits
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any, Union
+    from typing import Any
 
     Json = dict[str, Any]
-    #: Key → type or types of its value.
-    Shape = Mapping[str, Union[type, tuple[type, ...]]]
 
 #: This program's own file, for the processes that it leaves behind.
 SELF = os.path.abspath(sys.argv[0])
@@ -28,8 +26,6 @@ SELF = os.path.abspath(sys.argv[0])
 NUMBER = (int, float)
 #: Errors of a disk without room.
 FULL = (errno.ENOSPC, errno.EDQUOT)
-#: No figure of ours comes near it.
-_LARGEST = 1e19
 
 
 class AgentError(Exception):
@@ -135,13 +131,13 @@ def _is_deep(value: Any) -> bool:
 def read_json(path: str) -> Json | None:
     """A JSON object; None if the file is absent, torn, or something else."""
     try:
-        return read_document(path, {})
+        return read_object(path)
     except CorruptError:
         return None
 
 
-def read_document(path: str, required: Shape, optional: Shape | None = None) -> Json | None:
-    """A JSON object whose keys have values of the given types; None if it is absent.
+def read_object(path: str) -> Json | None:
+    """A JSON object; None if it is absent.
 
     Raises:
         CorruptError: it is there but can't be used.
@@ -157,27 +153,7 @@ def read_document(path: str, required: Shape, optional: Shape | None = None) -> 
         raise CorruptError("%s: %s" % (name, error)) from None
     if not isinstance(data, dict):
         raise CorruptError("%s: not a JSON object" % name)
-    why = misfit(data, required, optional)
-    if why:
-        raise CorruptError("%s: %s" % (name, why))
     return data
-
-
-def misfit(data: Json, required: Shape, optional: Shape | None = None) -> str | None:
-    """The first key that is missing or has a value of another type; None: there is none.
-
-    An optional key may also be null.
-    """
-    for key, kinds in {**required, **(optional or {})}.items():
-        value = data.get(key)
-        if value is None:
-            if key in required:
-                return "no %s" % key
-        elif not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-            return "%s is not a %s" % (key, _KIND_NAMES.get(kinds, "usable value"))
-        elif isinstance(value, NUMBER) and not abs(value) < _LARGEST:
-            return "%s is out of range" % key
-    return None
 
 
 def number(payload: Json, key: str, default: float) -> float:
@@ -192,11 +168,6 @@ def number(payload: Json, key: str, default: float) -> float:
     if not isinstance(value, NUMBER) or isinstance(value, bool):
         raise AgentError("bad-request", "%s %r is not a number" % (key, value))
     return float(value)
-
-
-_KIND_NAMES: dict[Any, str] = {
-    str: "text", bool: "truth value", int: "whole number", NUMBER: "number", dict: "object", list: "list",
-}  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------- the boot
@@ -253,7 +224,7 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def write_json(path: str, data: Json, sync: bool = True) -> None:
+def write_json(path: str, data: Mapping[str, Any], sync: bool = True) -> None:
     """Write a JSON object whole or not at all."""
     write_bytes(path, json.dumps(data).encode() + b"\n", sync)
 

@@ -10,34 +10,27 @@ import subprocess
 import time
 
 from wattbench.worker.agent.base import (
-    NUMBER,
     CorruptError,
     boot_mark,
-    misfit,
     own_command,
-    read_document,
     stamp,
     write_json,
 )  # fmt: skip
+from wattbench.worker.agent.documents import Burner, read_document
 from wattbench.worker.agent.processes import end_processes, is_alive, process_mark, processes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wattbench.worker.agent.base import Json, Shape
+    from wattbench.worker.agent.base import Json
     from wattbench.worker.agent.spool import Spool
 
-_BURNER: Shape = {"owner": str, "process": dict, "started": dict, "seconds": NUMBER}
 
-
-def last_burner(spool: Spool) -> Json | None:
+def last_burner(spool: Spool) -> Burner | None:
     """The burner that was started last; None also where its document is corrupt."""
     try:
-        burner = read_document(spool.path("warm.json"), _BURNER, {"elapsed_s": NUMBER})
+        return read_document(spool.path("warm.json"), Burner)
     except CorruptError:
         return None
-    if burner is None or misfit(burner["started"], {"mono_s": NUMBER}):
-        return None
-    return burner
 
 
 def busy_until(spool: Spool, mono_s: float) -> None:
@@ -51,7 +44,7 @@ def stop_burner(spool: Spool) -> bool:
     if not burner or not end_processes(lambda: processes_of(burner["process"], None), grace_s=1.0):
         return False
     elapsed = min(time.monotonic() - burner["started"]["mono_s"], burner["seconds"])
-    write_json(spool.path("warm.json"), burner | {"elapsed_s": elapsed})
+    write_json(spool.path("warm.json"), {**burner, "elapsed_s": elapsed})
     busy_until(spool, time.monotonic())
     return True
 

@@ -63,7 +63,7 @@ def answer_verb(verb: str, text: str) -> Json:
         raise AgentError("bad-request", "stdin is not a JSON object")
     root = os.environ.get("WATTBENCH_SPOOL") or payload.get("spool") or limits.DEFAULT_SPOOL
     spool = Spool(str(root))
-    active = (spool.lease() or {}).get("active")
+    active = spool.active()
     if active:
         attempt = Attempt(spool, active)
         if attempt.is_running():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import AttemptSpec, ContainerSpec
 
 
 class DockerError(Exception):
@@ -60,7 +61,7 @@ def patiently(work: Callable[[], Any], patience_s: float) -> Any:
             pause = min(2 * pause, 8.0)
 
 
-def container_name(spec: Json) -> str:
+def container_name(spec: AttemptSpec) -> str:
     """The container's name: the attempt's."""
     words = ("wattbench", spec["run"], spec["host"], spec["trial"], spec["attempt"])
     return re.sub(r"[^A-Za-z0-9_.-]", "-", "-".join(str(w) for w in words))
@@ -138,13 +139,13 @@ def labelled(**labels: str) -> list[str]:
     return done.stdout.split()
 
 
-def write_environment(path: str, env: Json) -> None:
+def write_environment(path: str, env: dict[str, str]) -> None:
     """Write variables for ``docker run --env-file``: never on a command line that others can see."""
     lines = ["%s=%s\n" % (key, value) for key, value in sorted(env.items())]
     write_bytes(path, "".join(lines).encode())
 
 
-def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
+def docker_argv(spec: AttemptSpec, spool: str, environment: str) -> list[str]:
     """The ``docker run`` of an attempt: no pull, no network, no rights, no --rm (its state is read first).
 
     Args:
@@ -159,18 +160,19 @@ def docker_argv(spec: Json, spool: str, environment: str) -> list[str]:
     settings = spec.get("container") or {}
     argv += ["--network", settings.get("network") or "none", *_confinement()]
     argv += [*_mounts(spec, spool), *_resources(settings)]
-    if spec.get("user"):
-        argv += ["--user", spec["user"]]
+    user, entrypoint = spec.get("user"), spec.get("entrypoint")
+    if user:
+        argv += ["--user", user]
     for meter in meters.present(spec.get("gpus") or []):
         argv += meter.container_options()
     if spec.get("env"):
         argv += ["--env-file", environment]
-    if spec.get("entrypoint"):
-        argv += ["--entrypoint", spec["entrypoint"]]
-    return [*argv, spec["image"]["ref"], *spec["command"]]
+    if entrypoint:
+        argv += ["--entrypoint", entrypoint]
+    return [*argv, str((spec["image"] or {}).get("ref")), *spec["command"]]
 
 
-def _mounts(spec: Json, spool: str) -> list[str]:
+def _mounts(spec: AttemptSpec, spool: str) -> list[str]:
     """The workload's files and the volumes: read-only unless a volume says otherwise."""
     options = []
     for target, sha256 in sorted((spec.get("files") or {}).items()):
@@ -192,17 +194,17 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def _resources(settings: Json) -> list[str]:
+def _resources(settings: ContainerSpec) -> list[str]:
     """What a container gets of its host, as options."""
     options = []
-    for key, option in _OPTIONS.items():
-        if settings.get(key) is not None:
-            options += [option, str(settings[key])]
+    for key, value in settings.items():
+        if key in _OPTIONS and value is not None:
+            options += [_OPTIONS[key], str(value)]
     if settings.get("memory") is not None:
         options += ["--memory-swap", str(settings["memory"])]
     for name, limit in sorted((settings.get("ulimits") or {}).items()):
-        hard = limit["soft"] if limit.get("hard") is None else limit["hard"]
-        options += ["--ulimit", "%s=%d:%d" % (name, limit["soft"], hard)]
+        soft, hard = limit["soft"], limit.get("hard")
+        options += ["--ulimit", "%s=%d:%d" % (name, soft, soft if hard is None else hard)]
     for capability in settings.get("capabilities") or []:
         options += ["--cap-add", capability]
     return options

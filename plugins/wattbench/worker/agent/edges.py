@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.agent.meters import Meter
     from wattbench.worker.agent.sysfs import ContainerCpu
 
 
-def edges(spec: Json, readers: Sequence[Meter], containers: ContainerCpu, over: bool) -> Json:
+def edges(
+    spec: AttemptSpec, readers: Sequence[Meter], containers: ContainerCpu, over: bool
+) -> Json:
     """One edge.
 
     Args:

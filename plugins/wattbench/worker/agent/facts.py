@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
     from wattbench.worker.agent.meters import Meter
     from wattbench.worker.agent.spool import Spool
 
@@ -91,7 +92,7 @@ def _sensors(readers: Sequence[Meter]) -> Json:
     return known
 
 
-def _prove(settings: Json, gpus: list[str], readers: Sequence[Meter], spool: Spool) -> Json:
+def _prove(settings: MeterSpec, gpus: list[str], readers: Sequence[Meter], spool: Spool) -> Json:
     """Show that the host's meter yields energy."""
     kind = meters.find(settings.get("kind"))
     meter = next(reader for reader in readers if type(reader) is kind)

@@ -12,35 +12,39 @@ from wattbench.worker.agent.spool import Attempt
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import Lease
     from wattbench.worker.agent.spool import Spool
 
 _YEAR_9999 = 253_402_300_799
 
 
-def extend(lease: Json, seconds: float) -> None:
+def extend(lease: Lease, seconds: float) -> None:
     """Let a lease last at least this long from now, on both clocks."""
     now, boot = stamp(), boot_mark()
-    if lease.get("boot") != boot:
-        lease |= {"boot": boot, "expires_mono_s": 0.0}
-    for clock in ("unix_s", "mono_s"):
-        lease["expires_" + clock] = max(lease.get("expires_" + clock, 0.0), now[clock] + seconds)
+    if lease["boot"] != boot:
+        lease["boot"], lease["expires_mono_s"] = boot, 0.0
+    lease["expires_unix_s"] = max(lease["expires_unix_s"], now["unix_s"] + seconds)
+    lease["expires_mono_s"] = max(lease["expires_mono_s"], now["mono_s"] + seconds)
 
 
-def is_expired(lease: Json) -> bool:
+def is_expired(lease: Lease) -> bool:
     """By the monotonic clock, which can't be set; across a restart by the wall clock."""
-    clock = "mono_s" if lease.get("boot") == boot_mark() else "unix_s"
-    return bool(stamp()[clock] >= lease["expires_" + clock])
+    now = stamp()
+    if lease["boot"] == boot_mark():
+        return bool(now["mono_s"] >= lease["expires_mono_s"])
+    return bool(now["unix_s"] >= lease["expires_unix_s"])
 
 
-def active_attempt(spool: Spool, lease: Json | None) -> str | None:
+def active_attempt(spool: Spool, lease: Lease | None) -> str | None:
     """The lease's attempt if it still runs; one without supervisor is settled. Needs the guard."""
-    if not lease or not lease.get("active"):
+    active = lease.get("active") if lease else None
+    if not active:
         return None
-    attempt = Attempt(spool, lease["active"])
+    attempt = Attempt(spool, active)
     return attempt.id if attempt.exists() and settle(attempt) is None else None
 
 
-def holding(spool: Spool, owner: str) -> Json:
+def holding(spool: Spool, owner: str) -> Lease:
     """The owner's lease.
 
     Raises:
@@ -54,7 +58,7 @@ def holding(spool: Spool, owner: str) -> Json:
     return lease
 
 
-def leased(lease: Json) -> AgentError:
+def leased(lease: Lease) -> AgentError:
     """The refusal of a host that another owner holds."""
     until = time.strftime(
         "%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(lease["expires_unix_s"], _YEAR_9999))
@@ -86,15 +90,16 @@ def verb_lease(spool: Spool, payload: Json) -> Json:
         return _lease_answer(lease, active)
 
 
-def _lease_answer(lease: Json | None, active: str | None, reclaimed: Json | None = None) -> Json:
-    known = lease or {}
+def _lease_answer(lease: Lease | None, active: str | None, reclaimed: Json | None = None) -> Json:
     return {
-        "held": bool(lease) and not is_expired(known), "owner": known.get("owner"),
-        "expires_unix_s": known.get("expires_unix_s"), "active": active, "reclaimed": reclaimed,
+        "held": lease is not None and not is_expired(lease),
+        "owner": lease["owner"] if lease else None,
+        "expires_unix_s": lease["expires_unix_s"] if lease else None,
+        "active": active, "reclaimed": reclaimed,
     }  # fmt: skip
 
 
-def _take(spool: Spool, lease: Json | None, active: str | None, owner: str, ttl_s: float) -> Json:
+def _take(spool: Spool, lease: Lease | None, active: str | None, owner: str, ttl_s: float) -> Json:
     reclaimed = None
     if lease and lease["owner"] != owner:
         if not is_expired(lease) or (active and not _is_overdue(spool, active)):
@@ -104,7 +109,11 @@ def _take(spool: Spool, lease: Json | None, active: str | None, owner: str, ttl_
         reclaimed = {"owner": lease["owner"], **end_all(spool, lease["owner"], None)}
         lease, active = None, None
     if lease is None:
-        lease = {"owner": owner, "taken": stamp() | {"boot": boot_mark()}}
+        boot = boot_mark()
+        lease = {
+            "owner": owner, "boot": boot, "expires_unix_s": 0.0, "expires_mono_s": 0.0,
+            "taken": {"mono_s": time.monotonic(), "boot": boot},
+        }  # fmt: skip
     lease["active"] = active
     extend(lease, ttl_s)
     write_json(spool.path("lease.json"), lease)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-from wattbench.worker.agent.base import NUMBER, AgentError, boot_mark, misfit, number, read_json
+from wattbench.worker.agent.base import AgentError, CorruptError, boot_mark, number
 from wattbench.worker.agent.burner import burner_state, last_burner, start_burner, stop_burner
+from wattbench.worker.agent.documents import Mark, read_document
 from wattbench.worker.agent.lease import active_attempt, holding
 from wattbench.worker.agent.levels import sample
 
@@ -39,11 +40,10 @@ def verb_warm(spool: Spool, payload: Json) -> Json:
 
 def _is_warmed(spool: Spool, payload: Json) -> bool:
     """Whether the burner runs, or has done what this owner asks for: it may ask as often as it likes."""
-    state, burner = burner_state(spool), last_burner(spool) or {}
-    same = burner.get("owner") == str(payload["owner"])
-    stopped = "elapsed_s" in burner
-    long_enough = state["elapsed_s"] >= number(payload, "seconds", 60)
-    return bool(state["running"] or (same and (stopped or long_enough)))
+    state, burner = burner_state(spool), last_burner(spool)
+    if state["running"] or burner is None or burner["owner"] != str(payload["owner"]):
+        return bool(state["running"])
+    return "elapsed_s" in burner or bool(state["elapsed_s"] >= number(payload, "seconds", 60))
 
 
 def verb_quiet(spool: Spool, payload: Json) -> Json:
@@ -74,12 +74,18 @@ def verb_quiet(spool: Spool, payload: Json) -> Json:
 
 def rested_s(spool: Spool) -> float:
     """Since the last window's or burner's end, s; before the first since the lease was taken."""
-    known = (read_json(spool.path("busy.json")), (spool.lease() or {}).get("taken"))
-    for mark in known:
-        if isinstance(mark, dict) and mark.get("boot") == boot_mark():
-            if misfit(mark, {"mono_s": NUMBER}) is None:
-                return max(0.0, time.monotonic() - float(mark["mono_s"]))
+    lease = spool.lease()
+    for mark in (_busy_until(spool), lease.get("taken") if lease else None):
+        if mark and mark.get("boot") == boot_mark():
+            return max(0.0, time.monotonic() - mark["mono_s"])
     return 0.0
+
+
+def _busy_until(spool: Spool) -> Mark | None:
+    try:
+        return read_document(spool.path("busy.json"), Mark)
+    except CorruptError:
+        return None
 
 
 def unrest(readings: Json, idle: Json, tolerance: Json) -> list[str]:

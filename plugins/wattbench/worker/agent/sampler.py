@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.agent.meters import Meter
     from wattbench.worker.agent.sysfs import ContainerCpu
 
@@ -57,7 +57,7 @@ class Sampler(threading.Thread):
 
 
 def start_samplers(
-    spec: Json, folder: str, readers: Sequence[Meter], containers: ContainerCpu
+    spec: AttemptSpec, folder: str, readers: Sequence[Meter], containers: ContainerCpu
 ) -> list[Sampler]:
     """Start every meter that can be read on this host, whichever one is configured."""
     interval_s, kind = spec["meter"]["interval_ms"] / 1000, spec["meter"]["kind"]

@@ -79,10 +79,10 @@ def _end_lost(attempt: Attempt, message: str, state: str) -> Json:
     from wattbench.worker.agent.processes import end_processes, processes_of
     from wattbench.worker.agent.text import tail
 
-    spec = attempt.spec or {}
+    spec = attempt.spec
     session = (read_json(attempt.path("supervisor.json")) or {}).get("session")
     container, outlived = None, False
-    if spec.get("runtime") == "docker":
+    if spec and spec["runtime"] == "docker":
         try:
             container, outlived = end_container(container_name(spec))
         except DockerError as error:
@@ -98,7 +98,7 @@ def _end_lost(attempt: Attempt, message: str, state: str) -> Json:
         },
         "clock": {"unix_minus_mono_before": None, "unix_minus_mono_after": unix_minus_mono()},
         "boot": {"before": _supervisor(attempt).get("boot"), "after": boot_mark()},
-        "rest": spec.get("rest"), "output": (record or {}).get("output"),
+        "rest": spec.get("rest") if spec else None, "output": (record or {}).get("output"),
     }  # fmt: skip
     try:
         write_report(attempt, report)

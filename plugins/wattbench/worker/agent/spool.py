@@ -15,36 +15,24 @@ import time
 
 from wattbench.worker.agent import limits
 from wattbench.worker.agent.base import (
-    NUMBER,
     AgentError,
     CorruptError,
     boot_mark,
     locked,
     open_lock,
-    read_document,
     sha256_of,
     stamp,
 )  # fmt: skip
+from wattbench.worker.agent.documents import AttemptSpec, Lease, Report, read_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wattbench.worker.agent.base import Json, Shape
+    from typing import Any
+
+    from wattbench.worker.agent.base import Json
 
 _MARKS = dict.fromkeys(map(ord, "._-"))
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-
-LEASE: Shape = {"owner": str, "boot": str, "expires_unix_s": NUMBER, "expires_mono_s": NUMBER}
-LEASE_MORE: Shape = {"active": str, "taken": dict}
-SPEC: Shape = {
-    "id": str, "run": str, "host": str, "trial": str, "attempt": (int, str), "owner": str,
-    "runtime": str, "meter": dict, "timeout_s": NUMBER,
-}  # fmt: skip
-SPEC_MORE: Shape = {
-    "kind": str, "image": dict, "command": list, "entrypoint": str, "env": dict, "gpus": list,
-    "user": str, "rest": dict, "min_free_bytes": NUMBER, "lead_s": NUMBER,
-    "deadline_unix_s": NUMBER, "files": dict, "container": dict, "times_lines": bool,
-}  # fmt: skip
-REPORT: Shape = {"id": str, "state": str, "message": str, "files": dict}
 
 
 def is_name(text: str) -> bool:
@@ -94,10 +82,10 @@ class Spool:
         """Held while the lease or an attempt changes hands."""
         return locked(self.path("lease.lock"))
 
-    def lease(self) -> Json | None:
+    def lease(self) -> Lease | None:
         """The lease as written; instead of a corrupt one, one for the attempt that runs."""
         try:
-            lease = read_document(self.path("lease.json"), LEASE, LEASE_MORE)
+            lease = read_document(self.path("lease.json"), Lease)
             if lease is None or is_id(lease.get("active") or "a/b/c/d"):
                 return lease
         except CorruptError:
@@ -106,10 +94,16 @@ class Spool:
         if running is None:
             return None
         left_s = running.deadline_unix_s + limits.LEASE_MARGIN_S - time.time()
+        now = stamp()
         return {
             "owner": running.owner, "active": running.id, "boot": boot_mark(),
-            **{"expires_" + clock: now + left_s for clock, now in stamp().items()},
+            "expires_unix_s": now["unix_s"] + left_s, "expires_mono_s": now["mono_s"] + left_s,
         }  # fmt: skip
+
+    def active(self) -> str | None:
+        """Id of the attempt that the lease names."""
+        lease = self.lease()
+        return lease.get("active") if lease else None
 
     def attempts(self, run: str | None = None) -> list[Attempt]:
         """All attempts in the spool, in order of their folders."""
@@ -153,7 +147,8 @@ class Attempt:
         """The attempt in a folder; which host it belongs to, its spec knows, or nothing does."""
         run, trial, number = folder.split(os.sep)[-3:]
         attempt = cls(spool, "/".join((run, "unknown", trial, number)))
-        known = (attempt.spec or {}).get("id", "")
+        spec = attempt.spec
+        known = spec["id"] if spec else ""
         return cls(spool, known) if is_id(known) and cls(spool, known).folder == folder else attempt
 
     def path(self, name: str) -> str:
@@ -164,16 +159,16 @@ class Attempt:
         """Whether it was ever started, and not forgotten."""
         return os.path.isdir(self.folder)
 
-    def read_spec(self) -> Json | None:
+    def read_spec(self) -> AttemptSpec | None:
         """What ``start`` was given; None: there is no such attempt.
 
         Raises:
             CorruptError: it can't be used.
         """
-        return read_document(self.path("spec.json"), SPEC, SPEC_MORE)
+        return read_document(self.path("spec.json"), AttemptSpec)
 
     @property
-    def spec(self) -> Json | None:
+    def spec(self) -> AttemptSpec | None:
         """What ``start`` was given; None: there is no such attempt, or its spec is corrupt."""
         try:
             return self.read_spec()
@@ -183,20 +178,24 @@ class Attempt:
     @property
     def owner(self) -> str:
         """Whose it is; where its spec is lost, the run's."""
-        return str((self.spec or {}).get("owner") or self.id.split("/")[0])
+        spec = self.spec
+        return (spec["owner"] if spec else "") or self.id.split("/")[0]
 
     @property
     def deadline_unix_s(self) -> float:
         """When it must be over."""
-        return float((self.spec or {}).get("deadline_unix_s") or 0.0)
+        spec = self.spec
+        return (spec.get("deadline_unix_s") if spec else None) or 0.0
 
     @property
     def report(self) -> Json | None:
         """The report; None while the attempt runs, or where a supervisor died."""
         try:
-            return read_document(self.path("report.json"), REPORT)
+            report: Any = read_document(self.path("report.json"), Report)
         except CorruptError as error:
             return self.corrupt(str(error))
+        found: Json | None = report
+        return found
 
     def corrupt(self, why: str) -> Json:
         """The report of an attempt whose documents can't be used."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def verb_status(spool: Spool, payload: Json) -> Json:
     """How an attempt stands, or without ``id`` the lease's active one."""
-    attempt_id = payload.get("id") or (spool.lease() or {}).get("active")
+    attempt_id = payload.get("id") or spool.active()
     if not attempt_id:
         return {"state": "unknown", "id": None}
     attempt = Attempt(spool, str(attempt_id))

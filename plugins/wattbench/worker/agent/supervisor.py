@@ -59,6 +59,7 @@ from wattbench.worker.agent.wrapper import ENDED, PROGRESS, STARTED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import AttemptSpec
 
 #: Why an attempt was cut short.
 TIMEOUT, KILLED, HUNG_BEFORE, HUNG_AFTER = "timeout", "killed", "hung before", "hung after"
@@ -67,7 +68,7 @@ TIMEOUT, KILLED, HUNG_BEFORE, HUNG_AFTER = "timeout", "killed", "hung before", "
 class Supervisor:
     """Sees one attempt through: edges, meter, deadline, container, report."""
 
-    def __init__(self, attempt: Attempt, spec: Json) -> None:
+    def __init__(self, attempt: Attempt, spec: AttemptSpec) -> None:
         self.attempt, self.spec = attempt, spec
         self.stopped: str | None = None
         self.notes: list[str] = []
@@ -222,7 +223,8 @@ class Supervisor:
         if (spec["kind"], *spec["command"][:1]) in (("control", "burn"), ("pull", "hold")):
             return own_command(*spec["command"])
         files = spec.get("files") or {}
-        words = [*([spec["entrypoint"]] if spec.get("entrypoint") else []), *spec["command"]]
+        entrypoint = spec.get("entrypoint")
+        words = [*([entrypoint] if entrypoint else []), *spec["command"]]
         return [self._shipped(files[word]) if word in files else word for word in words]
 
     def _shipped(self, sha256: str) -> str:

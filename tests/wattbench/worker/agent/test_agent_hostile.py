@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from wattbench.worker.agent import cli, limits, streams
-from wattbench.worker.agent.base import CorruptError, parse_json, read_document
+from wattbench.worker.agent import cli, documents, limits, streams
+from wattbench.worker.agent.base import CorruptError, parse_json
+from wattbench.worker.agent.documents import read_document
 from wattbench.worker.agent.spool import Spool
 
 pytestmark = pytest.mark.slow  # attempts in real time
@@ -260,17 +261,21 @@ def test_depth_is_counted_in_nesting_and_not_in_brackets() -> None:
 
 
 def test_a_document_is_absent_or_corrupt_or_has_the_given_types(tmp_path: Path) -> None:
+    class Sample(documents.TypedDict):
+        a: str
+        b: float | None
+
     path = tmp_path / "a.json"
-    assert read_document(str(path), {"a": str}) is None
+    assert read_document(str(path), Sample) is None
     for text, why in {
         "{}": "no a", '{"a": 1}': "a is not a text", '{"a": true}': "a is not a text",
         '{"a": "x", "b": "y"}': "b is not a number", '{"a": "x", "b": 1e300}': "b is out of range",
     }.items():  # fmt: skip
         path.write_text(text)
         with pytest.raises(CorruptError, match=f"^a.json: {why}$"):
-            read_document(str(path), {"a": str}, {"b": (int, float)})
+            read_document(str(path), Sample)
     path.write_text('{"a": "x", "b": null}')
-    assert read_document(str(path), {"a": str}, {"b": (int, float)}) == {"a": "x", "b": None}
+    assert read_document(str(path), Sample) == {"a": "x", "b": None}
 
 
 def test_documents_of_the_spool_are_for_its_user_only(leased: Any) -> None:

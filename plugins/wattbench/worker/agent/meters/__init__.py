@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
 
 #: The modules of this package that hold meters. The wrapper loads them just before the window: what
 #: is not for reading counters they import where they use it.
@@ -87,7 +88,7 @@ class Meter:
 
     # -- the host --------------------------------------------------------------------------------------
 
-    def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+    def prove(self, settings: MeterSpec, gpus: Sequence[str], folder: str) -> Json:
         """Show that the meter yields energy.
 
         Args:
@@ -117,7 +118,7 @@ class Meter:
         return ()
 
     @classmethod
-    def fixes(cls, settings: Json, error: str) -> list[str]:
+    def fixes(cls, settings: MeterSpec, error: str) -> list[str]:
         """What would let it read what it can't read now.
 
         Args:
@@ -130,19 +131,19 @@ class Meter:
     # -- the workload ----------------------------------------------------------------------------------
 
     @classmethod
-    def refusal(cls, settings: Json) -> str | None:
+    def refusal(cls, settings: MeterSpec) -> str | None:
         """Why an attempt with these settings can't be started."""
         del settings
         return None
 
     @classmethod
-    def version(cls, settings: Json) -> str | None:
+    def version(cls, settings: MeterSpec) -> str | None:
         """What a meter's program calls itself."""
         del settings
         return None
 
     @classmethod
-    def argv(cls, settings: Json, gpus: Sequence[str], csv: str, output: str) -> list[str]:
+    def argv(cls, settings: MeterSpec, gpus: Sequence[str], csv: str, output: str) -> list[str]:
         """The command line before the wrapper's, for a meter that :attr:`wraps`."""
         del settings, gpus, csv, output
         return []

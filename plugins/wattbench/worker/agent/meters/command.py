@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
 
 
 #: How often the meter is run until it proves itself: what is permanent fails each time.
@@ -26,7 +27,7 @@ PROOFS = 3
 SLOW_SAMPLE = "overflow when subtracting durations"
 
 
-def words(settings: Json) -> list[str]:
+def words(settings: MeterSpec) -> list[str]:
     """The meter's program: a list, a path, or a line of words."""
     command = settings.get("command") or ""
     if isinstance(command, list):
@@ -66,18 +67,18 @@ class Modelled(Meter):
     wraps = True
 
     @classmethod
-    def refusal(cls, settings: Json) -> str | None:
+    def refusal(cls, settings: MeterSpec) -> str | None:
         command = words(settings)
         return None if command and command[0] else "meter %s without a command" % cls.kind
 
     @classmethod
-    def argv(cls, settings: Json, gpus: Sequence[str], csv: str, output: str) -> list[str]:
+    def argv(cls, settings: MeterSpec, gpus: Sequence[str], csv: str, output: str) -> list[str]:
         interval = str(int(settings["interval_ms"]))
         argv = [*words(settings), "-o", csv, "-c", output, "-i", interval]
         return argv + (["-g"] if gpus else [])
 
     @classmethod
-    def version(cls, settings: Json) -> str | None:
+    def version(cls, settings: MeterSpec) -> str | None:
         import subprocess
 
         try:
@@ -90,7 +91,7 @@ class Modelled(Meter):
         lines = done.stdout.strip().splitlines()
         return lines[0] if lines and not done.returncode else None
 
-    def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+    def prove(self, settings: MeterSpec, gpus: Sequence[str], folder: str) -> Json:
         import subprocess
 
         from wattbench.worker.agent.text import reason_in
@@ -135,7 +136,7 @@ class EnergiBridge(Modelled):
         return ("msr", "setcap", "setfacl")
 
     @classmethod
-    def fixes(cls, settings: Json, error: str) -> list[str]:
+    def fixes(cls, settings: MeterSpec, error: str) -> list[str]:
         if SLOW_SAMPLE in error:
             interval_ms = settings.get("interval_ms") or limits.INTERVAL_MS
             return [

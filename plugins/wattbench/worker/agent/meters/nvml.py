@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
     from wattbench.worker.agent.meters.nvml_library import Nvml
 
 
@@ -86,7 +87,7 @@ class NvmlMeter(Meter):
             "gpu_power_w": sum(power) / 1000 if power else None,
         }
 
-    def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+    def prove(self, settings: MeterSpec, gpus: Sequence[str], folder: str) -> Json:
         del settings, gpus, folder
         columns = [
             "gpu%d_%s" % (index, field)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
 
 
 def zones() -> Json:
@@ -85,7 +86,7 @@ class Powercap(Meter):
     def idle_levels(self, mark: Any, seconds: float) -> Json:
         return {"power_w": power_w(mark, zones(), seconds)}
 
-    def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+    def prove(self, settings: MeterSpec, gpus: Sequence[str], folder: str) -> Json:
         del settings, gpus, folder
         columns = self.columns()
         message = None if columns else "no RAPL counter below /sys/class/powercap can be read"
@@ -103,7 +104,7 @@ class Powercap(Meter):
         return ("rapl",)
 
     @classmethod
-    def fixes(cls, settings: Json, error: str) -> list[str]:
+    def fixes(cls, settings: MeterSpec, error: str) -> list[str]:
         from wattbench.worker.agent import preparation
 
         del settings, error
