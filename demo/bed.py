@@ -42,6 +42,15 @@ class Bed:
     hosts: list[VirtualHost]
     airflow: Airflow
 
+    def environment(self) -> dict[str, str]:
+        """What `wattbench` needs to reach this bed."""
+        return {
+            "WATTBENCH_CONFIG": str(settings.folder(self.checkout)),
+            "WATTBENCH_AIRFLOW_URL": self.airflow.url,
+            "WATTBENCH_AIRFLOW_USER": self.airflow.user,
+            "WATTBENCH_AIRFLOW_PASSWORD": self.airflow.password,
+        }
+
     def guide(self) -> str:
         """How a person reaches each part, one line each."""
         demo = self.checkout.demo.relative_to(self.checkout.root)

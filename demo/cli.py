@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from functools import partial
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.command == "status":
             return _status(checkout)
+        if options.command == "env":
+            return _env(checkout)
         with checkout.lock("demo"):
             if options.command == "down":
                 (down.remove if options.remove else down.stop)(checkout, _say)
@@ -97,6 +100,16 @@ def _status(checkout: Checkout) -> int:
     return 0 if well else 1
 
 
+def _env(checkout: Checkout) -> int:
+    client = connect()
+    if client is None or not services(checkout):
+        raise UserError("the test bed is not up; bring it up with: python -m demo up")
+    known = bed.describe(checkout, network.ensure(client, checkout)).environment()
+    for name, value in known.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
 def _say(text: str, who: str = "demo") -> None:
     print(f"{who}: {text}", flush=True)
 
@@ -155,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
         "--remove",
         action="store_true",
         help="remove containers, networks, volumes and images with this checkout's label, and var/",
+    )
+    text = "print what wattbench needs to reach the bed's Airflow and its configuration"
+    commands.add_parser(
+        "env", help=text, description=f'{text.capitalize()}: eval "$(python -m demo env)"'
     )
     text = "what is up, and how to reach it"
     commands.add_parser("status", help=text, description=text)

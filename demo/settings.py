@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -11,6 +11,7 @@ import yaml
 from demo.checkout import Checkout
 from demo.hosts import SPOOL, USER, VirtualHost
 from demo.registry import Registry
+from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.local import connections, object_store
 from wattbench.local.connections import Connection
@@ -47,9 +48,15 @@ def write(
     registry: Registry,
     say: Callable[[str], None],
 ) -> None:
-    """Writes hosts.yaml, the resolved experiments and the connections; rewrites what has changed."""
+    """Writes hosts.yaml, the resolved experiments and the connections; rewrites what has changed.
+
+    Hosts and connections that a person has added stay.
+
+    Raises:
+        UserError: hosts.yaml or the connections can't be read.
+    """
     target = folder(checkout)
-    write_atomically(target / "hosts.yaml", hosts_yaml(hosts, registry))
+    write_atomically(target / "hosts.yaml", hosts_yaml(hosts, registry, _hosts_in(target)))
     for name, text in sources(checkout).items():
         resolved = target / "experiments" / f"{name}.yaml"
         text = resolve(text, registry)
@@ -59,11 +66,25 @@ def write(
                 f"{registry.pull} for registry.local"
             )
             write_atomically(resolved, text)
-    connections.write(checkout, connections_of(hosts, store))
+    known = connections.read(checkout)
+    connections.write(checkout, {**known, **connections_of(hosts, store)})
 
 
-def hosts_yaml(hosts: Sequence[VirtualHost], registry: Registry) -> str:
-    """The virtual hosts as wattbench's configuration names them."""
+def _hosts_in(target: Path) -> Mapping[str, object]:
+    path = target / "hosts.yaml"
+    if not path.exists():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text())["hosts"]
+        return {str(name): host for name, host in found.items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a hosts.yaml; correct it or delete it") from None
+
+
+def hosts_yaml(
+    hosts: Sequence[VirtualHost], registry: Registry, known: Mapping[str, object]
+) -> str:
+    """The virtual hosts, and those that a person has added, as wattbench's configuration names them."""
     return yaml.safe_dump(
         {
             "store": {"conn_id": connections.STORE, "bucket": object_store.BUCKET, "prefix": ""},
@@ -76,7 +97,8 @@ def hosts_yaml(hosts: Sequence[VirtualHost], registry: Registry) -> str:
                     "meter": {"kind": "modelled", "command": METER, "interval_ms": 200},
                 }
                 for host in hosts
-            },
+            }
+            | {n: h for n, h in known.items() if n not in {host.name for host in hosts}},
         },
         sort_keys=False,
     )

@@ -152,4 +152,6 @@ def lab(bed: Bed) -> Iterator[Lab]:
     yield made
     for path in (made.config / "experiments").glob("it-*.yaml"):
         path.unlink()
+    for path in (made.config / "hosts.yaml", bed.checkout.demo / "connections.json"):
+        path.unlink()  # with the hosts that tests have added
     settings.write(bed.checkout, bed.hosts, bed.store, bed.registry, lambda _: None)

@@ -79,7 +79,7 @@ def prepare(bed: Bed) -> LocalStack:
     checkout = bed.checkout
     folder = checkout.folder("compose")
     config = folder / "config"
-    write_atomically(config / "hosts.yaml", settings.hosts_yaml(bed.hosts, bed.registry))
+    write_atomically(config / "hosts.yaml", settings.hosts_yaml(bed.hosts, bed.registry, {}))
     write_atomically(
         config / "experiments" / "demo.yaml",
         settings.resolve(settings.source(checkout), bed.registry),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
+from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.local.keys import KeyPair
 from wattbench.local.state_folder import StateFolder
@@ -36,7 +38,28 @@ def ssh(
     }
 
 
+def _file(state: StateFolder) -> Path:
+    return state.path / "connections.json"
+
+
+def read(state: StateFolder) -> Mapping[str, Connection]:
+    """All connections of the file; none where there is no file yet.
+
+    Raises:
+        UserError: the file is not one of connections.
+    """
+    try:
+        found = json.loads(_file(state).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{_file(state)}: {error}; correct it or delete it") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{_file(state)}: not a mapping of connections; correct it or delete it")
+    return found
+
+
 def write(state: StateFolder, connections: Mapping[str, Connection]) -> None:
     """Writes all connections, readable by the owner only."""
     text = json.dumps(connections, indent=2) + "\n"
-    write_atomically(state.path / "connections.json", text, mode=0o600)
+    write_atomically(_file(state), text, mode=0o600)
