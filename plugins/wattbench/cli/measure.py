@@ -164,7 +164,7 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _measured(controller: Controller, wanted: Measurement, options: argparse.Namespace) -> int:
-    from wattbench.local import docker_engine, this_machine
+    from wattbench.local import docker_engine
     from wattbench.local.images import ImageNaming
 
     docker = docker_engine.require()
@@ -173,7 +173,7 @@ def _measured(controller: Controller, wanted: Measurement, options: argparse.Nam
     controller.prepare(_note)
     if controller.is_up:
         _refuse_second(_connect(controller))
-    machine = this_machine.look(controller.target, wanted.device, options.gpu)
+    machine = controller.look(wanted.device, options.gpu)
     wanted = replace(wanted, host=machine.host_for(wanted.modelled))
     controller.write_hosts(machine.hosts)
     naming = ImageNaming(docker, lambda: controller.ensure_registry(_note), _note)
@@ -252,12 +252,10 @@ def _cancel(client: Client, run: Run) -> None:
 
 
 def _up(_: argparse.Namespace) -> int:
-    from wattbench.local import this_machine
-
     controller = _controller()
     with controller.state.lock(_LOCK):
         controller.prepare(_note)
-        controller.write_hosts(this_machine.look(controller.target, "cpu", None).hosts)
+        controller.write_hosts(controller.look("cpu", None).hosts)
         controller.up(_note)
     airflow = controller.airflow
     say(f"Airflow       {airflow.url}  user {airflow.user}")
