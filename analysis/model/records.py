@@ -255,6 +255,7 @@ class _Edge(TypedDict, total=False):
     """Of an edge's readings, what checks and figures compute with."""
 
     cpu_busy_ns: Number
+    controller_cpu_ns: Number
     temperature_c: Number
     throttle: dict[str, Number] | None
     swap: dict[str, Number] | None

@@ -19,6 +19,9 @@ from wattbench.analysis.model.records import Record
 #: CPU time of others: from this many core-seconds on, as a share of one core.
 FOREIGN_S, FOREIGN_SHARE, FOREIGN_NOTABLE = 2.0, 0.10, 0.02
 
+#: The same share for a controller on the measured host: it is in every window alike.
+CONTROLLER_SHARE = 0.50
+
 #: CPU usage that shows work of others: in the first sample, and over an idle trial, %.
 BUSY_AT_START_PCT, BUSY_IDLE_PCT = 50.0, 10.0
 
@@ -113,16 +116,14 @@ def host_busy(record: Record) -> Outcomes:
 def _foreign_cpu(record: Record) -> Outcomes:
     """CPU time of others between the edges, or, without it, the usage that the meter sampled."""
     duration = record.row.duration_s
-    before, after = (record.edges.get(e, {}).get("cpu_busy_ns") for e in ("before", "after"))
+    edges = [record.edges.get(edge, {}) for edge in ("before", "after")]
+    before, after = (edge.get("cpu_busy_ns") for edge in edges)
     if before is not None and after is not None and duration:
         foreign_s = (after - before) / 1e9
-        share = foreign_s / duration
-        if foreign_s > FOREIGN_S and share > FOREIGN_NOTABLE:
-            yield Found(
-                f"other processes used {foreign_s:.1f} s of CPU in {duration:.1f} s",
-                place(record, foreign_cpu_s=foreign_s, share_of_a_core=share),
-                None if share > FOREIGN_SHARE else Severity.WARNING,
-            )
+        yield from _busy(record, duration, "other processes", foreign_s, FOREIGN_SHARE)
+        first, last = (edge.get("controller_cpu_ns") or 0 for edge in edges)
+        who = "the controller, which runs on this host,"
+        yield from _busy(record, duration, who, (last - first) / 1e9, CONTROLLER_SHARE)
         return
     usage = series(record, r"cpu_usage")
     if usage and usage[0]["first"] > BUSY_AT_START_PCT:
@@ -138,6 +139,18 @@ def _foreign_cpu(record: Record) -> Outcomes:
             )
     else:
         yield Unknown("CPU time of other processes was not recorded")
+
+
+def _busy(
+    record: Record, duration_s: float, who: str, used_s: float, share_limit: float
+) -> Outcomes:
+    share = used_s / duration_s
+    if used_s > FOREIGN_S and share > FOREIGN_NOTABLE:
+        yield Found(
+            f"{who} used {used_s:.1f} s of CPU in {duration_s:.1f} s",
+            place(record, foreign_cpu_s=used_s, share_of_a_core=share),
+            None if share > share_limit else Severity.WARNING,
+        )
 
 
 @check(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +34,9 @@ def add_parsers(commands: Any) -> None:
     """Add the four commands to the parser's."""
     command = commands.add_parser(
         "measure", help="compare images on this machine, with a controller of its own",
-        usage="wattbench measure IMAGE IMAGE… [options] [-- COMMAND…]",
-        description="Runs COMMAND (else each image's own entry point) in every image, in random order and "
-        "rested between trials, and prints which needs less energy and how sure that is. The first image is "
+        usage="wattbench measure IMAGE IMAGE… [options] [-- program…]",
+        description="Runs the program (else each image's own entry point) in every image in random order, "
+        "at rest between trials, and prints which needs less energy, and how sure it is. The first image is "
         "the reference. Airflow, an object store and an sshd on the loopback address start as you, below "
         "your state folder; nothing needs root where you may use Docker.",
         epilog="Example: wattbench measure python:3.12 python:3.12-slim -- python3 -c 'sum(range(10**8))'",
@@ -163,14 +164,16 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _measured(controller: Controller, wanted: Measurement, options: argparse.Namespace) -> int:
-    from wattbench.local import docker_engine, this_machine
+    from wattbench.local import docker_engine
     from wattbench.local.images import ImageNaming
 
     docker = docker_engine.require()
     if wanted.modelled:
         _note(_MODELLED)
     controller.prepare(_note)
-    machine = this_machine.look(controller.target, wanted.device, options.gpu)
+    if controller.is_up:
+        _refuse_second(_connect(controller))
+    machine = controller.look(wanted.device, options.gpu)
     wanted = replace(wanted, host=machine.host_for(wanted.modelled))
     controller.write_hosts(machine.hosts)
     naming = ImageNaming(docker, lambda: controller.ensure_registry(_note), _note)
@@ -180,11 +183,7 @@ def _measured(controller: Controller, wanted: Measurement, options: argparse.Nam
     )
     controller.up(_note)
     client = _connect(controller)
-    if (going_on := client.running("~")) is not None:
-        raise UserError(
-            f"{going_on.run_id} is going on on this machine, and two would disturb each other; follow it: "
-            f"wattbench status {going_on.run_id}, or stop it: wattbench down"
-        )
+    _refuse_second(client)  # one that was interrupted goes on when its controller is up again
     client.wait_for_dag(wanted.name, within_s=120)
     run = client.trigger(wanted.name)
     say(f"experiment  {experiment}")
@@ -193,12 +192,26 @@ def _measured(controller: Controller, wanted: Measurement, options: argparse.Nam
     return _followed(controller, client, run, wanted, options.out)
 
 
+def _refuse_second(client: Client) -> None:
+    """One machine measures one thing at a time.
+
+    Raises:
+        UserError: a run goes on.
+    """
+    if (run := client.running("~")) is not None:
+        raise UserError(
+            f"{run.run_id} goes on on this machine, and two would disturb each other; follow it: "
+            f"wattbench status {run.run_id}, or stop it: wattbench down"
+        )
+
+
 def _followed(
     controller: Controller, client: Client, run: Run, wanted: Measurement, out: Path | None
 ) -> int:
     from wattbench.cli import follow
     from wattbench.cli.report_download import fetch_report
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C
     try:
         code = follow.follow(client, run)
     except KeyboardInterrupt:
@@ -239,12 +252,10 @@ def _cancel(client: Client, run: Run) -> None:
 
 
 def _up(_: argparse.Namespace) -> int:
-    from wattbench.local import this_machine
-
     controller = _controller()
     with controller.state.lock(_LOCK):
         controller.prepare(_note)
-        controller.write_hosts(this_machine.look(controller.target, "cpu", None).hosts)
+        controller.write_hosts(controller.look("cpu", None).hosts)
         controller.up(_note)
     airflow = controller.airflow
     say(f"Airflow       {airflow.url}  user {airflow.user}")

@@ -112,6 +112,8 @@ class HostConfig(Model):
         meter: Energy meter of the host.
         spool: Folder on the host for raw logs, until the store has verified copies.
         python: Python interpreter on the host, 3.9 or newer.
+        controller: Folder of the pid files of a controller that runs on this very host: its CPU time is
+            recorded apart from that of other processes; null: the controller is another machine.
         unsteady_pct: Relative standard deviation of the control workload between runs above which the host
             is quarantined, %; null: never.
     """
@@ -121,6 +123,7 @@ class HostConfig(Model):
     meter: MeterConfig = MeterConfig()
     spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = limits.DEFAULT_SPOOL
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
+    controller: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
 
 

@@ -29,6 +29,7 @@ from wattbench.local.object_store import ObjectStore
 from wattbench.local.processes import Service, service, services
 from wattbench.local.sshd import ADDRESS, PrivateSshd
 from wattbench.local.state_folder import StateFolder
+from wattbench.local.this_machine import ThisMachine
 from wattbench.worker.target import HostTarget
 
 Say = Callable[[str], None]
@@ -139,6 +140,15 @@ class Controller:
         _require_extra()
         self._accept(say)
         self.sshd.ensure()
+
+    def look(self, device: str, gpu: str | None) -> ThisMachine:
+        """This machine as a host; its sshd is up.
+
+        Raises:
+            HostError: its agent can't be asked.
+            UserError: no such GPU.
+        """
+        return this_machine.look(self.target, device, gpu, str(self.state.path / "run"))
 
     def up(self, say: Say) -> None:
         """Brings up what does not run; hosts.yaml must be there.

@@ -57,7 +57,8 @@ class Measurement:
     @property
     def name(self) -> str:
         """Of the experiment: the same question has the same name, so that its runs can be compared."""
-        asked = json.dumps(asdict(self), sort_keys=True, default=str)
+        ordered = {"images": list(self.images.items())}  # the reference is the first
+        asked = json.dumps(asdict(self) | ordered, sort_keys=True, default=str)
         return f"measure-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
     def document(self, refs: Mapping[str, str]) -> dict[str, Any]:

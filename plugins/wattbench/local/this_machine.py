@@ -66,13 +66,14 @@ class ThisMachine:
         return self.measured
 
 
-def look(target: HostTarget, device: str, gpu: str | None) -> ThisMachine:
+def look(target: HostTarget, device: str, gpu: str | None, controller: str) -> ThisMachine:
     """Ask this machine's agent for its GPUs and meters.
 
     Args:
         target: the way to this machine.
         device: `cpu` or `cuda`.
         gpu: UUID or index, where there are several; None: the only one.
+        controller: folder of the pid files of the controller's services.
 
     Raises:
         HostError: the agent can't be asked.
@@ -92,6 +93,7 @@ def look(target: HostTarget, device: str, gpu: str | None) -> ThisMachine:
             meter=settings,
             spool=target.spool,
             python=target.python,
+            controller=controller,
         )
 
     hosts = {modelled: entry(modelled, modelled_meter())}

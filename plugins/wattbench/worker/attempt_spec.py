@@ -72,6 +72,7 @@ def attempt_spec(
         "container": experiment.container_of(trial.image).set_keys() if contained else {},
         "times_lines": works and not _expected(experiment, trial.image).reports_itself,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
+        "controller": host.controller,
         "meter": _meter(host),
         "timeout_s": experiment.protocol.timeout_s,
         "user": None,

@@ -446,3 +446,20 @@ def test_a_failed_trial_has_no_energy_and_its_meter_is_not_blamed():
     assert found == {"trial-failed"}
     unread = replace(failed, domains=())
     assert "meter-silent" in {f.code for f in checks.check_trial(unread) if f.verdict == "found"}
+
+
+@pytest.mark.parametrize(
+    ("controller_s", "severity"),
+    [(1.0, None), (6.0, "warning"), (20.0, "warning"), (40.0, "error")],
+)
+def test_a_controller_on_the_measured_host_is_no_stranger_but_is_told(
+    controller_s: float, severity: str | None
+) -> None:
+    found = by_code(
+        checks.check_trial(edges(live(), controller_cpu_ns=controller_s * 1e9)), "host-busy"
+    )
+    (one,) = found
+    assert one.verdict == ("found" if severity else "not-found")
+    if severity:
+        assert one.severity == severity
+        assert f"the controller, which runs on this host, used {controller_s:.1f} s" in one.message

@@ -111,6 +111,7 @@ class AttemptSpec(_Attempt, total=False):
         env: variables.
         files: path in the container → SHA-256 of a file of the spool.
         container: what the container gets of its host.
+        controller: folder of the pid files of a controller that runs on this host.
         times_lines: whether each line of output gets the time at which it came.
         gpus: UUIDs of the GPUs that the workload gets.
         user: of the container.
@@ -128,6 +129,7 @@ class AttemptSpec(_Attempt, total=False):
     env: dict[str, str]
     files: dict[str, str]
     container: ContainerSpec
+    controller: str | None
     times_lines: bool
     gpus: list[str]
     user: str | None

@@ -7,6 +7,7 @@ import platform
 
 from wattbench.worker.agent.base import stamp
 from wattbench.worker.agent.sysfs import (
+    family_cpu_ns,
     frequency_khz,
     governor,
     host_cpu_ns,
@@ -45,6 +46,9 @@ def edges(
     trial_ns = containers.read() if spec["runtime"] == "docker" else 0
     trial_ns = 0 if trial_ns is None and not over else trial_ns
     known = host_ns is not None and trial_ns is not None
+    folder = spec.get("controller")
+    controller_ns = family_cpu_ns(folder) if folder else 0
+    ours_ns = own_cpu_ns() + controller_ns
     state: Json = {
         **stamp(),
         "kernel": platform.release(),
@@ -54,7 +58,8 @@ def edges(
         "memory_available_bytes": memory()["available_bytes"],
         "load": None if is_container() else list(os.getloadavg()),
         "cgroup_cpu_ns": host_ns,
-        "cpu_busy_ns": (host_ns or 0) - (trial_ns or 0) - own_cpu_ns() if known else None,
+        "cpu_busy_ns": (host_ns or 0) - (trial_ns or 0) - ours_ns if known else None,
+        "controller_cpu_ns": controller_ns,
         "frequency_khz": frequency_khz(),
         "temperature_c": temperature_c(),
     }
