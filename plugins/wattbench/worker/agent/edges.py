@@ -6,6 +6,7 @@ import os
 import platform
 
 from wattbench.worker.agent.base import stamp
+from wattbench.worker.agent.machine import machine_state
 from wattbench.worker.agent.sysfs import (
     frequency_khz,
     governor,
@@ -57,6 +58,7 @@ def edges(
         "cpu_busy_ns": (host_ns or 0) - (trial_ns or 0) - own_cpu_ns() if known else None,
         "frequency_khz": frequency_khz(),
         "temperature_c": temperature_c(),
+        "machine": machine_state(readers),
     }
     for meter in readers:
         state.update(meter.edge())

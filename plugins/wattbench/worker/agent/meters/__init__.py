@@ -77,6 +77,10 @@ class Meter:
         """State before or after the window, for the report's ``edges``, by keys of its own."""
         return {}
 
+    def settings(self) -> Json:
+        """What decides how much its devices draw: a flat table for :mod:`machine`, by dotted keys."""
+        return {}
+
     def idle_mark(self) -> Any:
         """What :meth:`idle_levels` needs from the beginning of the time that it looks back on."""
         return None

@@ -75,6 +75,16 @@ class NvmlMeter(Meter):
             ]
         }
 
+    def settings(self) -> Json:
+        library = self._library
+        if not library:
+            return {}
+        return {
+            "gpu[%d].%s" % (index, name): value
+            for index in self._chosen
+            for name, value in library.settings(index).items()
+        }
+
     def idle_levels(self, mark: Any, seconds: float) -> Json:
         del mark, seconds
         if not self._library:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
 
 
+#: nvmlComputeMode_t.
+_COMPUTE_MODES = {
+    0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process",
+}  # fmt: skip
+
+
 class _Utilisation(ctypes.Structure):
     _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
 
@@ -48,7 +54,7 @@ class Nvml:
         "power_instant_mw",
     )  # fmt: skip
     _SUCCESS, _INSUFFICIENT_SIZE = 0, 7
-    _SENSOR_GPU, _CLOCK_SM = 0, 1
+    _SENSOR_GPU, _CLOCK_SM, _CLOCK_MEMORY = 0, 1, 2
     _POWER_INSTANT, _UNSIGNED_INT = 186, 1
 
     def __init__(self) -> None:
@@ -83,7 +89,10 @@ class Nvml:
 
     def _string(self, function: str, *arguments: Any) -> str | None:
         buffer = ctypes.create_string_buffer(96)
-        rc = getattr(self._lib, function)(*arguments, buffer, ctypes.c_uint(len(buffer)))
+        try:
+            rc = getattr(self._lib, function)(*arguments, buffer, ctypes.c_uint(len(buffer)))
+        except AttributeError:
+            return None
         return buffer.value.decode(errors="replace") if rc == self._SUCCESS else None
 
     def driver(self) -> str | None:
@@ -111,6 +120,51 @@ class Nvml:
             self._field(device, self._POWER_INSTANT),
         )
         return dict(zip(self.FIELDS, values))  # noqa: B905 (Python 3.10)
+
+    def settings(self, index: int) -> Json:
+        """What decides its power and speed; NVML has no query for locked clocks."""
+        device = self.devices[index]
+        limits_mw = (
+            self._number(ctypes.c_uint, function, device)
+            for function in (
+                "nvmlDeviceGetPowerManagementLimit",
+                "nvmlDeviceGetPowerManagementDefaultLimit",
+                "nvmlDeviceGetEnforcedPowerLimit",
+            )
+        )
+        limit_w, default_w, enforced_w = (None if mw is None else mw / 1000 for mw in limits_mw)
+        sm, memory = (
+            self._number(ctypes.c_uint, "nvmlDeviceGetApplicationsClock", device, clock)
+            for clock in (self._CLOCK_SM, self._CLOCK_MEMORY)
+        )
+        persistence = self._number(ctypes.c_uint, "nvmlDeviceGetPersistenceMode", device)
+        mode = self._number(ctypes.c_uint, "nvmlDeviceGetComputeMode", device)
+        return {
+            "power_limit_w": limit_w,
+            "default_limit_w": default_w,
+            "enforced_limit_w": enforced_w,
+            "application_sm_mhz": sm,
+            "application_memory_mhz": memory,
+            "max_sm_mhz": self._number(
+                ctypes.c_uint, "nvmlDeviceGetMaxClockInfo", device, self._CLOCK_SM
+            ),
+            "persistence": None if persistence is None else bool(persistence),
+            "ecc": self._current("nvmlDeviceGetEccMode", device),
+            "mig": self._current("nvmlDeviceGetMigMode", device),
+            "compute_mode": None if mode is None else _COMPUTE_MODES.get(mode, str(mode)),
+            "driver": self.driver(),
+            "vbios": self._string("nvmlDeviceGetVbiosVersion", device),
+        }
+
+    def _current(self, function: str, device: ctypes.c_void_p) -> bool | None:
+        """A switch whose query answers with the current and the pending state."""
+        current, pending = ctypes.c_uint(), ctypes.c_uint()
+        try:
+            query = getattr(self._lib, function)
+        except AttributeError:
+            return None
+        rc = query(device, ctypes.byref(current), ctypes.byref(pending))
+        return bool(current.value) if rc == self._SUCCESS else None
 
     def energy_mj(self, index: int) -> int | None:
         """The cumulative energy counter, mJ."""
