@@ -319,7 +319,7 @@ def phases(data: RunData) -> Table:
 def startup(data: RunData) -> Table:
     """What a run costs before and after its inferences, and what each inference costs."""
     rows = []
-    for (host, image), mine in _steady(data).groupby(["host", "image"], sort=True):
+    for (host, image), mine in steady(data).groupby(["host", "image"], sort=True):
         rows.append(
             {
                 "host": host,
@@ -342,7 +342,8 @@ def startup(data: RunData) -> Table:
     )
 
 
-def _steady(data: RunData) -> pd.DataFrame:
+def steady(data: RunData) -> pd.DataFrame:
+    """Valid workload rows with steady joules and units of work."""
     valid = valid_work(data)
     return valid[valid["steady_j"].notna() & (valid["units"] > 0)]
 
@@ -372,11 +373,11 @@ def _excludes_zero(span: tuple[float | None, float | None]) -> bool:
 
 def cost_spans(data: RunData, reference: str | None, alpha: float) -> dict[tuple[str, str], Spans]:
     """Spans by (host, image): signed-rank intervals of the blocks' differences, Bonferroni-corrected."""
-    steady = _steady(data)
-    fixed_j = steady["energy_j"] - steady["steady_j"]
-    marginal_j = steady["steady_j"] / steady["units"]
+    rows = steady(data)
+    fixed_j = rows["energy_j"] - rows["steady_j"]
+    marginal_j = rows["steady_j"] / rows["units"]
     found: dict[tuple[str, str], Spans] = {}
-    for host, group in steady.assign(fixed=fixed_j, marginal=marginal_j).groupby("host"):
+    for host, group in rows.assign(fixed=fixed_j, marginal=marginal_j).groupby("host"):
         costs = {
             column: group.pivot_table(index="block", columns="image", values=column)
             for column in ("fixed", "marginal")
