@@ -124,6 +124,8 @@ HEADS: dict[str, tuple[str, str, str]] = {
     "steps": ("steps", "", ""),
     "lag1": ("lag-1 autocorrelation", "", "+.2f"),
     "lag1_p": ("its p", "", "p"),
+    "carry_over_p": ("p of carry-over", "", "p"),
+    "carry_over": ("carry-over", "", ""),
     "outliers": ("outliers", "", "d"),
     "factor": ("factor", "", ""),
     "of": ("level or layer", "", ""),

@@ -20,6 +20,7 @@ from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
 from wattbench.analysis.stats.ranks import RankShift
 from wattbench.analysis.stats.results import (
+    CarryOver,
     Conclusion,
     HostConclusion,
     Interval,
@@ -631,12 +632,13 @@ def across(conclusion: Conclusion) -> list[Table]:
 def fitness(conclusion: Conclusion) -> Table:
     """Was the data fit for the question?"""
     rows = [_fitness_row(h) for h in conclusion.hosts if h.fitness]
-    columns = ("host", "rho", "p", "change_pct", "steps", "lag1", "lag1_p", "outliers", "throttled",
-               "late", "reason")  # fmt: skip
+    columns = ("host", "rho", "p", "change_pct", "steps", "lag1", "lag1_p", "carry_over_p", "carry_over",
+               "outliers", "throttled", "late", "reason")  # fmt: skip
     return Table(
         "fitness",
         "Was the data fit for it?",
-        "Of log joules minus their image’s mean, in the order of execution.",
+        "Of log joules minus their image’s mean, in the order of execution. Carry-over: an F test for an "
+        "effect of the preceding trial, and what adjusting for it would change.",
         _frame(rows, columns),
     )
 
@@ -649,9 +651,20 @@ def _fitness_row(host: HostConclusion) -> dict[str, Any]:
         "host": host.host, "rho": fit.trend.rho, "p": fit.trend.p, "change_pct": fit.trend.change_pct,
         "steps": minus(jumps) or ("none" if fit.steps.p is not None else None),
         "lag1": fit.autocorrelation.lag1, "lag1_p": fit.autocorrelation.p,
+        "carry_over_p": fit.carry_over.p, "carry_over": minus(_carry_over(fit.carry_over)),
         "outliers": len(fit.outliers), "throttled": fit.throttled, "late": fit.late,
         "reason": fit.trend.reason,
     }  # fmt: skip
+
+
+def _carry_over(judged: CarryOver) -> str:
+    """What an effect of the preceding trial would change."""
+    if judged.p is None:
+        return judged.reason or "not tested"
+    if not judged.found:
+        return "not found"
+    changes = (f"{c.image} {c.plain_pct:+.2f} → {c.adjusted_pct:+.2f} %" for c in judged.changes)
+    return ", ".join(changes) or "found"
 
 
 def sensitivity(conclusion: Conclusion) -> Table:

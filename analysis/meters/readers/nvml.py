@@ -37,6 +37,10 @@ THROTTLED = {
 }
 
 
+#: The reason that the power limit holds clocks down: no fault, but the limit decides the joules.
+POWER_CAP = 0x04
+
+
 @meter
 class Nvml(Meter):
     """NVIDIA's GPUs through NVML, read by the agent; it reads the trial's GPUs alone."""
@@ -71,6 +75,7 @@ class Nvml(Meter):
                 name=name,
                 identity=str(at["before"].get(name, {}).get("uuid") or ""),
                 slowed_by=_reasons(masks[name]) if name in masks else None,
+                power_capped=any(mask & POWER_CAP for mask in masks.get(name, ())),
                 other_processes=_whole(at["before"].get(name, {}).get("processes")),
                 driver=str(at["before"].get(name, {}).get("driver") or ""),
             )

@@ -79,9 +79,9 @@ class MeterConfig(Model):
     the kind alone decides whether its joules count as measured.
 
     Attributes:
-        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml`` and ``powercap``: read by
-            the agent itself; ``modelled``: a program that models the energy, reported as modelled, never
-            as measured.
+        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml``, ``powercap`` and
+            ``hwmon``: read by the agent itself; ``modelled``: a program that models the energy, reported as
+            modelled, never as measured.
         command: Program of the meter with its arguments, a list or one line; default:
             ``/usr/local/bin/energibridge``.
         interval_ms: Sampling interval, milliseconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -22,6 +23,7 @@ from wattbench.analysis import report
 from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
+from wattbench.analysis.stats.results import CarryOver, CarryOverChange
 from wattbench.analysis.storage import source
 
 Row = dict[str, str]
@@ -403,3 +405,29 @@ def test_an_interval_without_an_end_is_called_unbounded(
     assert (row["lower_pct"], row["upper_pct"]) == ("unbounded", "unbounded")
     assert row["verdict"] == "undecided"
     assert "too few blocks" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("judged", "p", "said"),
+    [
+        (CarryOver(reason="too few trials"), None, "too few trials"),
+        (CarryOver(f=1.2, p=0.4), 0.4, "not found"),
+        (
+            CarryOver(f=9.0, p=0.001, found=True, changes=(CarryOverChange("a", -1.5, -0.25),)),
+            0.001,
+            "a −1.50 → −0.25 %",
+        ),
+    ],
+)
+def test_carry_over_stands_among_the_diagnostics_with_what_it_would_change(
+    study: report.Study, judged: CarryOver, p: float | None, said: str
+) -> None:
+    host = study.conclusion.hosts[0]
+    assert host.fitness is not None
+    fit = dataclasses.replace(host.fitness, carry_over=judged)
+    conclusion = dataclasses.replace(
+        study.conclusion, hosts=(dataclasses.replace(host, fitness=fit),)
+    )
+    (row,) = tables.fitness(conclusion).frame.to_dict("records")
+    assert row["carry_over"] == said
+    assert row["carry_over_p"] == p or (p is None and not row["carry_over_p"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The modules of this package that hold meters. The wrapper loads them just before the window: what
 #: is not for reading counters they import where they use it.
-MODULES = ("command", "rapl", "nvml")
+MODULES = ("command", "rapl", "hwmon", "nvml")
 
 
 class Meter:
