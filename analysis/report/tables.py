@@ -629,6 +629,29 @@ def across(conclusion: Conclusion) -> list[Table]:
     ]  # fmt: skip
 
 
+def gpus(data: RunData) -> list[Table]:
+    """Joules of each GPU apart, of trials that used several; empty where none did."""
+    joules: dict[tuple[str, str, str], list[float]] = {}
+    for record in data.accepted:
+        row = record.row
+        mine = [d for d in record.domains if d.counted and d.name.startswith("gpu")]
+        if row.status == "valid" and row.kind == "workload" and len(mine) > 1:
+            for domain in mine:
+                key = (row.host, row.image, domain.name)
+                joules.setdefault(key, []).append(domain.energy_j)
+    rows = [
+        {"host": host, "image": image, "gpu": name, "n": len(values),
+         "median_j": median(pd.Series(values)), "low_j": min(values), "high_j": max(values)}
+        for (host, image, name), values in sorted(joules.items())
+    ]  # fmt: skip
+    columns = ("host", "image", "gpu", "n", "median_j", "low_j", "high_j")
+    title, caption = (
+        "Joules of each GPU",
+        "Over valid workload trials; the trial’s energy has their sum.",
+    )
+    return [Table("gpus", title, caption, _frame(rows, columns))] if rows else []
+
+
 def fitness(conclusion: Conclusion) -> Table:
     """Was the data fit for the question?"""
     rows = [_fitness_row(h) for h in conclusion.hosts if h.fitness]

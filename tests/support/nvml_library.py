@@ -36,7 +36,12 @@ int nvmlDeviceGetClockInfo(dev d, int kind, unsigned *c) { if (kind != 1) return
 int nvmlDeviceGetCurrentClocksThrottleReasons(dev d, unsigned long long *r) { return 3; }
 int nvmlDeviceGetMemoryInfo(dev d, unsigned long long *m) { m[0] = 80ULL << 30; return 0; }
 int nvmlDeviceGetComputeRunningProcesses_v3(dev d, unsigned *n, void *p) {
-  if (d == (dev)2) { *n = 3; return 7; } *n = 0; return 0; }
+  unsigned room = *n, pid = told("pid", 0);
+  if (d == (dev)2) { *n = 3; return 7; }
+  *n = pid ? 1 : 0;
+  if (pid && room == 0) return 7;
+  if (pid) *(unsigned *)p = pid;
+  return 0; }
 int nvmlDeviceGetPowerManagementLimit(dev d, unsigned *p) { *p = told("limit_mw", 400000); return 0; }
 int nvmlDeviceGetPowerManagementDefaultLimit(dev d, unsigned *p) { *p = 700000; return 0; }
 int nvmlDeviceGetEnforcedPowerLimit(dev d, unsigned *p) { *p = told("limit_mw", 400000); return 0; }
@@ -53,7 +58,7 @@ int nvmlDeviceGetVbiosVersion(dev d, char *s, unsigned n) { strncpy(s, "96.00.99
 def build(folder: Path) -> Path:
     """The library, compiled; its state file is named by the variable ``NVML_STATE``.
 
-    GPU-a computes nothing, on GPU-b run three processes. A call of the counter adds 250 mJ. Throttle
+    On GPU-a runs the process that the line ``pid`` names, on GPU-b run three processes. A call of the counter adds 250 mJ. Throttle
     reasons, instant power and MIG are not supported, as on an older driver.
     """
     compiler = shutil.which("cc")

@@ -445,6 +445,15 @@ def test_other_processes_on_a_given_gpu_invalidate_the_trial():
     assert checks.apply([busy])[0].row.status == "invalid"
 
 
+def test_processes_that_stay_on_a_gpu_after_the_window_are_a_warning():
+    after = edges(live(), nvml=[{"throttle": 0, "uuid": "GPU-5f", "processes": 1}])
+    (found,) = by_code(checks.check_trial(after), "host-busy")
+    assert (found.severity, found.message) == (
+        "warning",
+        "1 processes compute on GPU gpu0 after the window",
+    )
+
+
 def test_every_code_that_is_checked_ends_in_some_verdict():
     whole = checks.check_campaign([imported("a", 100.0 * i, i) for i in range(3)], IMPORT)
     of_campaign = registry.campaign_checks()

@@ -20,6 +20,7 @@ from statsmodels.stats.multitest import multipletests
 
 from tests.support import simulated_run
 from wattbench.analysis import report
+from wattbench.analysis.model.records import Domain
 from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
@@ -431,3 +432,34 @@ def test_carry_over_stands_among_the_diagnostics_with_what_it_would_change(
     (row,) = tables.fitness(conclusion).frame.to_dict("records")
     assert row["carry_over"] == said
     assert row["carry_over_p"] == p or (p is None and not row["carry_over_p"])
+
+
+def test_joules_of_several_gpus_stand_apart_and_sum_to_those_of_the_trial(
+    study: report.Study,
+) -> None:
+    assert tables.gpus(study.data) == []  # one GPU a trial
+    split = tuple(
+        dataclasses.replace(
+            r,
+            domains=(
+                Domain("gpu0", "nvml", 0.75 * r.row.gpu_j, 1.0, counted=True),
+                Domain("gpu1", "nvml", 0.25 * r.row.gpu_j, 1.0, counted=True),
+                Domain("gpu2", "nvml", 7.0, 1.0),  # of the host, not of the trial
+            ),
+        )
+        for r in study.data.accepted
+        if r.row.status == "valid" and r.row.kind == "workload" and r.row.gpu_j
+    )
+    assert split
+    (table,) = tables.gpus(dataclasses.replace(study.data, accepted=split))
+    for row in table.frame.to_dict("records"):
+        mine = [
+            r.row.gpu_j for r in split if (r.row.host, r.row.image) == (row["host"], row["image"])
+        ]
+        share = {"gpu0": 0.75, "gpu1": 0.25}[row["gpu"]]
+        assert row["n"] == len(mine)
+        assert row["median_j"] == pytest.approx(share * statistics.median(mine))
+        assert (row["low_j"], row["high_j"]) == (
+            pytest.approx(share * min(mine)),
+            pytest.approx(share * max(mine)),
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from wattbench.analysis.meters.attempt import RawAttempt, evaluate
 from wattbench.analysis.model import machine_state
 from wattbench.analysis.model.trials import TrialRow
 from wattbench.worker.agent import machine
-from wattbench.worker.agent.meters import rapl
+from wattbench.worker.agent.meters import nvml, rapl
 
 CPU = "sys/devices/system/cpu"
 ZONE = "sys/class/powercap/intel-rapl"
@@ -164,6 +166,67 @@ def test_a_cap_or_ecc_that_changes_in_mid_run_is_an_error_of_its_trial(
     between = [f for f in whole if f.code == "state-changed" and f.verdict == "found"]
     assert [(f.subject, f.severity) for f in between] == [("host lab-a", "error")] * len(expected)
     assert all("at trial lab-a/003-a/1" in f.message for f in between)
+
+
+def judged(report: dict[str, Any], folder: Path) -> Any:
+    row = TrialRow(
+        run_id="r", host="lab-a", kind="workload", block=1, position=1, planned_position=1,
+        image="a", attempt=1,
+    )  # fmt: skip
+    raw = RawAttempt(report, {"nvml.csv": (folder / "nvml.csv").read_bytes()})
+    (record,) = checks.apply([evaluate(raw, expected={"meter": "nvml"}, plan_row=row)])
+    return record
+
+
+@pytest.mark.parametrize("who", ["an intruder", "the trial itself"])
+def test_an_intruder_on_the_gpu_in_mid_window_is_found_and_the_trial_itself_is_none(
+    agent: Any, root: Path, tmp_path: Path, who: str
+) -> None:
+    state = tmp_path / "state"
+    agent.environment |= {
+        "WATTBENCH_SYSROOT": str(root), "WATTBENCH_NVML": str(nvml_library.build(tmp_path)),
+        "NVML_STATE": str(state),
+    }  # fmt: skip
+    with subprocess.Popen(["sleep", "600"]) as intruder:
+        try:
+            pid = intruder.pid if who == "an intruder" else "$$"
+            agent.take()
+            csv = "$(dirname $WATTBENCH_SPOOL)/spool/trials/run-1/001-pip/1/nvml.csv"
+            # the workload waits until the process that it planted has been sampled thrice
+            script = (
+                f"echo pid {pid} > {state}; n=$(wc -l < {csv}); "
+                f"while [ $(wc -l < {csv}) -lt $((n + 3)) ]; do sleep 0.02; done; rm {state}"
+            )
+            spec = agent.sh(script, gpus=["GPU-a"], meter={"kind": "nvml", "interval_ms": 50})
+            report = agent.run(spec)
+        finally:
+            intruder.kill()
+    assert report["state"] == "done"
+    record = judged(report, agent.attempt_folder(spec))
+    found = [f for f in record.findings if f.code == "host-busy"]
+    if who == "an intruder":
+        assert record.series["gpu0_foreign"]["max"] == 1
+        assert "1 other processes computed on GPU GPU-a inside the window" in found[0].message
+        assert found[0].is_found_error
+    else:
+        assert record.series["gpu0_foreign"]["max"] == 0
+        assert not found
+
+
+def test_a_process_of_the_host_or_of_another_container_is_foreign_to_a_container(
+    tmp_path: Path,
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            assert nvml.foreign([process.pid], "process", str(tmp_path)) == 1
+            text = Path(f"/proc/{process.pid}/cgroup").read_text()
+            inside = (
+                re.search(r"[0-9a-f]{64}", text) is not None
+            )  # these tests may run in a container
+            assert nvml.foreign([process.pid], "docker", str(tmp_path)) == (0 if inside else 1)
+        finally:
+            process.kill()
+    assert nvml.foreign([process.pid], "process", str(tmp_path)) == 0  # it has ended
 
 
 def test_facts_report_the_settings(agent: Any, root: Path) -> None:

@@ -400,7 +400,8 @@ def nvml(agent: Any, tmp_path: Path) -> None:
     agent.environment["WATTBENCH_NVML"] = str(nvml_library.build(tmp_path))
 
 
-def test_given_gpus_are_recorded_and_the_others_not(agent: Any, nvml: None) -> None:
+def test_given_gpus_are_recorded_and_the_others_not(agent: Any, platform: Path, nvml: None) -> None:
+    assert platform  # a machine of its own: in a container NVML's pids are not this host's
     agent.take()
     script = "echo $CUDA_VISIBLE_DEVICES"
     spec = agent.sh(script, gpus=["GPU-b"], meter={"kind": "nvml", "interval_ms": 100})
@@ -411,9 +412,9 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, nvml: None) -> N
     rows = list(csv.DictReader((folder / "nvml.csv").read_text().splitlines()))
     assert list(rows[0])[2:] == [
         "gpu1_energy_mj", "gpu1_power_mw", "gpu1_util_pct", "gpu1_temperature_c",
-        "gpu1_sm_clock_mhz", "gpu1_throttle", "gpu1_power_instant_mw",
+        "gpu1_sm_clock_mhz", "gpu1_throttle", "gpu1_power_instant_mw", "gpu1_foreign",
     ]  # fmt: skip
-    assert [rows[0][c] for c in list(rows[0])[3:]] == ["61500", "97", "55", "1410", "", ""]
+    assert [rows[0][c] for c in list(rows[0])[3:]] == ["61500", "97", "55", "1410", "", "", ""]
     assert int(rows[0]["gpu1_energy_mj"]) > 2**32  # a counter of 64 bits
     started, ended = report["command"]["started"], report["command"]["ended"]
     assert ended["nvml_mj"]["1"] - started["nvml_mj"]["1"] == 250

@@ -50,6 +50,15 @@ class Meter:
     def __init__(self, gpus: Sequence[str] = ()) -> None:
         self.gpus = [str(gpu) for gpu in gpus]
 
+    def begin(self, spec: Json, folder: str) -> None:
+        """Learn which attempt is about to be sampled.
+
+        Args:
+            spec: the attempt's.
+            folder: the attempt's.
+        """
+        del spec, folder
+
     # -- readings: a reader's samples, one CSV row at a time ------------------------------------------
 
     def columns(self) -> list[str]:

@@ -19,12 +19,25 @@ _COMPUTE_MODES = {
 }  # fmt: skip
 
 
+#: Room for the processes of one GPU.
+_MOST_PROCESSES = 256
+
+
 class _Utilisation(ctypes.Structure):
     _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
 
 
 class _Memory(ctypes.Structure):
     _fields_ = [(n, ctypes.c_ulonglong) for n in ("total", "free", "used")]
+
+
+class _Process(ctypes.Structure):
+    _fields_ = [
+        ("pid", ctypes.c_uint),
+        ("memory_bytes", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
 
 
 class _FieldValue(ctypes.Structure):
@@ -185,6 +198,18 @@ class Nvml:
                 count = ctypes.c_uint(0)
                 rc = query(self.devices[index], ctypes.byref(count), None)
                 return int(count.value) if rc in (self._SUCCESS, self._INSUFFICIENT_SIZE) else None
+        return None
+
+    def process_ids(self, index: int) -> list[int] | None:
+        """Pids of the processes that compute on it; None: the driver does not list them."""
+        listed = (_Process * _MOST_PROCESSES)()
+        count = ctypes.c_uint(_MOST_PROCESSES)
+        for version in ("_v3", "_v2"):  # the first version's entries have another size
+            query = getattr(self._lib, "nvmlDeviceGetComputeRunningProcesses" + version, None)
+            if query is not None:
+                rc = query(self.devices[index], ctypes.byref(count), listed)
+                known = rc == self._SUCCESS
+                return [int(p.pid) for p in listed[: count.value]] if known else None
         return None
 
     def chosen(self, gpus: Sequence[str]) -> list[int]:
