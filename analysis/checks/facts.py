@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wattbench.analysis.model.machine_state import State, state_of
 from wattbench.analysis.model.records import Record
 
 
@@ -35,12 +36,14 @@ class HostFacts:
     Attributes:
         state: what must not change in a run: ``boot``, ``kernel``, ``governor``, ``driver``, as far
             as it is known.
+        machine: settings of the machine.
         zones: RAPL zone → whether the agent may read it.
         fixes: commands that open closed sensors.
         problems: what its check found.
     """
 
     state: Mapping[str, str] = field(default_factory=dict)
+    machine: State = field(default_factory=dict)
     zones: Mapping[str, bool] = field(default_factory=dict)
     fixes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -50,7 +53,7 @@ class HostFacts:
         """From a host's document: the agent's ``facts``, and the ``problems`` of its check."""
         facts = _mapping(document.get("facts"))
         host, sensors = _mapping(facts.get("host")), _mapping(facts.get("sensors"))
-        drivers = {str(g["driver"]) for g in _mappings(facts.get("gpus")) if g.get("driver")}
+        drivers = {str(g["driver"]) for g in _mappings(facts.get("gpu")) if g.get("driver")}
         state = {
             "boot": host.get("boot"),
             "kernel": host.get("kernel"),
@@ -59,6 +62,7 @@ class HostFacts:
         }
         return cls(
             state={key: str(value) for key, value in state.items() if value},
+            machine=state_of(facts),
             zones={str(z): bool(v) for z, v in _mapping(sensors.get("powercap")).items()},
             fixes=tuple(map(str, sensors.get("fix") or ())),
             problems=tuple(

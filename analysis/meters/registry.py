@@ -46,14 +46,20 @@ class Device:
         name: domain of its energy: ``gpu0``, ….
         identity: a name that stays with the card, such as its UUID.
         slowed_by: reasons for slower clocks that were seen; None: not recorded.
+        power_capped: whether its power limit held its clocks down.
         other_processes: processes of others that computed on it before the window.
+        foreign_inside: most processes of others that were seen on it inside the window.
+        foreign_after: processes on it after the window.
         driver: version of its driver.
     """
 
     name: str
     identity: str = ""
     slowed_by: tuple[str, ...] | None = None
+    power_capped: bool = False
     other_processes: int = 0
+    foreign_inside: int = 0
+    foreign_after: int = 0
     driver: str = ""
 
 

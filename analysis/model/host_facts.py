@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wattbench.analysis.model import machine_state
+
 Facts = Mapping[str, Any]
 
 
@@ -81,14 +83,21 @@ HOST_FACTS: tuple[HostFact, ...] = (
 
 
 def lasting(facts: Facts) -> dict[str, Any]:
-    """The facts that ``trials.parquet`` keeps, by key."""
-    return {f.key: f.read(facts) for f in HOST_FACTS if f.lasts}
+    """The facts that ``trials.parquet`` keeps, by key; settings of the machine by their dotted keys."""
+    settings = machine_state.beside_facts(machine_state.state_of(facts))
+    return {f.key: f.read(facts) for f in HOST_FACTS if f.lasts} | settings
 
 
 def shown(facts: Facts) -> dict[str, str]:
     """The known facts as text, by label."""
     values = ((f, f.read(facts)) for f in HOST_FACTS)
     return {f.label: f.show(value) for f, value in values if value is not None}
+
+
+def settings_shown(facts: Facts) -> dict[str, str]:
+    """The machine's settings as text, without those that :func:`shown` has."""
+    settings = machine_state.beside_facts(machine_state.state_of(facts))
+    return {key: machine_state.shown(value) for key, value in settings.items()}
 
 
 def clock(offset_s: float) -> str:

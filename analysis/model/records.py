@@ -261,6 +261,7 @@ class _Edge(TypedDict, total=False):
     swap: dict[str, Number] | None
     powercap: dict[str, Any] | None
     nvml: list[dict[str, Any]] | None
+    machine: dict[str, bool | int | float | str] | None
 
 
 class _Timing(TypedDict, total=False):

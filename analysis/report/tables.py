@@ -20,6 +20,7 @@ from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
 from wattbench.analysis.stats.ranks import RankShift
 from wattbench.analysis.stats.results import (
+    CarryOver,
     Conclusion,
     HostConclusion,
     Interval,
@@ -319,7 +320,7 @@ def phases(data: RunData) -> Table:
 def startup(data: RunData) -> Table:
     """What a run costs before and after its inferences, and what each inference costs."""
     rows = []
-    for (host, image), mine in _steady(data).groupby(["host", "image"], sort=True):
+    for (host, image), mine in steady(data).groupby(["host", "image"], sort=True):
         rows.append(
             {
                 "host": host,
@@ -342,7 +343,8 @@ def startup(data: RunData) -> Table:
     )
 
 
-def _steady(data: RunData) -> pd.DataFrame:
+def steady(data: RunData) -> pd.DataFrame:
+    """Valid workload rows with steady joules and units of work."""
     valid = valid_work(data)
     return valid[valid["steady_j"].notna() & (valid["units"] > 0)]
 
@@ -372,11 +374,11 @@ def _excludes_zero(span: tuple[float | None, float | None]) -> bool:
 
 def cost_spans(data: RunData, reference: str | None, alpha: float) -> dict[tuple[str, str], Spans]:
     """Spans by (host, image): signed-rank intervals of the blocks' differences, Bonferroni-corrected."""
-    steady = _steady(data)
-    fixed_j = steady["energy_j"] - steady["steady_j"]
-    marginal_j = steady["steady_j"] / steady["units"]
+    rows = steady(data)
+    fixed_j = rows["energy_j"] - rows["steady_j"]
+    marginal_j = rows["steady_j"] / rows["units"]
     found: dict[tuple[str, str], Spans] = {}
-    for host, group in steady.assign(fixed=fixed_j, marginal=marginal_j).groupby("host"):
+    for host, group in rows.assign(fixed=fixed_j, marginal=marginal_j).groupby("host"):
         costs = {
             column: group.pivot_table(index="block", columns="image", values=column)
             for column in ("fixed", "marginal")
@@ -627,15 +629,39 @@ def across(conclusion: Conclusion) -> list[Table]:
     ]  # fmt: skip
 
 
+def gpus(data: RunData) -> list[Table]:
+    """Joules of each GPU apart, of trials that used several; empty where none did."""
+    joules: dict[tuple[str, str, str], list[float]] = {}
+    for record in data.accepted:
+        row = record.row
+        mine = [d for d in record.domains if d.counted and d.name.startswith("gpu")]
+        if row.status == "valid" and row.kind == "workload" and len(mine) > 1:
+            for domain in mine:
+                key = (row.host, row.image, domain.name)
+                joules.setdefault(key, []).append(domain.energy_j)
+    rows = [
+        {"host": host, "image": image, "gpu": name, "n": len(values),
+         "median_j": median(pd.Series(values)), "low_j": min(values), "high_j": max(values)}
+        for (host, image, name), values in sorted(joules.items())
+    ]  # fmt: skip
+    columns = ("host", "image", "gpu", "n", "median_j", "low_j", "high_j")
+    title, caption = (
+        "Joules of each GPU",
+        "Over valid workload trials; the trial’s energy has their sum.",
+    )
+    return [Table("gpus", title, caption, _frame(rows, columns))] if rows else []
+
+
 def fitness(conclusion: Conclusion) -> Table:
     """Was the data fit for the question?"""
     rows = [_fitness_row(h) for h in conclusion.hosts if h.fitness]
-    columns = ("host", "rho", "p", "change_pct", "steps", "lag1", "lag1_p", "outliers", "throttled",
-               "late", "reason")  # fmt: skip
+    columns = ("host", "rho", "p", "change_pct", "steps", "lag1", "lag1_p", "carry_over_p", "carry_over",
+               "outliers", "throttled", "late", "reason")  # fmt: skip
     return Table(
         "fitness",
         "Was the data fit for it?",
-        "Of log joules minus their image’s mean, in the order of execution.",
+        "Of log joules minus their image’s mean, in the order of execution. Carry-over: an F test for an "
+        "effect of the preceding trial, and what adjusting for it would change.",
         _frame(rows, columns),
     )
 
@@ -648,9 +674,20 @@ def _fitness_row(host: HostConclusion) -> dict[str, Any]:
         "host": host.host, "rho": fit.trend.rho, "p": fit.trend.p, "change_pct": fit.trend.change_pct,
         "steps": minus(jumps) or ("none" if fit.steps.p is not None else None),
         "lag1": fit.autocorrelation.lag1, "lag1_p": fit.autocorrelation.p,
+        "carry_over_p": fit.carry_over.p, "carry_over": minus(_carry_over(fit.carry_over)),
         "outliers": len(fit.outliers), "throttled": fit.throttled, "late": fit.late,
         "reason": fit.trend.reason,
     }  # fmt: skip
+
+
+def _carry_over(judged: CarryOver) -> str:
+    """What an effect of the preceding trial would change."""
+    if judged.p is None:
+        return judged.reason or "not tested"
+    if not judged.found:
+        return "not found"
+    changes = (f"{c.image} {c.plain_pct:+.2f} → {c.adjusted_pct:+.2f} %" for c in judged.changes)
+    return ", ".join(changes) or "found"
 
 
 def sensitivity(conclusion: Conclusion) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from wattbench.analysis.model import machine_state
 from wattbench.analysis.trends.read import StoredRun
 
 
@@ -33,6 +34,8 @@ class FactChange:
 
     def __str__(self) -> str:
         name = f"{self.what} of {self.image}" if self.image else self.what
+        if "." in self.what and " " in self.before and " " in self.after:
+            return f"{name}: {machine_state.shown_change(self.before, self.after)}"
         return f"{name}: {short(self.before)} → {short(self.after)}"
 
 
@@ -72,7 +75,10 @@ def _of_run(run: StoredRun) -> dict[tuple[str, str, str], str]:
         _put(facts, "", f"controller's {name}", "", version)
     for host, mine in (run.facts.get("hosts") or {}).items():
         for name, value in _mapping(mine).items():
-            _put(facts, str(host), str(name).replace("_", " "), "", value)
+            if "." in str(name):  # a setting of the machine, by the key that `expect` takes
+                _put(facts, str(host), str(name), "", machine_state.shown(value))
+            else:
+                _put(facts, str(host), str(name).replace("_", " "), "", value)
     return facts
 
 

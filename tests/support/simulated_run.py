@@ -224,6 +224,10 @@ def _host_document(design: Design, host: str) -> dict[str, Any]:
             "docker": {"ok": True, "version": "28.3.2"},
             "cpu": {"governor": "performance", "turbo": False, "smt": True},
             "gpu": gpu if design.has_gpu else [],
+            "machine": {
+                "cpu.turbo": False, "kernel.thp": "madvise", "rapl.package[0].long_term_w": 65.0,
+                **({"gpu[0].power_limit_w": 200.0} if design.has_gpu else {}),
+            },
             "idle": {"cpu_pct": 0.4, "temperature_c": 38.0, "power_w": design.hosts[host].idle_w},
             "meter": {"ok": True, "kind": design.kind, "version": "energibridge 0.0.7"},
         },

@@ -10,6 +10,7 @@ from wattbench.analysis.checks.evidence import (
     GPU_USAGE,
     device_of,
     is_gpu,
+    matching,
     place,
     series,
     wants_gpu,
@@ -127,6 +128,7 @@ def gpu_idle(record: Record) -> Outcomes:
     if wants_gpu(record) is False or record.log.get("without_gpu"):
         return
     usage = max((c["max"] for c in series(record, GPU_USAGE)), default=None)
+    idle = _idle_gpus(record) if wants_gpu(record) else {}
     if usage is None:
         yield Unknown("GPU utilisation was not sampled")
     elif usage <= IDLE_GPU_PCT:
@@ -136,3 +138,16 @@ def gpu_idle(record: Record) -> Outcomes:
             f", mean power {watts:.1f} W" if watts is not None else ""
         )
         yield Found(text, place(record, usage_max_pct=usage, mean_w=watts))
+    elif idle:
+        names = ", ".join(f"{gpu} never exceeds {use:.0f} %" for gpu, use in idle.items())
+        yield Found(f"of the given GPUs {names}", place(record, idle_gpus=dict(idle)))
+
+
+def _idle_gpus(record: Record) -> dict[str, float]:
+    """Given GPUs that did nothing, with their highest utilisation, %."""
+    counted = {d.name for d in record.domains if d.counted and d.name.startswith("gpu")}
+    columns = matching(GPU_USAGE, tuple(record.series))
+    highest = {c.lower().partition("_")[0]: record.series[c]["max"] for c in columns}
+    return {
+        gpu: highest[gpu] for gpu in sorted(counted & set(highest)) if highest[gpu] <= IDLE_GPU_PCT
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from wattbench.analysis.checks.evidence import increase, place, series
@@ -14,6 +14,15 @@ from wattbench.analysis.checks.rules.clock import CLOCK_SKEW
 from wattbench.analysis.checks.selections import grouped, host_of, in_time
 from wattbench.analysis.meters import registry as meters
 from wattbench.analysis.model.finding_codes import Code, Severity
+from wattbench.analysis.model.machine_state import (
+    State,
+    Value,
+    beside_facts,
+    differs,
+    moves_energy,
+    shown_change,
+    state_of,
+)
 from wattbench.analysis.model.records import Record
 
 #: CPU time of others: from this many core-seconds on, as a share of one core.
@@ -36,6 +45,9 @@ STATES = {
     r"gpu\d*_memory_used": ("GPU memory in use at the start", 0.10),
     "used_memory": ("memory in use at the start", 0.40),
 }
+
+#: Texts of the platform's state that are settings of the machine by another name.
+_AS_SETTING = {"governor": "cpu.governor", "driver": "gpu.driver", "kernel": "kernel.release"}
 
 HOST_BUSY = code(
     "host-busy",
@@ -78,9 +90,9 @@ STATE_CHANGED = code(
     "state-changed",
     Severity.WARNING,
     place=270,
-    meaning="The platform's state differs between blocks.",
-    why="Driver, kernel, governor or memory in use change the energy of everything.",
-    action="Compare the facts named; measure again under one state.",
+    meaning="The platform's state differs between blocks, or changed inside a window.",
+    why="Power caps, clocks, ECC, driver, kernel or memory in use change the energy of everything.",
+    action="Compare the facts named; measure again under one state. `expect` in hosts.yaml holds it.",
 )
 
 
@@ -100,17 +112,32 @@ def host_busy(record: Record) -> Outcomes:
     if calls:
         text = f"{calls} calls to the host inside the window"
         yield Found(text, place(record, calls=calls), Severity.WARNING)
-    others = {
-        d.identity or d.name: d.other_processes
-        for d in meters.devices(record.edges, record.series)
-        if d.other_processes
-    }
+    yield from _foreign_on_gpus(record)
+    yield from _foreign_cpu(record)
+
+
+def _foreign_on_gpus(record: Record) -> Outcomes:
+    """Processes of others on the trial's GPUs before, inside and after the window."""
+    devices = meters.devices(record.edges, record.series)
+    others = {d.identity or d.name: d.other_processes for d in devices if d.other_processes}
     for gpu, count in others.items():
         yield Found(
             f"{count} other processes computed on GPU {gpu} when the measurement began",
             place(record, gpu_processes=others),
         )
-    yield from _foreign_cpu(record)
+    for device in devices:
+        gpu = device.identity or device.name
+        if device.foreign_inside:
+            yield Found(
+                f"{device.foreign_inside} other processes computed on GPU {gpu} inside the window",
+                place(record, device=gpu, foreign_inside=device.foreign_inside),
+            )
+        elif device.foreign_after and not device.other_processes:
+            yield Found(
+                f"{device.foreign_after} processes compute on GPU {gpu} after the window",
+                place(record, device=gpu, foreign_after=device.foreign_after),
+                Severity.WARNING,
+            )
 
 
 def _foreign_cpu(record: Record) -> Outcomes:
@@ -182,6 +209,42 @@ def memory_pressure(record: Record) -> Outcomes:
         yield Unknown("swap was not recorded")
 
 
+@check(
+    STATE_CHANGED,
+    fine="the machine's settings did not change inside a window",
+    example=lambda r: replace(
+        r,
+        edges={
+            "before": {**r.edges["before"], "machine": {"kernel.thp": "never"}},
+            "after": {**r.edges["after"], "machine": {"kernel.thp": "always"}},
+        },
+    ),
+)
+def settings_changed(record: Record) -> Outcomes:
+    """The machine's settings at both edges of the window."""
+    before, after = (state_of(record.edges.get(edge) or {}) for edge in ("before", "after"))
+    for key, old, new in _setting_changes(before, after):
+        yield Found(
+            f"{key} changes inside the window {shown_change(old, new)}",
+            place(record, what=key, before=old, after=new),
+            _severity(key),
+        )
+
+
+def _setting_changes(
+    before: State, after: State
+) -> Iterator[tuple[str, Value | None, Value | None]]:
+    """Settings that are not the same in two states; in one that reports nothing, nothing changed."""
+    for key in dict.fromkeys([*before, *after]) if before and after else ():
+        old, new = before.get(key), after.get(key)
+        if differs(old, new):
+            yield key, old, new
+
+
+def _severity(key: str) -> Severity | None:
+    return Severity.ERROR if moves_energy(key) else None
+
+
 # --------------------------------------------------------------------------- between the trials
 
 
@@ -205,6 +268,10 @@ def state_changed(campaign: Campaign) -> Outcomes:
         known = known or any(len(values) > 1 for values in texts.values())
         for what, values in texts.items():
             yield from _text_changes(what, values, subject)
+        states = [(r, state_of(r.edges.get("before") or {})) for r in records]
+        states = [(record, state) for record, state in states if state]
+        known = known or len(states) > 1
+        yield from _states_apart(campaign.facts.hosts.get(host, HostFacts()), states, subject)
         for pattern, (what, share) in STATES.items():
             levels = [(r, s[0]["first"]) for r in records if (s := series(r, pattern))]
             known = known or len(levels) > 1
@@ -254,7 +321,29 @@ def _text_changes(
             text = f"the host was booted {len(changes)} times; first before {first.subject}"
     else:
         text = f"{what} changes from {old} to {new} at {first.subject}"
-    yield Found(text, evidence, subject=subject)
+    yield Found(text, evidence, _severity(_AS_SETTING.get(what, what)), subject)
+
+
+def _states_apart(
+    host: HostFacts, states: Sequence[tuple[Record, State]], subject: str | None
+) -> Outcomes:
+    """Settings that differ from one trial's start to the next, or from the host's check to the first."""
+    changes: dict[str, list[tuple[Record, Value | None, Value | None]]] = {}
+    last = beside_facts(host.machine)
+    for record, state in states:
+        now = beside_facts(state)
+        for key, old, new in _setting_changes(last, now):
+            changes.setdefault(key, []).append((record, old, new))
+        last = now
+    for key, found in changes.items():
+        first, old, new = found[0]
+        more = f", the first of {len(found)} changes" if len(found) > 1 else ""
+        yield Found(
+            f"{key} changes {shown_change(old, new)} at {first.subject}{more}",
+            place(first, what=key, changes=[record.subject for record, _, _ in found]),
+            _severity(key),
+            subject,
+        )
 
 
 def _level_changes(

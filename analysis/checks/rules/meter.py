@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from wattbench.analysis.checks.evidence import device_of, is_gpu, place, place_of_note
@@ -28,7 +29,8 @@ METER_DISAGREE = code(
     Severity.ERROR,
     place=80,
     shared=True,
-    meaning="Two meters of the same domain disagree by more than 2 %.",
+    meaning="Two meters of the same domain disagree by more than 2 %, or a meter of the whole machine reads "
+    "less than the parts inside it.",
     why="At least one of them is wrong.",
     action="Compare units, sockets and intervals of both meters on the host.",
 )
@@ -119,6 +121,11 @@ def meter_disagree(record: Record) -> Outcomes:
                 f"{100 * apart_j / high.energy_j:.1f} % apart",
                 place(record, domain=name, joules={d.meter: d.energy_j for d in domains}),
             )
+    whole = _by_name(record).get("system", [])
+    inner = [d for d in record.domains if d.counted and d.name != "system"]
+    for outer in whole if inner else []:
+        compared = True
+        yield from _less_than_its_parts(record, outer, inner)
     summary, aligned = record.log.get("summary_j"), record.log.get("aligned_j")
     if summary is not None and aligned:
         compared = True
@@ -134,6 +141,20 @@ def meter_disagree(record: Record) -> Outcomes:
             )
     if not compared:
         yield Unknown("each domain has one meter")
+
+
+def _less_than_its_parts(record: Record, outer: Domain, inner: Sequence[Domain]) -> Outcomes:
+    """A meter of the whole machine against what lies inside: physics allows it no less."""
+    parts_j = sum(d.energy_j for d in inner)
+    doubt_j = outer.uncertainty_j + sum(d.uncertainty_j for d in inner)
+    missing_j = parts_j - outer.energy_j
+    if missing_j > max(METERS_AGREE * parts_j, doubt_j):
+        names = " + ".join(d.name for d in inner)
+        yield Found(
+            f"{outer.meter} reads {outer.energy_j:.6g} J of the whole machine, {names} inside it "
+            f"{parts_j:.6g} J",
+            place(record, domain=outer.name, whole_j=outer.energy_j, parts_j=parts_j),
+        )
 
 
 def _by_name(record: Record) -> dict[str, list[Domain]]:

@@ -42,8 +42,9 @@ THROTTLED = code(
     Severity.ERROR,
     place=120,
     meaning="A CPU or GPU was throttled inside the window.",
-    why="Clocks below the set point change energy and time.",
-    action="Improve cooling, raise protocol.rest, or cap the clocks.",
+    why="Clocks below the set point change energy and time. A GPU's software power cap is a warning: the "
+    "limit decides its joules, so it has to be the same in all trials.",
+    action="Improve cooling, raise protocol.rest, or cap the clocks; hold a power limit by `expect`.",
 )
 
 
@@ -148,6 +149,12 @@ def throttled(record: Record) -> Outcomes:
             yield Found(
                 f"{device.name} reports slowed clocks: {', '.join(device.slowed_by)}",
                 place(record, device=device.name, reasons=list(device.slowed_by)),
+            )
+        if device.power_capped:
+            yield Found(
+                f"the power limit held the clocks of {device.name} down",
+                place(record, device=device.name, power_capped=True),
+                Severity.WARNING,
             )
     known = {d.name for d in devices if d.slowed_by is not None}
     dark = sorted(

@@ -19,7 +19,7 @@ NVML_READ_S = 0.02
 #: NVML refreshes its energy counter and its power every 20 to 100 ms; on an H100 every 100.
 NVML_UPDATE_S = 0.1
 #: Columns that summarise a window in :attr:`analysis.records.Record.series`.
-_NVML_GAUGES = ("power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle")
+_NVML_GAUGES = ("power_mw", "util_pct", "temperature_c", "sm_clock_mhz", "throttle", "foreign")
 
 
 FILE = "nvml.csv"
@@ -35,6 +35,10 @@ THROTTLED = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
+
+
+#: The reason that the power limit holds clocks down: no fault, but the limit decides the joules.
+POWER_CAP = 0x04
 
 
 @meter
@@ -71,7 +75,10 @@ class Nvml(Meter):
                 name=name,
                 identity=str(at["before"].get(name, {}).get("uuid") or ""),
                 slowed_by=_reasons(masks[name]) if name in masks else None,
+                power_capped=any(mask & POWER_CAP for mask in masks.get(name, ())),
                 other_processes=_whole(at["before"].get(name, {}).get("processes")),
+                foreign_inside=int(series.get(f"{name}_foreign", {}).get("max", 0)),
+                foreign_after=_whole(at["after"].get(name, {}).get("processes")),
                 driver=str(at["before"].get(name, {}).get("driver") or ""),
             )
             for name in sorted({*at["before"], *at["after"], *masks})

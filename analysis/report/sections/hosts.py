@@ -31,6 +31,7 @@ class Hosts(Section):
             tables.pairs(conclusion),
             tables.secondary(conclusion),
             tables.phases(data),
+            *tables.gpus(data),
             tables.fitness(conclusion),
             tables.sensitivity(conclusion),
         ]

@@ -27,6 +27,7 @@ class Method(Section):
         data = study.data
         return {
             "facts": facts_of_hosts(data),
+            "settings": settings_of_hosts(data),
             "problems": problems(data),
             "protocol": protocol(data),
             "versions": versions(data),
@@ -40,6 +41,13 @@ def facts_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
     known = [host_facts.shown(data.facts(host)) | _of_the_run(data, host) for host in data.hosts]
     labels = dict.fromkeys(label for host in known for label in host)
     return [(label, [host.get(label, "unknown") for host in known]) for label in labels]
+
+
+def settings_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
+    """One row per setting of the machines, one cell per host."""
+    known = [host_facts.settings_shown(data.facts(host)) for host in data.hosts]
+    keys = sorted({key for host in known for key in host})
+    return [(key, [host.get(key, "not reported") for host in known]) for key in keys]
 
 
 def _of_the_run(data: RunData, host: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.formatting import slug
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
+from wattbench.analysis.report.costs import deployment
 from wattbench.analysis.report.figures import Artist
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study
@@ -32,6 +33,7 @@ class Size(Section):
         return [
             costs,
             tables.break_even(costs, reference, spans),
+            deployment(data, tables.steady(data), study.conclusion, tables.unit_of(data)),
             tables.sizes(data, study.conclusion),
             tables.pulls(data),
         ]

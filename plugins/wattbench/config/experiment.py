@@ -6,8 +6,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
+from wattbench.analysis.stats.costs import CarbonTable
+from wattbench.analysis.storage.safe_files import UnsafeFileError, open_regular
 from wattbench.config.container_settings import ContainerSettings
 from wattbench.config.factors import Design, Factors, Layer, expand
 from wattbench.config.types import (
@@ -177,18 +186,94 @@ class Protocol(Model):
         return trials
 
 
+class CarbonFile(Model):
+    """Carbon intensity over time, as read from a CSV file beside the experiment.
+
+    Attributes:
+        file: Name of the file.
+        since_unix_s: Start of each row, Unix seconds.
+        g_per_kwh: Intensity from then on, g CO2e per kWh.
+    """
+
+    file: str
+    since_unix_s: list[float]
+    g_per_kwh: list[float]
+
+
+class Embodied(Model):
+    """Emissions of making the hardware, for SCI (ISO/IEC 21031).
+
+    Attributes:
+        kg_co2e: Emissions of making all of it, kg CO2e.
+        lifetime_years: Years over which they are spread.
+        share: Share of the hardware that the work reserves.
+    """
+
+    kg_co2e: Annotated[float, Field(gt=0)]
+    lifetime_years: Annotated[float, Field(gt=0, le=50)]
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+def _carbon(value: object, info: ValidationInfo) -> object:
+    """A table's file by its content; of a stored run it has that already."""
+    folder = (info.context or {}).get("folder")
+    if not isinstance(value, str):
+        return value
+    if folder is None:
+        raise ValueError("is the name of a file, and there is no folder to look in")
+    root = Path(folder).resolve()
+    path = (root / value).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError("leaves the experiment's folder; copy the file into it")
+    try:
+        with open_regular(path) as file:
+            text = file.read(CARBON_BYTES + 1).decode("utf-8")
+    except (OSError, UnsafeFileError, UnicodeDecodeError):
+        raise ValueError(f"is not a CSV file in {root.name}/; put it beside the YAML") from None
+    if len(text) > CARBON_BYTES:
+        raise ValueError(f"has more than {CARBON_BYTES >> 20} MiB; keep the time of the runs")
+    table = CarbonTable.of_csv(text, value)
+    return {
+        "file": value,
+        "since_unix_s": list(table.since_unix_s),
+        "g_per_kwh": list(table.g_per_kwh),
+    }
+
+
+#: The largest table of carbon intensities that is read, bytes.
+CARBON_BYTES = 4 << 20
+Carbon = Annotated[
+    Annotated[float, Field(ge=0)] | CarbonFile,
+    BeforeValidator(_carbon, json_schema_input_type=float | str),
+]
+
+
 class Analysis(Model):
-    """Settings of the statistics.
+    """Settings of the statistics, and the figures that turn joules into money and carbon.
 
     Attributes:
         alpha: Probability of at least one false *less* or *more* in the run.
         correction: Correction for multiple pairs.
         equivalence_pct: Equivalence margin, ± % of energy: smaller differences count as none.
+        price_per_kwh: Price of a kWh; null: no cost is reported.
+        currency: Currency of the price, such as ``EUR``.
+        carbon_g_per_kwh: Carbon intensity of the electricity, g CO2e per kWh: a number, or the name of a
+            CSV file beside the experiment with the columns ``time`` and ``g_per_kwh``; null: no carbon is
+            reported.
+        pue: Power usage effectiveness of the building; null: joules are those at the meter.
+        units_per_year: Load, in units of work per year; null: no yearly figures.
+        embodied: Emissions of making the hardware; null: no SCI is reported.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     correction: Literal["holm", "bonferroni"] = "holm"
     equivalence_pct: Annotated[float, Field(gt=0, le=50)] = 1.0
+    price_per_kwh: Annotated[float, Field(gt=0)] | None = None
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,8}$")] | None = None
+    carbon_g_per_kwh: Carbon | None = None
+    pue: Annotated[float, Field(ge=1, le=10)] | None = None
+    units_per_year: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    embodied: Embodied | None = None
 
 
 class _Study(Model):

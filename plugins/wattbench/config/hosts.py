@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wattbench.analysis.model import machine_state
+from wattbench.config.mistakes import nearest
 from wattbench.config.types import (
     Command,
     Model,
@@ -77,9 +79,9 @@ class MeterConfig(Model):
     the kind alone decides whether its joules count as measured.
 
     Attributes:
-        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml`` and ``powercap``: read by
-            the agent itself; ``modelled``: a program that models the energy, reported as modelled, never
-            as measured.
+        kind: ``energibridge``: a program with EnergiBridge's interface; ``nvml``, ``powercap`` and
+            ``hwmon``: read by the agent itself; ``modelled``: a program that models the energy, reported as
+            modelled, never as measured.
         command: Program of the meter with its arguments, a list or one line; default:
             ``/usr/local/bin/energibridge``.
         interval_ms: Sampling interval, milliseconds.
@@ -103,6 +105,23 @@ class MeterConfig(Model):
         return list(self.command or [str(meter.default_command)]) if meter.wraps else None
 
 
+def _known_settings(value: dict[str, bool | int | float | str]) -> dict[str, Any]:
+    for key, expected in value.items():
+        item = machine_state.item_key(key)
+        if item not in machine_state.ITEMS:
+            meant = nearest(item, machine_state.ITEMS)
+            hint = f"; did you mean {meant}?" if meant else ""
+            raise ValueError(
+                f"{key} is not a setting of a machine{hint} (docs/hosts.md lists them)"
+            )
+        if why := machine_state.misfit(key, expected):
+            raise ValueError(why)
+    return value
+
+
+Expected = Annotated[dict[str, bool | int | float | str], AfterValidator(_known_settings)]
+
+
 class HostConfig(Model):
     """One worker host.
 
@@ -114,6 +133,8 @@ class HostConfig(Model):
         python: Python interpreter on the host, 3.9 or newer.
         controller: Folder of the pid files of a controller that runs on this very host: its CPU time is
             recorded apart from that of other processes; null: the controller is another machine.
+        expect: Settings that the machine must have, such as ``gpu.power_limit_w: 400`` or
+            ``cpu.turbo: off``; a host that differs is refused with the command that sets it.
         unsteady_pct: Relative standard deviation of the control workload between runs above which the host
             is quarantined, %; null: never.
     """
@@ -124,6 +145,7 @@ class HostConfig(Model):
     spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = limits.DEFAULT_SPOOL
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
     controller: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
+    expect: Expected = Field(default={})
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
 
 

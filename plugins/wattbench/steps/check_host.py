@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model import machine_state
 from wattbench.errors import HostError
 from wattbench.history import quarantine
 from wattbench.run import host_claims
@@ -111,7 +112,30 @@ def examine(
                 "action": "sudo timedatectl set-ntp true (chrony or systemd-timesyncd)",
             }
         )
-    return facts, offset_s, problems
+    return facts, offset_s, [*problems, *unexpected(facts, config.expect, gpus)]
+
+
+def unexpected(
+    facts: Mapping[str, Any], expect: Mapping[str, machine_state.Value], gpus: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Hard problems: settings that are not as hosts.yaml expects them.
+
+    Args:
+        facts: the host's.
+        expect: of hosts.yaml.
+        gpus: that trials get; without any, what is expected of GPUs does not matter.
+    """
+    asked = {k: v for k, v in expect.items() if gpus or not k.startswith("gpu")}
+    return [
+        {
+            "code": "unexpected-state",
+            "severity": "hard",
+            "message": f"{one.key} is {machine_state.shown(one.found)}, expected is "
+            f"{machine_state.shown(one.expected)}",
+            "action": one.mend,
+        }
+        for one in machine_state.differences(machine_state.state_of(facts), asked)
+    ]
 
 
 def untold(facts: Mapping[str, Any]) -> list[str]:

@@ -378,6 +378,61 @@ def test_a_virtual_hosts_quota_throttles_and_alone_tells_nothing_of_heat():
     assert both.message == "thermal throttling of the CPU: core 1×"
 
 
+@pytest.mark.parametrize(
+    ("whole_j", "verdict"), [(2500.0, "found"), (2990.0, "not-found"), (4000.0, "not-found")]
+)
+def test_the_whole_machine_reads_no_less_than_the_parts_inside_it(whole_j, verdict):
+    """Package and DRAM of 3000 J: 2 % less may be the meters' own."""
+    parts = (
+        Domain("package", "energibridge", 2800.0, 3.0, counted=True),
+        Domain("dram", "energibridge", 200.0, 1.0, counted=True),
+    )
+    board = Domain("system", "hwmon", whole_j, 5.0)
+    (found,) = by_code(
+        checks.check_trial(replace(live(), domains=(*parts, board))), "meter-disagree"
+    )
+    assert found.verdict == verdict
+    if verdict == "found":
+        assert found.message == (
+            "hwmon reads 2500 J of the whole machine, package + dram inside it 3000 J"
+        )
+
+
+def two_gpus(second: float) -> Record:
+    """A trial with two counted GPUs, the second one at most so busy, %."""
+    counted = (Domain(f"gpu{i}", "nvml", 900.0, 1.0, counted=True) for i in range(2))
+    usage = {"GPU0_USAGE": GOOD_USAGE, "gpu1_util_pct": GOOD_USAGE | {"max": second}}
+    return replace(live(), domains=(*live().domains, *counted), series=usage)
+
+
+def test_an_idle_second_gpu_is_named_and_makes_the_trial_invalid():
+    (found,) = by_code(checks.check_trial(two_gpus(2.0)), "gpu-idle")
+    assert found.is_found_error
+    assert found.message == "of the given GPUs gpu1 never exceeds 2 %"
+    assert found.evidence["idle_gpus"] == {"gpu1": 2.0}
+    assert checks.apply([two_gpus(2.0)])[0].row.status == "invalid"
+    assert verdicts(two_gpus(60.0))["gpu-idle"] == "not-found"
+
+
+def test_a_gpu_that_the_trial_was_not_given_may_be_idle():
+    other = replace(two_gpus(2.0), domains=two_gpus(2.0).domains[:-1])
+    assert verdicts(other)["gpu-idle"] == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("mask", "severity", "said"),
+    [
+        (0x04, "warning", "the power limit held the clocks of gpu0 down"),
+        (0x24, "error", "gpu0 reports slowed clocks: software thermal slowdown; the power limit"),
+    ],
+)
+def test_a_power_cap_is_a_reason_to_throttle_and_alone_a_warning(mask, severity, said):
+    capped = edges(live(), nvml=[{"index": 0, "throttle": mask}])
+    (found,) = by_code(checks.check_trial(capped), "throttled")
+    assert (found.severity, found.verdict) == (severity, "found")
+    assert found.message.startswith(said)
+
+
 def test_other_processes_on_a_given_gpu_invalidate_the_trial():
     record = live()
     gpu = {"throttle": 0, "uuid": "GPU-5f", "processes": 2}
@@ -388,6 +443,15 @@ def test_other_processes_on_a_given_gpu_invalidate_the_trial():
     assert found.is_found_error
     assert "2 other processes computed on GPU GPU-5f" in found.message
     assert checks.apply([busy])[0].row.status == "invalid"
+
+
+def test_processes_that_stay_on_a_gpu_after_the_window_are_a_warning():
+    after = edges(live(), nvml=[{"throttle": 0, "uuid": "GPU-5f", "processes": 1}])
+    (found,) = by_code(checks.check_trial(after), "host-busy")
+    assert (found.severity, found.message) == (
+        "warning",
+        "1 processes compute on GPU gpu0 after the window",
+    )
 
 
 def test_every_code_that_is_checked_ends_in_some_verdict():

@@ -62,7 +62,7 @@ def test_a_reboot_between_the_hosts_check_and_the_first_trial_is_found() -> None
         ({"kernel": "6.1"}, {"kernel": "6.8"}, {"host": {"kernel": "6.1"}}),
         ({"governor": "performance"}, {"governor": "powersave"}, {"cpu": {"governor": "performance"}}),
         ({"nvml": [{"index": 0, "driver": "550"}]}, {"nvml": [{"index": 0, "driver": "580"}]},
-         {"gpus": [{"driver": "550"}]}),
+         {"gpu": [{"driver": "550"}]}),
     ],
     ids=["kernel", "governor", "driver"],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -19,9 +20,11 @@ from statsmodels.stats.multitest import multipletests
 
 from tests.support import simulated_run
 from wattbench.analysis import report
+from wattbench.analysis.model.records import Domain
 from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
+from wattbench.analysis.stats.results import CarryOver, CarryOverChange
 from wattbench.analysis.storage import source
 
 Row = dict[str, str]
@@ -403,3 +406,60 @@ def test_an_interval_without_an_end_is_called_unbounded(
     assert (row["lower_pct"], row["upper_pct"]) == ("unbounded", "unbounded")
     assert row["verdict"] == "undecided"
     assert "too few blocks" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("judged", "p", "said"),
+    [
+        (CarryOver(reason="too few trials"), None, "too few trials"),
+        (CarryOver(f=1.2, p=0.4), 0.4, "not found"),
+        (
+            CarryOver(f=9.0, p=0.001, found=True, changes=(CarryOverChange("a", -1.5, -0.25),)),
+            0.001,
+            "a −1.50 → −0.25 %",
+        ),
+    ],
+)
+def test_carry_over_stands_among_the_diagnostics_with_what_it_would_change(
+    study: report.Study, judged: CarryOver, p: float | None, said: str
+) -> None:
+    host = study.conclusion.hosts[0]
+    assert host.fitness is not None
+    fit = dataclasses.replace(host.fitness, carry_over=judged)
+    conclusion = dataclasses.replace(
+        study.conclusion, hosts=(dataclasses.replace(host, fitness=fit),)
+    )
+    (row,) = tables.fitness(conclusion).frame.to_dict("records")
+    assert row["carry_over"] == said
+    assert row["carry_over_p"] == p or (p is None and not row["carry_over_p"])
+
+
+def test_joules_of_several_gpus_stand_apart_and_sum_to_those_of_the_trial(
+    study: report.Study,
+) -> None:
+    assert tables.gpus(study.data) == []  # one GPU a trial
+    split = tuple(
+        dataclasses.replace(
+            r,
+            domains=(
+                Domain("gpu0", "nvml", 0.75 * r.row.gpu_j, 1.0, counted=True),
+                Domain("gpu1", "nvml", 0.25 * r.row.gpu_j, 1.0, counted=True),
+                Domain("gpu2", "nvml", 7.0, 1.0),  # of the host, not of the trial
+            ),
+        )
+        for r in study.data.accepted
+        if r.row.status == "valid" and r.row.kind == "workload" and r.row.gpu_j
+    )
+    assert split
+    (table,) = tables.gpus(dataclasses.replace(study.data, accepted=split))
+    for row in table.frame.to_dict("records"):
+        mine = [
+            r.row.gpu_j for r in split if (r.row.host, r.row.image) == (row["host"], row["image"])
+        ]
+        share = {"gpu0": 0.75, "gpu1": 0.25}[row["gpu"]]
+        assert row["n"] == len(mine)
+        assert row["median_j"] == pytest.approx(share * statistics.median(mine))
+        assert (row["low_j"], row["high_j"]) == (
+            pytest.approx(share * min(mine)),
+            pytest.approx(share * max(mine)),
+        )

@@ -346,6 +346,21 @@ def test_a_run_without_its_parquet_file_is_computed_from_its_records(tmp_path) -
     assert result.runs[0].facts["hosts"][host]["kernel"] == expected.facts(host)["host"]["kernel"]
 
 
+def test_a_cap_that_changed_between_two_runs_is_named_beside_the_changed_level(tmp_path) -> None:
+    simulated = _load("simulated_run_of_caps", ROOT / "tests" / "support" / "simulated_run.py")
+    before, after = (simulated.write(tmp_path / name) for name in ("before", "after"))
+    cap = '"rapl.package[0].long_term_w": '
+    for path in after.rglob("*.json"):
+        text = path.read_text().replace(before.name, "later-" + before.name)
+        path.write_text(text.replace(cap + "65.0", cap + "45.0"))
+    result = compare([str(before), str(after)], Options(), str)
+    changed = [f for f in result.findings if f.code == "state-changed" and f.verdict == "found"]
+    assert changed
+    assert all("rapl.package[0].long_term_w: 65 → 45" in f.message for f in changed)
+    (level, *_) = [f for f in result.findings if f.code == "regression"]
+    assert any(c["what"] == "rapl.package[0].long_term_w" for c in level.evidence["changed"])
+
+
 def test_help_teaches(capsys) -> None:
     with pytest.raises(SystemExit) as left:
         main(["compare", "--help"])

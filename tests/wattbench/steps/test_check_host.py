@@ -17,3 +17,36 @@ def test_what_is_unknown_on_several_hosts_is_said_once() -> None:
         [("a", facts("no governor", "no turbo")), ("b", facts("no governor")), ("c", facts())]
     )
     assert found == {"no governor": ["a", "b"], "no turbo": ["a"]}
+
+
+EXPECT = {"gpu.power_limit_w": 400, "cpu.turbo": False, "cpu.smt": True}
+
+
+def told(**machine: Any) -> dict[str, Any]:
+    return {
+        "machine": {"gpu[0].power_limit_w": 400.0, "cpu.turbo": False, "cpu.smt": True} | machine
+    }
+
+
+def test_a_host_whose_settings_are_as_expected_has_no_problem() -> None:
+    assert check_host.unexpected(told(), EXPECT, ["GPU-a"]) == []
+
+
+def test_a_setting_that_differs_refuses_the_host_with_the_command_that_sets_it() -> None:
+    found = check_host.unexpected(told(**{"gpu[0].power_limit_w": 300.0}), EXPECT, ["GPU-a"])
+    assert found == [
+        {
+            "code": "unexpected-state", "severity": "hard",
+            "message": "gpu[0].power_limit_w is 300, expected is 400",
+            "action": "sudo nvidia-smi -i 0 -pl 400",
+        }
+    ]  # fmt: skip
+
+
+def test_a_setting_that_the_host_does_not_report_refuses_it() -> None:
+    (found,) = check_host.unexpected({}, {"cpu.smt": False}, [])
+    assert found["message"] == "cpu.smt is not reported, expected is off"
+
+
+def test_gpus_that_no_trial_gets_need_not_be_as_expected() -> None:
+    assert check_host.unexpected(told(**{"gpu[0].power_limit_w": 300.0}), EXPECT, []) == []

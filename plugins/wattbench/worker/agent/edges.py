@@ -6,6 +6,7 @@ import os
 import platform
 
 from wattbench.worker.agent.base import stamp
+from wattbench.worker.agent.machine import machine_state
 from wattbench.worker.agent.sysfs import (
     family_cpu_ns,
     frequency_khz,
@@ -62,6 +63,7 @@ def edges(
         "controller_cpu_ns": controller_ns,
         "frequency_khz": frequency_khz(),
         "temperature_c": temperature_c(),
+        "machine": machine_state(readers),
     }
     for meter in readers:
         state.update(meter.edge())

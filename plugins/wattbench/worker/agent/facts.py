@@ -17,13 +17,12 @@ from wattbench.worker.agent.base import (
     boot_mark,
     number,
     parse_json,
-    read_int,
     read_text,
-    rooted,
     sha256_of,
 )  # fmt: skip
 from wattbench.worker.agent.docker import DockerError, docker
 from wattbench.worker.agent.levels import sample
+from wattbench.worker.agent.machine import machine_state, smt, turbo
 from wattbench.worker.agent.preflight import preflight
 from wattbench.worker.agent.sysfs import (
     cpuinfo,
@@ -59,6 +58,7 @@ def verb_facts(spool: Spool, payload: Json) -> Json:
         "clock_unix_s": time.time(),
         "clock": {"synchronised": clock_synchronised()},
         "cpu": cpu_facts(),
+        "machine": machine_state(readers),
         "load": None if is_container() else list(os.getloadavg()),
         "disk_free_bytes": shutil.disk_usage(spool.root).free,
         "gpu": [device for reader in readers for device in reader.devices()],
@@ -158,18 +158,8 @@ def docker_facts() -> Json:
 
 
 def cpu_facts() -> Json:
-    """Governor, turbo and SMT; None where the platform does not tell."""
-    base = rooted("/sys/devices/system/cpu")
-    turbo_off, boost = read_int(base + "/intel_pstate/no_turbo"), read_int(base + "/cpufreq/boost")
-    turbo = None if turbo_off is None else not turbo_off
-    if turbo is None and boost is not None:
-        turbo = bool(boost)
-    smt = read_int(base + "/smt/active")
-    return {
-        "governor": governor(),
-        "turbo": turbo,
-        "smt": None if smt is None else bool(smt),
-    }
+    """Governor, turbo and SMT; None where the platform does not report them."""
+    return {"governor": governor(), "turbo": turbo(), "smt": smt()}
 
 
 def clock_synchronised() -> bool | None:

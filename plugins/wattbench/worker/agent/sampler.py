@@ -63,6 +63,7 @@ def start_samplers(
     interval_s, kind = spec["meter"]["interval_ms"] / 1000, spec["meter"]["kind"]
     samplers = []
     for meter in readers:
+        meter.begin(spec, folder)
         columns = meter.columns()
         if columns:
             period_s = meter.period_s(interval_s, meter.kind == kind)

@@ -101,7 +101,7 @@ PLAIN = BASE | {"documents", "spool", "settle"}
         ("status", PLAIN | {"status"}),
         ("lease", PLAIN | {"lease"}),
         ("warm", PLAIN | {"lease", "processes", "quiet", "burner", "levels", "sysfs", "meters", "meters.extra",
-                          "meters.command", "meters.rapl", "meters.nvml"}),
+                          "meters.command", "meters.rapl", "meters.hwmon", "meters.nvml"}),
     ],
 )  # fmt: skip
 def test_verb_loads_no_more_than_it_needs(
@@ -227,5 +227,5 @@ def test_a_meter_that_can_t_be_used_is_one_warning_that_names_it(
 
 
 def test_every_builtin_meter_names_its_kind_and_its_files() -> None:
-    assert set(meters.kinds()) == {"energibridge", "modelled", "powercap", "nvml"}
-    assert meters.raw_files() == ["energibridge.csv", "powercap.csv", "nvml.csv"]
+    assert set(meters.kinds()) == {"energibridge", "modelled", "powercap", "hwmon", "nvml"}
+    assert meters.raw_files() == ["energibridge.csv", "powercap.csv", "hwmon.csv", "nvml.csv"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import nvml_library
 from wattbench.worker.agent import preflight, processes
 from wattbench.worker.agent.meters import rapl
 from wattbench.worker.agent.meters.command import energy_columns
@@ -393,42 +394,14 @@ def test_processes_are_found_by_the_attempt_s_variable_in_any_session() -> None:
         child.wait()
 
 
-FAKE_NVML = """
-#include <string.h>
-typedef void *dev;
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned i, dev *d) { *d = (dev)(unsigned long)(i + 1); return 0; }
-int nvmlDeviceGetUUID(dev d, char *s, unsigned n) { strncpy(s, d == (dev)1 ? "GPU-a" : "GPU-b", n); return 0; }
-int nvmlDeviceGetName(dev d, char *s, unsigned n) { strncpy(s, "Test GPU", n); return 0; }
-int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, "999.1", n); return 0; }
-int nvmlDeviceGetTotalEnergyConsumption(dev d, unsigned long long *e) {
-  static unsigned long long mj = 5000000000ULL; *e = mj += 250; return 0; }
-int nvmlDeviceGetPowerUsage(dev d, unsigned *p) { *p = 61500; return 0; }
-int nvmlDeviceGetUtilizationRates(dev d, unsigned *u) { u[0] = 97; u[1] = 11; return 0; }
-int nvmlDeviceGetTemperature(dev d, int sensor, unsigned *t) { if (sensor) return 2; *t = 55; return 0; }
-int nvmlDeviceGetClockInfo(dev d, int kind, unsigned *c) { if (kind != 1) return 2; *c = 1410; return 0; }
-int nvmlDeviceGetCurrentClocksThrottleReasons(dev d, unsigned long long *r) { return 3; }
-int nvmlDeviceGetMemoryInfo(dev d, unsigned long long *m) { m[0] = 80ULL << 30; return 0; }
-int nvmlDeviceGetComputeRunningProcesses_v3(dev d, unsigned *n, void *p) {
-  if (d == (dev)2) { *n = 3; return 7; } *n = 0; return 0; }
-"""
-
-
 @pytest.fixture
 def nvml(agent: Any, tmp_path: Path) -> None:
     """Two GPUs: a library with NVML's interface and known numbers."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    source = tmp_path / "nvml.c"
-    source.write_text(FAKE_NVML)
-    library = tmp_path / "libnvidia-ml.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", library, source], check=True)
-    agent.environment["WATTBENCH_NVML"] = str(library)
+    agent.environment["WATTBENCH_NVML"] = str(nvml_library.build(tmp_path))
 
 
-def test_given_gpus_are_recorded_and_the_others_not(agent: Any, nvml: None) -> None:
+def test_given_gpus_are_recorded_and_the_others_not(agent: Any, platform: Path, nvml: None) -> None:
+    assert platform  # a machine of its own: in a container NVML's pids are not this host's
     agent.take()
     script = "echo $CUDA_VISIBLE_DEVICES"
     spec = agent.sh(script, gpus=["GPU-b"], meter={"kind": "nvml", "interval_ms": 100})
@@ -439,9 +412,9 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, nvml: None) -> N
     rows = list(csv.DictReader((folder / "nvml.csv").read_text().splitlines()))
     assert list(rows[0])[2:] == [
         "gpu1_energy_mj", "gpu1_power_mw", "gpu1_util_pct", "gpu1_temperature_c",
-        "gpu1_sm_clock_mhz", "gpu1_throttle", "gpu1_power_instant_mw",
+        "gpu1_sm_clock_mhz", "gpu1_throttle", "gpu1_power_instant_mw", "gpu1_foreign",
     ]  # fmt: skip
-    assert [rows[0][c] for c in list(rows[0])[3:]] == ["61500", "97", "55", "1410", "", ""]
+    assert [rows[0][c] for c in list(rows[0])[3:]] == ["61500", "97", "55", "1410", "", "", ""]
     assert int(rows[0]["gpu1_energy_mj"]) > 2**32  # a counter of 64 bits
     started, ended = report["command"]["started"], report["command"]["ended"]
     assert ended["nvml_mj"]["1"] - started["nvml_mj"]["1"] == 250

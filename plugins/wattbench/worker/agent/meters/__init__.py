@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The modules of this package that hold meters. The wrapper loads them just before the window: what
 #: is not for reading counters they import where they use it.
-MODULES = ("command", "rapl", "nvml")
+MODULES = ("command", "rapl", "hwmon", "nvml")
 
 
 class Meter:
@@ -49,6 +49,15 @@ class Meter:
 
     def __init__(self, gpus: Sequence[str] = ()) -> None:
         self.gpus = [str(gpu) for gpu in gpus]
+
+    def begin(self, spec: Json, folder: str) -> None:
+        """Learn which attempt is about to be sampled.
+
+        Args:
+            spec: the attempt's.
+            folder: the attempt's.
+        """
+        del spec, folder
 
     # -- readings: a reader's samples, one CSV row at a time ------------------------------------------
 
@@ -75,6 +84,10 @@ class Meter:
 
     def edge(self) -> Json:
         """State before or after the window, for the report's ``edges``, by keys of its own."""
+        return {}
+
+    def settings(self) -> Json:
+        """What decides how much its devices draw: a flat table for :mod:`machine`, by dotted keys."""
         return {}
 
     def idle_mark(self) -> Any:

@@ -3,14 +3,18 @@
 ``nvml.csv``: ``unix_s,mono_s`` and for each given GPU, *i* being its NVML index,
 ``gpu<i>_energy_mj`` (cumulative), ``gpu<i>_power_mw``, ``gpu<i>_util_pct``,
 ``gpu<i>_temperature_c``, ``gpu<i>_sm_clock_mhz``, ``gpu<i>_throttle`` (bit mask),
-``gpu<i>_power_instant_mw``. An empty cell: the driver does not report it.
+``gpu<i>_power_instant_mw``; then ``gpu<i>_foreign``, the number of processes on it that are not the trial's.
+An empty cell: the driver does not report it.
 
 ``WATTBENCH_NVML`` names another NVML library.
 """
 
 from __future__ import annotations
 
+import re
+
 from wattbench.worker.agent import limits
+from wattbench.worker.agent.base import read_bytes, read_text
 from wattbench.worker.agent.meters import Meter
 
 TYPE_CHECKING = False
@@ -30,6 +34,41 @@ def open_library() -> Nvml | None:
     return open_nvml()
 
 
+#: The id of a container in the cgroups of its processes.
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+
+
+def foreign(pids: Sequence[int], runtime: str, folder: str) -> int:
+    """How many of these processes are not the trial's; those that have ended are none.
+
+    A process of the trial names the attempt's folder in its environment. Of a trial in a container, which
+    has one, any process outside of containers is foreign, and so is every further container as one.
+
+    Args:
+        pids: of processes that compute on a GPU.
+        runtime: the attempt's.
+        folder: the attempt's.
+    """
+    if runtime == "docker":
+        groups = [text for text in (read_text("/proc/%d/cgroup" % pid) for pid in pids) if text]
+        containers = [_CONTAINER.search(text) for text in groups]
+        bare = sum(1 for found in containers if found is None)
+        return bare + max(0, len({found.group() for found in containers if found}) - 1)
+    return sum(1 for pid in pids if _is_foreign(pid, folder))
+
+
+def _is_foreign(pid: int, folder: str) -> bool:
+    try:
+        environment = read_bytes("/proc/%d/environ" % pid)
+    except PermissionError:
+        return True  # of another user
+    except OSError:
+        return False
+    return bool(environment) and (
+        "WATTBENCH_ATTEMPT=%s" % folder
+    ).encode() not in environment.split(b"\0")
+
+
 class NvmlMeter(Meter):
     """NVIDIA's own counters of the given GPUs."""
 
@@ -41,6 +80,13 @@ class NvmlMeter(Meter):
         self._library = open_library() if self.gpus else None
         self._chosen = self._library.chosen(self.gpus) if self._library else []
         self.margin_s = limits.GPU_MARGIN_S if self._library else 0.0
+        self._attempt: tuple[str, str] | None = None
+
+    def begin(self, spec: Json, folder: str) -> None:
+        from wattbench.worker.agent.sysfs import is_container
+
+        if not is_container():  # there NVML's pids are the machine's, not this host's
+            self._attempt = str(spec["runtime"]), folder
 
     def _readings(self) -> list[Json]:
         return [self._library.readings(i) for i in self._chosen] if self._library else []
@@ -48,10 +94,18 @@ class NvmlMeter(Meter):
     def columns(self) -> list[str]:
         if not self._library:
             return []
-        return ["gpu%d_%s" % (i, field) for i in self._chosen for field in self._library.FIELDS]
+        names = ["gpu%d_%s" % (i, field) for i in self._chosen for field in self._library.FIELDS]
+        return names + ["gpu%d_foreign" % i for i in self._chosen if self._attempt]
 
     def row(self) -> list[Any]:
-        return [value for reading in self._readings() for value in reading.values()]
+        values = [value for reading in self._readings() for value in reading.values()]
+        return values + self._foreign()
+
+    def _foreign(self) -> list[int | None]:
+        if not self._library or not self._attempt:
+            return []
+        listed = map(self._library.process_ids, self._chosen)
+        return [None if pids is None else foreign(pids, *self._attempt) for pids in listed]
 
     def period_s(self, interval_s: float, configured: bool) -> float:
         # Power that is sampled more seldom than its load swings says little: at the meter's pace.
@@ -73,6 +127,16 @@ class NvmlMeter(Meter):
                 | {"driver": library.driver(), "processes": library.processes(i)}
                 for i in self._chosen
             ]
+        }
+
+    def settings(self) -> Json:
+        library = self._library
+        if not library:
+            return {}
+        return {
+            "gpu[%d].%s" % (index, name): value
+            for index in self._chosen
+            for name, value in library.settings(index).items()
         }
 
     def idle_levels(self, mark: Any, seconds: float) -> Json:

@@ -13,12 +13,31 @@ if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
 
 
+#: nvmlComputeMode_t.
+_COMPUTE_MODES = {
+    0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process",
+}  # fmt: skip
+
+
+#: Room for the processes of one GPU.
+_MOST_PROCESSES = 256
+
+
 class _Utilisation(ctypes.Structure):
     _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
 
 
 class _Memory(ctypes.Structure):
     _fields_ = [(n, ctypes.c_ulonglong) for n in ("total", "free", "used")]
+
+
+class _Process(ctypes.Structure):
+    _fields_ = [
+        ("pid", ctypes.c_uint),
+        ("memory_bytes", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
 
 
 class _FieldValue(ctypes.Structure):
@@ -48,7 +67,7 @@ class Nvml:
         "power_instant_mw",
     )  # fmt: skip
     _SUCCESS, _INSUFFICIENT_SIZE = 0, 7
-    _SENSOR_GPU, _CLOCK_SM = 0, 1
+    _SENSOR_GPU, _CLOCK_SM, _CLOCK_MEMORY = 0, 1, 2
     _POWER_INSTANT, _UNSIGNED_INT = 186, 1
 
     def __init__(self) -> None:
@@ -83,7 +102,10 @@ class Nvml:
 
     def _string(self, function: str, *arguments: Any) -> str | None:
         buffer = ctypes.create_string_buffer(96)
-        rc = getattr(self._lib, function)(*arguments, buffer, ctypes.c_uint(len(buffer)))
+        try:
+            rc = getattr(self._lib, function)(*arguments, buffer, ctypes.c_uint(len(buffer)))
+        except AttributeError:
+            return None
         return buffer.value.decode(errors="replace") if rc == self._SUCCESS else None
 
     def driver(self) -> str | None:
@@ -112,6 +134,51 @@ class Nvml:
         )
         return dict(zip(self.FIELDS, values))  # noqa: B905 (Python 3.10)
 
+    def settings(self, index: int) -> Json:
+        """What decides its power and speed; NVML has no query for locked clocks."""
+        device = self.devices[index]
+        limits_mw = (
+            self._number(ctypes.c_uint, function, device)
+            for function in (
+                "nvmlDeviceGetPowerManagementLimit",
+                "nvmlDeviceGetPowerManagementDefaultLimit",
+                "nvmlDeviceGetEnforcedPowerLimit",
+            )
+        )
+        limit_w, default_w, enforced_w = (None if mw is None else mw / 1000 for mw in limits_mw)
+        sm, memory = (
+            self._number(ctypes.c_uint, "nvmlDeviceGetApplicationsClock", device, clock)
+            for clock in (self._CLOCK_SM, self._CLOCK_MEMORY)
+        )
+        persistence = self._number(ctypes.c_uint, "nvmlDeviceGetPersistenceMode", device)
+        mode = self._number(ctypes.c_uint, "nvmlDeviceGetComputeMode", device)
+        return {
+            "power_limit_w": limit_w,
+            "default_limit_w": default_w,
+            "enforced_limit_w": enforced_w,
+            "application_sm_mhz": sm,
+            "application_memory_mhz": memory,
+            "max_sm_mhz": self._number(
+                ctypes.c_uint, "nvmlDeviceGetMaxClockInfo", device, self._CLOCK_SM
+            ),
+            "persistence": None if persistence is None else bool(persistence),
+            "ecc": self._current("nvmlDeviceGetEccMode", device),
+            "mig": self._current("nvmlDeviceGetMigMode", device),
+            "compute_mode": None if mode is None else _COMPUTE_MODES.get(mode, str(mode)),
+            "driver": self.driver(),
+            "vbios": self._string("nvmlDeviceGetVbiosVersion", device),
+        }
+
+    def _current(self, function: str, device: ctypes.c_void_p) -> bool | None:
+        """A switch whose query answers with the current and the pending state."""
+        current, pending = ctypes.c_uint(), ctypes.c_uint()
+        try:
+            query = getattr(self._lib, function)
+        except AttributeError:
+            return None
+        rc = query(device, ctypes.byref(current), ctypes.byref(pending))
+        return bool(current.value) if rc == self._SUCCESS else None
+
     def energy_mj(self, index: int) -> int | None:
         """The cumulative energy counter, mJ."""
         device = self.devices[index]
@@ -131,6 +198,18 @@ class Nvml:
                 count = ctypes.c_uint(0)
                 rc = query(self.devices[index], ctypes.byref(count), None)
                 return int(count.value) if rc in (self._SUCCESS, self._INSUFFICIENT_SIZE) else None
+        return None
+
+    def process_ids(self, index: int) -> list[int] | None:
+        """Pids of the processes that compute on it; None: the driver does not list them."""
+        listed = (_Process * _MOST_PROCESSES)()
+        count = ctypes.c_uint(_MOST_PROCESSES)
+        for version in ("_v3", "_v2"):  # the first version's entries have another size
+            query = getattr(self._lib, "nvmlDeviceGetComputeRunningProcesses" + version, None)
+            if query is not None:
+                rc = query(self.devices[index], ctypes.byref(count), listed)
+                known = rc == self._SUCCESS
+                return [int(p.pid) for p in listed[: count.value]] if known else None
         return None
 
     def chosen(self, gpus: Sequence[str]) -> list[int]:

@@ -53,6 +53,32 @@ def power_w(before: Json, after: Json, seconds: float) -> float | None:
     return total if known else None
 
 
+def power_limits() -> Json:
+    """Every zone's limits and their time windows: ``rapl.package[0].long_term_w``, ``…long_term_s``."""
+    found: Json = {}
+    for folder in sorted(glob.glob(rooted("/sys/class/powercap/intel-rapl:*"))):
+        kind, number = zone_label(folder)
+        for path in glob.glob(folder + "/constraint_*_name"):
+            stem, name = path[: -len("_name")], read_text(path)
+            limit_uw, window_us = (
+                read_int(stem + f) for f in ("_power_limit_uw", "_time_window_us")
+            )
+            key = "rapl.%s[%s].%s_" % (kind, number, name)
+            found[key + "w"] = None if limit_uw is None else limit_uw / 1e6
+            found[key + "s"] = None if window_us is None else window_us / 1e6
+    return found
+
+
+def zone_label(folder: str) -> tuple[str, str]:
+    """Kind and number of a zone: ``package``, ``0``; of one inside a package that package's number."""
+    name = read_text(folder + "/name") or "zone"
+    if name.startswith("package-"):
+        return "package", name[len("package-") :]
+    parts = os.path.basename(folder).split(":")
+    outer = read_text(os.path.dirname(folder) + "/%s/name" % ":".join(parts[:2])) or ""
+    return name, outer[len("package-") :] if outer.startswith("package-") else parts[1]
+
+
 class Powercap(Meter):
     """RAPL through the kernel; the zones that this user may read when it is made."""
 
@@ -79,6 +105,9 @@ class Powercap(Meter):
 
     def edge(self) -> Json:
         return {"powercap": zones()}
+
+    def settings(self) -> Json:
+        return power_limits()
 
     def idle_mark(self) -> Any:
         return zones()
