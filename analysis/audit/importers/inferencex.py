@@ -1,9 +1,9 @@
 """Importer of InferenceX (formerly InferenceMAX): power records of its benchmark results, one run per result.
 
 ``agg_<result>.json`` has the configuration (``hw``, ``framework``, ``conc``, …) and, since May 2026, the
-energy of all GPUs over the benchmark's window; ``power_validation_<result>.json`` has the joules of each GPU, the
-window, and the reasons for which a measurement is not valid. Formats: ``utils/process_result.py`` and
-``utils/aggregate_power.py`` of SemiAnalysisAI/InferenceX.
+energy of all GPUs over the benchmark's window. ``power_validation_<result>.json`` has the joules of each
+GPU, the window, and the reasons for which a measurement is not valid. Formats: ``utils/process_result.py``
+and ``utils/aggregate_power.py`` of SemiAnalysisAI/InferenceX.
 """
 
 from __future__ import annotations

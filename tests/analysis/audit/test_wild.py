@@ -285,6 +285,53 @@ def test_a_last_line_without_newline_counts_if_it_is_whole(tmp_path):
     assert cut.subject == "trial a/2.csv"
 
 
+@pytest.mark.parametrize("way", ["header", "bare", "glued", "more-columns"])
+def test_runs_appended_to_one_file_count_apart_with_their_own_lines(tmp_path, way):
+    texts = {}
+    for i in range(3):
+        first = log(1_760_000_000 + 100 * i, 30.0 + i)
+        second = log(
+            1_760_000_050 + 100 * i, 40.0 + i, 8.0, dram_w=5.0 if way == "more-columns" else None
+        )
+        if way == "bare":
+            second = second.partition("\n")[2]
+        texts[f"a/run_{i}.csv"] = (first.rstrip("\n") if way == "glued" else first) + second
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "valid"): 6}
+    rows = {r.row.raw: r.row for r in result.trials}
+    line = {"header": 54, "bare": 54, "glued": 53, "more-columns": 54}[way]
+    assert rows["a/run_1.csv"].package_j == pytest.approx(310.0, rel=1e-3)
+    assert rows[f"a/run_1.csv:{line}"].package_j == pytest.approx(41 * 8.0, rel=1e-3)
+    assert rows[f"a/run_1.csv:{line}"].raw_place() == {"file": "a/run_1.csv", "line": line}
+    assert len({(r.image, r.run) for r in rows.values()}) == 6
+    (named,) = [f for f in result.findings if "one after the other" in f.message]
+    assert (named.evidence["file"], named.evidence["line"]) == ("a/run_0.csv", line)
+    assert "3 raw files hold 6 runs" in named.message
+
+
+def test_a_fault_in_an_appended_run_has_the_line_of_the_file(tmp_path):
+    rows = log(1_760_000_050).splitlines()
+    rows[20] = rows[20].replace(rows[20].split(",")[1], "x", 1)
+    texts = {f"a/run_{i}.csv": log(1_760_000_000 + 100 * i) for i in range(4)}
+    texts["a/run_0.csv"] += "\n".join(rows) + "\n"
+    result = audited(write(tmp_path, texts))
+    (record,) = [r for r in result.trials if r.row.raw == "a/run_0.csv:54"]
+    assert [n.line for n in record.notes if n.kind == "bad-row"] == [54 + 20]
+
+
+def test_a_time_that_goes_back_without_a_first_sample_is_refused_not_split(tmp_path):
+    rows = log(1_760_000_000).splitlines()
+    tail = log(1_760_000_050).splitlines()[10:]
+    texts = {f"a/run_{i}.csv": log(1_760_000_200 + 100 * i) for i in range(4)}
+    texts["a/run_0.csv"] = "\n".join([rows[0], *tail, *rows[10:]]) + "\n"
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "valid"): 3, ("a", "failed"): 1}
+    (failed,) = found(result, "trial-failed")
+    assert "goes back" in failed.message
+    assert failed.evidence["file"] == "a/run_0.csv"
+    assert failed.evidence["line"] == 2 + len(tail)
+
+
 @pytest.mark.parametrize("change", ["comma", "tab", "seconds", "micro", "kwh", "gaps"])
 def test_other_separators_units_and_gaps_give_the_same_joules(change):
     text = log(1_760_000_000, 31.0)
