@@ -766,3 +766,47 @@ def test_six_runs_of_one_afternoon_are_no_series_of_nights():
 
     assert not is_series(runs(1))
     assert is_series(runs(24))
+
+
+def test_printed_tables_are_compared_under_the_mapping_s_suffixes(tmp_path):
+    joules = {"a": (300.0, 301.0, 302.0, 304.0), "b": (310.0, 311.5, 312.0, 313.0)}
+    rows = "".join(f"{i},{j},10\n" for i, j in enumerate(joules["a"], start=1))
+    (tmp_path / "a@load_output.csv").write_text(
+        "Run,Energy Consumption (Joules),Execution Time (Seconds)\n" + rows
+    )
+    rows = "".join(f"{i},{j},10\n" for i, j in enumerate(joules["b"], start=1))
+    (tmp_path / "b@load_output.csv").write_text(
+        "Run,Energy Consumption (Joules),Execution Time (Seconds)\n" + rows
+    )
+    printed = {"energy": [{"image": "a", "mean_j": 301.75}, {"image": "b", "mean_j": 311.63}]}
+    joined = audited(tmp_path, suffixes=("_output.csv", "@load"), printed=printed)
+    assert not [f for f in found(joined, "row-untraceable") if "printed table" in f.message]
+    apart = audited(tmp_path, printed=printed)
+    wrong = [f for f in found(apart, "row-untraceable") if "printed table" in f.message]
+    assert [f.subject for f in wrong] == ["image a", "image b"]
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.05, 0.13])
+def test_the_averaging_of_a_gpu_s_sensor_is_within_the_half_width(tmp_path, phase_s):
+    """Truth steps from 100 to 300 W at 9.5 s of 10 s; NVML reports the mean of the last second."""
+
+    def energy_j(t: float) -> float:
+        return 100.0 * t + 200.0 * max(0.0, t - 9.5)
+
+    def reported(row: int) -> int:
+        t = 0.2 * max(row - 1, 0) + phase_s
+        return round(1000 * (energy_j(t) - energy_j(t - 1.0)))
+
+    text = log(1_760_000_000, extra={"GPU0_POWER (mWatts)": reported, "GPU0_USAGE": lambda _: 90.0})
+    result = audited(write(tmp_path, {f"a/{i}.csv": text for i in range(1)}))
+    (gpu,) = [d for d in result.trials[0].domains if d.name == "gpu0"]
+    truth_j = energy_j(10.0 + phase_s) - energy_j(phase_s)
+    # Of the step's 100 J the mean over a second shows a quarter only, 200 W · (0.5 s)² / 2.
+    assert truth_j - gpu.energy_j > 45.0
+    assert abs(gpu.energy_j - truth_j) <= gpu.uncertainty_j
+    assert result.trials[0].row.energy_uncertainty_j >= gpu.uncertainty_j
+
+
+def test_the_summary_names_treatments_beside_the_contract_s_images(tmp_path):
+    summary = run.summary(audited(write(tmp_path, campaign(runs=2))))
+    assert summary["treatments"] == summary["images"] == ["a", "b"]
