@@ -72,8 +72,7 @@ def _mixed(valid: Sequence[Record], scope: Scope) -> Iterator[Finding]:
                 r.subject,
                 f"{has} is metered, the other trials have {'+'.join(scope.parts)}: left out of the repaired "
                 "tables",
-                file=r.row.raw,
-                line=1,
+                **r.row.raw_place(),
                 scope=has,
             )
 
@@ -100,8 +99,7 @@ def _implausible(valid: Sequence[Record]) -> Iterator[Finding]:
             f"{load}, which is too "
             + ("little" if power_w < _MOST_W else "much")
             + " for a CPU package: its unit was misread (EnergiBridge before 0.0.7 does so on some CPUs)",
-            file=first.raw,
-            line=1,
+            **first.raw_place(),
             power_w=power_w,
             cpu_usage_pct=usage,
             trials=len(mine),
@@ -136,8 +134,7 @@ def _scope(campaign: Campaign, valid: Sequence[Record]) -> list[Finding]:
             f"the reported joules cover the CPU package only, {100 * package / total:.0f} % of what the "
             f"same files meter ({', '.join(scopes)})"
             + (f"; the summary line leaves out the last interval: {omits}" if omits else ""),
-            file=pairs[0][0].raw,
-            line=1,
+            **pairs[0][0].raw_place(),
             trials=len(pairs),
             package_share=package / total,
             omitted_pct=shares,
@@ -190,8 +187,7 @@ def _sampling(valid: Sequence[Record], tables: Tables) -> list[Finding]:
             f"a run's end is known to one interval of {interval:.3g} s, worth up to {doubt:.0f} J of idle "
             f"power; {len(under)} of {len(medians) * (len(medians) - 1) // 2} differences of medians "
             f"({basis}) are smaller",
-            file=sampled[0][0].row.raw,
-            line=1,
+            **sampled[0][0].row.raw_place(),
             interval_s=interval,
             doubt_j=doubt,
             basis=basis,

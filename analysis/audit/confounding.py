@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from wattbench.analysis.audit.campaign import Campaign, DerivedRow
+from wattbench.analysis.checks.evidence import place
 from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
@@ -58,8 +59,7 @@ def _sessions(valid: Sequence[Record]) -> Iterator[Finding]:
             f"{str(first.started_at)[:10]} on need {change_pct:+.2f} % energy against the {len(before)} of "
             f"{str(before[0].row.started_at)[:10]} (Mann–Whitney, corrected p {min(p, 1.0):.2g})",
             severity=Severity.WARNING,
-            file=first.raw or after[0].log.get("file"),
-            line=1 if first.raw else after[0].log.get("line"),
+            **place(after[0]),
             kind="session",
             change_pct=change_pct,
             p=min(p, 1.0),
@@ -144,8 +144,7 @@ def _idle_power(valid: Sequence[Record]) -> Iterator[Finding]:
         "campaign",
         f"the idle GPU draws {medians[high]:.1f} W in {high} and {medians[low]:.1f} W in {low} "
         f"(Kruskal–Wallis p {p:.2g}): its power state differs with the image, not by its doing",
-        file=first.raw,
-        line=1,
+        **first.raw_place(),
         median_w=medians,
         p=p,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
 
@@ -21,16 +21,65 @@ _SIGNED = ("mean_diff_j", "cliffs_delta")
 
 
 def compare(
-    printed: Mapping[str, Sequence[Mapping[str, Any]]], tables: Mapping[str, pd.DataFrame]
+    printed: Mapping[str, Sequence[Mapping[str, Any]]],
+    tables: Mapping[str, pd.DataFrame],
+    join: Callable[[str], str],
 ) -> list[Finding]:
-    """Findings for printed rows that the published (else the imported) data do not give."""
+    """Findings for printed rows that the published (else the imported) data do not give.
+
+    Args:
+        printed: rows of cells as printed, by table.
+        tables: the recomputed tables.
+        join: a treatment's name → the name under which load, idle and published data are joined.
+    """
     findings: list[Finding] = []
     for name, rows in printed.items():
-        findings += _compare(name, rows, tables[name])
+        keys = _KEYS.get(name, ("image",))
+        findings += _compare(name, rows, tables[name], _Cells(keys, _digits(rows, keys), join))
     return findings
 
 
-def _compare(name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> list[Finding]:
+@dataclass(frozen=True)
+class _Cells:
+    """How cells of a printed and a recomputed row are compared.
+
+    Attributes:
+        keys: columns that name a row.
+        digits: column of numbers → digits after the point that it is printed with.
+        join: a treatment's name → the name that rows are found by.
+    """
+
+    keys: tuple[str, ...]
+    digits: Mapping[str, int]
+    join: Callable[[str], str]
+
+    def key(self, row: Mapping[Any, Any]) -> tuple[str, ...]:
+        """What a row is found by, whichever way round a pair is written."""
+        return tuple(sorted(self.join(str(row[k])) for k in self.keys))
+
+    def same(self, row: Mapping[str, Any], computed: Mapping[Any, Any]) -> bool:
+        """Whether all numbers of a printed row agree with a recomputed one."""
+        columns = [c for c in self.digits if row.get(c) is not None]
+        return bool(columns) and all(self.same_cell(row, computed, c) for c in columns)
+
+    def same_cell(self, row: Mapping[str, Any], computed: Mapping[Any, Any], column: str) -> bool:
+        """Whether a number agrees, as far as the column is printed."""
+        try:
+            printed, value = float(str(row[column]).strip().rstrip("%")), float(computed[column])
+        except (TypeError, ValueError):
+            return False
+        first = self.keys[0]
+        turned = len(self.keys) == 2 and self.join(str(row[first])) != self.join(
+            str(computed[first])
+        )
+        if turned and column in _SIGNED:
+            value = -value
+        return abs(printed - value) <= 0.5000001 * 10.0 ** -self.digits[column]
+
+
+def _compare(
+    name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame, cells: _Cells
+) -> list[Finding]:
     basis = next(
         (b for b in ("published", "imported", "repaired") if (table["basis"] == b).any()), None
     )
@@ -43,18 +92,15 @@ def _compare(name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame) 
                 f"printed table {name}: there are no data to compare with",
             )
         ]
-    keys = _KEYS.get(name, ("image",))
-    computed = {
-        _key([r[k] for k in keys]): r for r in table[table["basis"] == basis].to_dict("records")
-    }
-    digits = _digits(rows, keys)
+    keys = cells.keys
+    computed = {cells.key(r): r for r in table[table["basis"] == basis].to_dict("records")}
     fits = {
-        i: [k for k, cells in computed.items() if _same(row, cells, keys, digits)]
+        i: [k for k, values in computed.items() if cells.same(row, values)]
         for i, row in enumerate(rows)
     }
     findings = []
     for i, row in enumerate(rows):
-        own = _key([row[k] for k in keys])
+        own = cells.key(row)
         if own in fits[i]:
             continue
         others = fits[i]
@@ -62,7 +108,7 @@ def _compare(name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame) 
         partner = next(
             (
                 r for j, r in enumerate(rows)
-                if others and _key([r[k] for k in keys]) == others[0] and own in fits[j]
+                if others and cells.key(r) == others[0] and own in fits[j]
             ),
             None,
         )  # fmt: skip
@@ -77,9 +123,7 @@ def _compare(name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame) 
             text = f"the {basis} data have no such row"
         else:
             wrong = [
-                c
-                for c in digits
-                if c in row and not _same_cell(row, computed[own], c, keys, digits)
+                c for c in cells.digits if c in row and not cells.same_cell(row, computed[own], c)
             ]
             text = "recomputed: " + ", ".join(
                 f"{c} {computed[own][c]} (printed {row[c]})" for c in wrong
@@ -110,10 +154,6 @@ def _compare(name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame) 
     return findings
 
 
-def _key(names: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(sorted(key_of(str(n)) for n in names))
-
-
 def _digits(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, int]:
     """Digits after the point that a column is printed with: YAML drops trailing zeros of single cells."""
     digits: dict[str, int] = {}
@@ -123,30 +163,6 @@ def _digits(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str,
                 text = str(value).strip().rstrip("%")
                 digits[column] = max(digits.get(column, 0), len(text.partition(".")[2]))
     return digits
-
-
-def _same(
-    row: Mapping[str, Any], cells: Mapping[Any, Any], keys: Sequence[str], digits: Mapping[str, int]
-) -> bool:
-    told = [c for c in digits if row.get(c) is not None]
-    return bool(told) and all(_same_cell(row, cells, c, keys, digits) for c in told)
-
-
-def _same_cell(
-    row: Mapping[str, Any],
-    cells: Mapping[Any, Any],
-    column: str,
-    keys: Sequence[str],
-    digits: Mapping[str, int],
-) -> bool:
-    try:
-        printed, computed = float(str(row[column]).strip().rstrip("%")), float(cells[column])
-    except (TypeError, ValueError):
-        return False
-    turned = len(keys) == 2 and key_of(str(row[keys[0]])) != key_of(str(cells[keys[0]]))
-    if turned and column in _SIGNED:
-        computed = -computed
-    return abs(printed - computed) <= 0.5000001 * 10.0 ** -digits[column]
 
 
 def _plain(cells: Mapping[Any, Any] | None) -> dict[str, Any] | None:

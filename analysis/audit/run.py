@@ -80,7 +80,7 @@ def audit(
         findings += claims.versions(mapping.versions, trials)
         findings = for_imports(findings)
         attempts = trials = tuple(restated(r, scope) for r in trials)
-    findings += published_tables.compare(mapping.printed, tables.tables)
+    findings += published_tables.compare(mapping.printed, tables.tables, campaign.key)
     progress("verdicts")
     modelled = any(r.row.energy_source == "modelled" for r in trials)
     told = verdicts.answers(
@@ -229,6 +229,7 @@ def summary(result: Audit) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     rows = [r.row for r in result.trials]
     found = [f for f in result.findings if f.verdict is Verdict.FOUND]
+    treatments = sorted({r.image for r in rows} or {d.image for d in result.campaign.derived})
     return {
         "schema": 1,
         "campaign": result.campaign.name,
@@ -237,7 +238,9 @@ def summary(result: Audit) -> dict[str, Any]:
         "believed": believed.sentence(result),
         "trials": len(rows),
         "status": dict(sorted(Counter(map(_status, result.trials)).items())),
-        "images": sorted({r.image for r in rows} or {d.image for d in result.campaign.derived}),
+        # ``images`` is the contract's key; for a reader of an import they are treatments.
+        "images": treatments,
+        "treatments": treatments,
         "energy_source": sorted({r.energy_source for r in rows if r.energy_source}),
         "derived_rows": len(result.campaign.derived),
         "wraps": sum(r.wraps or 0 for r in rows),

@@ -7,6 +7,7 @@ that nothing that differs in its path is pooled.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -65,23 +66,23 @@ class Treatments:
 
 def folder_of(path: str) -> str:
     """The folder that is named after a file's treatment; empty for the campaign's own."""
-    parent = PurePosixPath(path).parent
-    if parent.name in _HOLDERS:
-        parent = parent.parent
-    return "" if str(parent) == "." else str(parent)
+    parent = path.rpartition("/")[0]
+    above, _, name = parent.rpartition("/")
+    return above if name in _HOLDERS else parent
 
 
 def stem_of(path: str) -> str:
     """A file's name without what tells its format."""
-    return _SUFFIXES.sub("", PurePosixPath(path).name)
+    return _SUFFIXES.sub("", path.rpartition("/")[2])
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def run_of(path: str) -> int | None:
     """The run's number: in the file's name, else in a folder that counts runs."""
     stem = _DATE.sub("", stem_of(path)).rstrip(" _.-")
     match = _LAST_NUMBER.search(stem) or _RUN_IN_NAME.search(stem)
     if match is None:
-        for part in reversed(PurePosixPath(path).parent.parts):
+        for part in reversed(path.split("/")[:-1]):
             if part not in _HOLDERS:
                 match = _LAST_NUMBER.search(part) if _COUNTING.fullmatch(part) else None
                 break

@@ -25,8 +25,9 @@ def place(record: Record, **more: Any) -> dict[str, Any]:
     log, row = record.log, record.row
     if log.get("file") and ("line" in more or not row.raw):
         return {"file": log["file"], "line": log.get("line")} | more
-    whole = {"line": 1} if row.planned_position is None else {}
-    return ({"file": row.raw} | whole if row.raw else {}) | more
+    if row.planned_position is None and row.raw:
+        return row.raw_place() | more
+    return ({"file": row.raw} if row.raw else {}) | more
 
 
 def place_of_note(note: Note) -> dict[str, Any]:

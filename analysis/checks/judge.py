@@ -26,7 +26,7 @@ def check_trial(record: Record) -> tuple[Finding, ...]:
     """Every check of one trial, found or not."""
     return tuple(
         to_finding(check.code, check.outcome(record), record.subject, check.fine)
-        for check in _applying(trial_checks(), record)
+        for check in _applying(trial_checks(), record.row.kind, absent=_is_absent(record))
     )
 
 
@@ -57,11 +57,12 @@ def judge(
         the records as :func:`apply` gives them, and the findings that are not about one trial.
     """
     per_trial, whole, shared = _findings(records, facts)
-    judged = tuple(
-        _with(record, per_trial.get(record.subject, ()), shared.get(record.subject, ()))
-        for record in records
-    )
-    return judged, tuple(whole)
+    places = {code: place for place, code in enumerate(CODES)}
+    judged = []
+    for record in records:
+        subject = record.subject
+        judged.append(_with(record, per_trial.get(subject, ()), shared.get(subject, ()), places))
+    return tuple(judged), tuple(whole)
 
 
 def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, ...]:
@@ -75,15 +76,18 @@ def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, .
     )
 
 
-def _applying(checks: Iterable[TrialCheck], record: Record) -> list[TrialCheck]:
-    """The checks that apply to a record; of an absent one its absence is all that can be said.
+def _is_absent(record: Record) -> bool:
+    """Whether a trial's absence is all that can be said of it.
 
     A start that only a text log knows is checked like any other: what the log says of it counts.
     """
     logged = record.log.get("file") and not record.log.get("derived")
-    if record.row.status in ("missing", "skipped") and not logged:
-        return [c for c in checks if c.code == "trial-missing"]
-    return [c for c in checks if record.row.kind in c.kinds]
+    return record.row.status in ("missing", "skipped") and not logged
+
+
+def _applying(checks: Iterable[TrialCheck], kind: str, *, absent: bool) -> list[TrialCheck]:
+    """The checks that apply to trials of a kind."""
+    return [c for c in checks if (c.code == "trial-missing" if absent else kind in c.kinds)]
 
 
 @dataclass
@@ -108,8 +112,12 @@ class _Outcomes:
     def of(cls, records: Iterable[Record]) -> _Outcomes:
         """Check records."""
         outcomes, checks = cls(), trial_checks()
+        applying: dict[tuple[str, bool], list[TrialCheck]] = {}
         for record in records:
-            for check in _applying(checks, record):
+            key = record.row.kind, _is_absent(record)
+            if key not in applying:
+                applying[key] = _applying(checks, key[0], absent=key[1])
+            for check in applying[key]:
                 outcome = check.outcome(record)
                 outcomes.probed[check.code] += 1
                 if isinstance(outcome, Unknown):
@@ -220,9 +228,10 @@ def _closing(
     return rows
 
 
-def _with(record: Record, found: Iterable[Finding], shared: Sequence[str]) -> Record:
+def _with(
+    record: Record, found: Iterable[Finding], shared: Sequence[str], places: Mapping[str, int]
+) -> Record:
     """The record with its findings, and the status that they leave it; codes name what is shared too."""
-    places = {code: place for place, code in enumerate(CODES)}
     found = tuple(sorted(found, key=lambda f: places[f.code]))
     row = record.row
     status, reason = row.status, row.reason

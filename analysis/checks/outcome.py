@@ -49,6 +49,8 @@ def merged(code: str, outcomes: Iterable[Outcome]) -> Outcome | None:
     was found. None: not found.
     """
     everything = tuple(outcomes)
+    if not everything:
+        return None
     usual = CODES[code].severity
     found = sorted(
         (o for o in everything if isinstance(o, Found)),

@@ -19,9 +19,13 @@ from wattbench.analysis.model.records import Domain, Note
 #: Whole intervals outside the window that show the power there; others may hold the meter's start.
 WAITING = 2
 
-#: Half-widths are this many standard deviations: 2 would do for a known σ, σ is estimated from few
-#: intervals.
+#: Half-widths are this many standard deviations, where σ is estimated from few intervals and where it
+#: is known.
 WIDTH = 2.5
+KNOWN_WIDTH = 2.0
+
+#: Student's t, 97.5 %, by degrees of freedom: of the power outside, from one side or both.
+STUDENT = {1: 12.71, 2: 4.303}
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class _Powers:
         freedom = sum(a.size - 1 for a in apart)
         sigma = math.sqrt(float(np.sum(np.concatenate(apart) ** 2)) / freedom * seconds)
         return {
-            part: (float(self.slope[rows].mean()), sigma * (1.0 + 1.0 / freedom))
+            part: (float(self.slope[rows].mean()), sigma * STUDENT[freedom] / WIDTH)
             for part, rows in sides.items()
         }
 
@@ -220,8 +224,23 @@ class _Powers:
 
 
 def _moment(curve: Curve, power_w: float) -> float:
-    """Half-width of a row's energy from the moment of its sample and the counter's steps, J."""
-    return math.hypot(power_w * (curve.sample_s / 2.0 + UPDATE_S), 2.0 * curve.quantum_j)
+    """Half-width of a row's energy from the moment of its sample and the counter's steps, J.
+
+    The sample lies anywhere in its ``sample_s``, the counter's last update and the end of the
+    stamp's last digit anywhere in ``UPDATE_S`` each: three independent uniform variables.
+    """
+    deviation_s = math.sqrt((curve.sample_s**2 + 2.0 * UPDATE_S**2) / 12.0)
+    return math.hypot(KNOWN_WIDTH * power_w * deviation_s, 2.0 * curve.quantum_j)
+
+
+def _leverage(share: float) -> float:
+    """How far a row's moment moves a cut that the mean power before the row places.
+
+    Args:
+        share: time from the row to the cut over the time of the mean, which ends at that row: the
+            row's own moment counts 1 + share times, that of the mean's other end share times.
+    """
+    return math.hypot(1.0 + share, share)
 
 
 def _place(
@@ -249,12 +268,20 @@ def _place(
     energy = guess + rest * share / share.sum()
     if energy.min() < 0.0:
         # The powers at the sides do not fit this interval: its own mean is all there is.
+        share = lengths
         energy = (high - low) * lengths / seconds
+    shares = np.cumsum(share)[:-1] / share.sum()
     at = low + np.cumsum(energy)[:-1]
-    slopes = [k[0] for k in known if k] + [float(powers.slope[index])]
-    moment = _moment(curve, max(slopes))
+    # J per second that the sample of the interval's first and of its last row is off.
+    first_w, last_w = (
+        (energy[side] / lengths[side] if lengths[side] > 0.0 else powers.slope[index])
+        * (_leverage(lengths[side] / (WAITING * seconds)) if part in powers.waiting else 1.0)
+        for side, part in ((0, parts[0]), (-1, parts[-1]))
+    )
     widths = np.empty(places.size)
     for order, cut in enumerate(cuts):
+        share_of_last = shares[order]
+        moment = _moment(curve, math.hypot((1.0 - share_of_last) * first_w, share_of_last * last_w))
         width = _width(at[order] - low, float(cut), high - low, seconds, order, known, rest, powers)
         for part, length, joules in (
             (parts[order], float(cut), at[order] - low),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,20 @@ class TrialRow:
                     f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
                 )
 
+    def raw_place(self, line: int = 1) -> dict[str, Any]:
+        """File and line of the raw samples, for evidence.
+
+        Args:
+            line: in the run's own log; the log of an appended run begins further down in its file.
+        """
+        appended = _APPENDED.fullmatch(self.raw or "")
+        if appended is None:
+            return {"file": self.raw, "line": line}
+        return {"file": appended["file"], "line": int(appended["line"]) + line - 1}
+
+
+#: ``raw`` of a run that was appended to a file: the file, and the line of its header or first sample.
+_APPENDED = re.compile(r"(?P<file>.+\.csv(?:\.gz)?):(?P<line>\d+)")
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(TrialRow))
 

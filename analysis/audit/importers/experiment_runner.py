@@ -29,7 +29,7 @@ from wattbench.analysis.audit.logs import Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
-from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.records import Note, Record
 from wattbench.analysis.model.trials import TrialRow
 
 RUN_TABLE = "run-table"
@@ -75,7 +75,7 @@ class ExperimentRunner:
     def read(self, files: Files, context: Context) -> Campaign:
         """Import all run tables of a folder."""
         done = _Import()
-        raws = raw_logs.reduce_all(files, context)
+        raws = _one_run_per_file(raw_logs.reduce_all(files, context))
         raw_in, logs_in = _by_folder(raws), _by_folder(files.of(LOG))
         tables: dict[str, tuple[tuple[int, dict[str, str]], ...]] = {}
         for table in files.of(RUN_TABLE):
@@ -118,6 +118,19 @@ class ExperimentRunner:
             imported_rule=IMPORTED,
             repaired_rule=raw_logs.REPAIRED if raws else summary_tables.REPAIRED,
         )
+
+
+def _one_run_per_file(runs: Sequence[Reduced]) -> dict[str, Reduced]:
+    """Raw files by path; one that holds several runs shows no energy: a row does not say which is its own."""
+    raws: dict[str, Reduced] = {}
+    for run in runs:
+        if run.path in raws:
+            message = f"a second run begins at line {run.line}: a row of the table is one run"
+            note = Note("repeated-header", message, run.line, fatal=True)
+            raws[run.path] = Reduced(run.path, notes=(note,))
+        else:
+            raws[run.path] = run
+    return raws
 
 
 IMPORTER = ExperimentRunner()

@@ -120,7 +120,8 @@ def record_of(
         log["failed_line"] = line
     row = TrialRow(
         **known,
-        run=run_of(raw.path, mapping),
+        # The number in the name is the first run's; others get free ones.
+        run=run_of(raw.path, mapping) if raw.line == 1 else None,
         status="failed" if problem else "valid",
         reason=problem,
         started_at=None if raw.first_s is None else iso(raw.first_s),
@@ -136,7 +137,7 @@ def record_of(
         j_per_image=joules / inferred if joules is not None and inferred else None,
         j_per_unit=joules / inferred if joules is not None and inferred else None,
         energy_uncertainty_j=sum(d.uncertainty_j for d in counted) if joules is not None else None,
-        raw=raw.path,
+        raw=raw.place,
     )
     wraps = tuple(
         Note("wrap", f"{e.column} wrapped at {e.span_j:.0f} J", line, e.column)

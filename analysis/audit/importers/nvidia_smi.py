@@ -1,7 +1,6 @@
 """Importer of ``nvidia-smi --query-gpu=timestamp,index,power.draw,… --format=csv -l`` logs, one per run.
 
-InferenceX writes its power records so too. Without ``nounits`` cells end with a unit, which the header
-repeats.
+Without ``nounits`` cells end with a unit, which the header repeats.
 """
 
 from __future__ import annotations

@@ -108,15 +108,19 @@ class RawLogs:
         findings: list[Finding] = []
         raws, copies = without_copies(reduce_all(files, context))
         findings += copies
-        owners, said = _owners(files, list(raws), mapping)
-        ends = _Ends.of(raws.values(), owners)
+        findings += appended(raws)
+        by_path: defaultdict[str, list[Reduced]] = defaultdict(list)
+        for raw in raws:
+            by_path[raw.path].append(raw)
+        owners, said = _owners(files, list(by_path), mapping)
+        ends = _Ends.of(raws, owners)
         records: list[Record] = []
         summaries: dict[str, tuple[float | None, float | None]] = {}
         sources: dict[Owner, list[summary_tables.Source]] = {}
-        for unit in _units(files.of(LOG), list(raws), owners):
+        for unit in _units(files.of(LOG), list(by_path), owners):
             starts, problems = starts_of(root, unit.logs)
             findings += problems
-            mine = [raws[p] for p in unit.raws]
+            mine = [raw for p in unit.raws for raw in by_path[p]]
             digests: dict[Owner, str | None] = {}
             for start, raw in pair_by_name(starts, mine):
                 owner = owners[raw.path] if raw else unit.owner_of(start, owners)
@@ -136,10 +140,8 @@ class RawLogs:
         summaries |= _measurements(files, records, findings)
         records = _cut_short(placed(records))
         findings += ends.findings()
-        findings += _unusable(raws.values())
-        package_only = bool(files.of(LOG) or summaries) and any(
-            r.energy("package") for r in raws.values()
-        )
+        findings += _unusable(raws)
+        package_only = bool(files.of(LOG) or summaries) and any(r.energy("package") for r in raws)
         imported = IMPORTED
         if not files.of(LOG) and not summaries:
             package_only = package_share(records) >= LEAST_SHARE
@@ -272,24 +274,47 @@ def _units(
         yield _Unit(tuple(texts_of), tuple(raws_of), tuple(whose))
 
 
-def without_copies(raws: Mapping[str, Reduced]) -> tuple[dict[str, Reduced], list[Finding]]:
+def without_copies(raws: Sequence[Reduced]) -> tuple[list[Reduced], list[Finding]]:
     """Raw files that hold the same samples, once; the others are named."""
     same: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for path, raw in raws.items():
+    for raw in raws:
         if raw.rows > 2 and raw.energies:
             joules = tuple((e.name, e.start_j, e.joules) for e in raw.energies)
-            same[raw.rows, raw.first_s, raw.last_s, joules].append(path)
+            same[raw.rows, raw.first_s, raw.last_s, joules].append(raw.place)
     copies: dict[str, str] = {}
     for paths in same.values():
         original, *others = sorted(paths, key=lambda p: (_is_backup(p), p.count("/"), len(p)))
         copies |= dict.fromkeys(others, original)
     if not copies:
-        return dict(raws), []
+        return list(raws), []
     first = next(iter(copies))
-    return {p: r for p, r in raws.items() if p not in copies}, [
+    return [r for r in raws if r.place not in copies], [
         copies_found(copies, f"{len(copies)} raw files are copies: they hold the samples of others, "
                      f"such as {first} those of {copies[first]}")
     ]  # fmt: skip
+
+
+def appended(raws: Sequence[Reduced]) -> list[Finding]:
+    """The finding that names files that hold several runs, which count apart."""
+    later = [raw for raw in raws if raw.line > 1]
+    if not later:
+        return []
+    files = dict.fromkeys(raw.path for raw in later)
+    places = ", ".join(raw.place for raw in later[:5]) + (" …" if len(later) > 5 else "")
+    return [
+        finding(
+            "file-unread",
+            Verdict.FOUND,
+            "campaign",
+            f"{len(files)} raw files hold {len(files) + len(later)} runs one after the other; each counts "
+            f"apart, from a header or from a first sample (Delta 0) on: {places}",
+            severity=Severity.INFO,
+            action="Nothing to do if these are runs of one treatment; else give each its own file.",
+            file=later[0].path,
+            line=later[0].line,
+            runs=[raw.place for raw in later[:1000]],
+        )
+    ]
 
 
 def copies_found(copies: Mapping[str, str], message: str) -> Finding:
@@ -356,7 +381,7 @@ class _Ends:
                 f"0.0.4 or with --max-execution: the end of each window is known to one interval of "
                 f"{first.interval_s:.3g} s, and work may have been cut off",
                 file=first.path,
-                line=first.rows + 1,
+                line=first.line + first.rows,
                 logs=len(open_ended),
             )
 
@@ -396,8 +421,8 @@ def starts_of(root: Path, paths: Sequence[str]) -> tuple[list[Start], list[Findi
     return starts, findings
 
 
-def reduce_all(files: Files, context: Context) -> dict[str, Reduced]:
-    """Raw files by relative path, reduced."""
+def reduce_all(files: Files, context: Context) -> list[Reduced]:
+    """Runs of the raw files, reduced."""
     paths = files.of(RAW)
     results = scan(
         paths,
@@ -406,7 +431,7 @@ def reduce_all(files: Files, context: Context) -> dict[str, Reduced]:
         renames=context.mapping.columns,
         progress=lambda n: context.progress(f"{n} of {len(paths)} raw files"),
     )
-    return {r.path: r for r in results}
+    return list(results)
 
 
 def sources_of(starts: Sequence[Start], raws: Sequence[Reduced]) -> Iterator[summary_tables.Source]:

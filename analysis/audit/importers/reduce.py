@@ -106,6 +106,8 @@ class Reduced:
 
     Attributes:
         path: as given.
+        line: of the run's header in the file, or of its first sample where it was appended without one;
+            1 but for runs appended to another's.
         rows: rows kept.
         first_s: ``Time`` of the first row.
         last_s: ``Time`` of the last row.
@@ -130,6 +132,12 @@ class Reduced:
     series: Mapping[str, Mapping[str, float]] | None = None
     constant: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    line: int = 1
+
+    @property
+    def place(self) -> str:
+        """The path, with the line of a run that was appended."""
+        return self.path if self.line == 1 else f"{self.path}:{self.line}"
 
     @property
     def duration_s(self) -> float | None:
@@ -185,7 +193,7 @@ def scan(
     renames: Mapping[str, str] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Reduced]:
-    """Reduce files, in their order.
+    """Reduce files, in their order; each run of a file that holds several.
 
     Args:
         paths: the files.
@@ -209,19 +217,20 @@ def _reduce_files(
     root: str, limit: int, renames: Mapping[str, str] | None, paths: Sequence[str]
 ) -> list[Reduced]:
     """Reduce some files, in their order; plain ones of one header together."""
-    done: dict[str, Reduced] = {}
+    done: dict[str, list[Reduced]] = {}
     plain: dict[bytes, list[_Plain]] = {}
     waiting = 0
 
     def parse() -> None:
         for head, files in plain.items():
-            done.update((one.path, one) for one in _reduce_plain(head, files))
+            for one in _reduce_plain(head, files):
+                done.setdefault(one.path, []).append(one)
         plain.clear()
 
     for path in paths:
         data = _bytes(below(root, path), limit)
         if isinstance(data, Note):
-            done[path] = Reduced(path, notes=(data,))
+            done[path] = [Reduced(path, notes=(data,))]
             continue
         head = data[: data.find(b"\n") + 1]
         if renames:
@@ -232,12 +241,12 @@ def _reduce_files(
             plain.setdefault(head, []).append(_Plain(path, data, rows))
             waiting += len(data)
         else:
-            done[path] = reduce_one(path, data)
+            done[path] = reduce_runs(path, data)
         if waiting > BATCH_BYTES:
             parse()
             waiting = 0
     parse()
-    return [done[path] for path in paths]
+    return [one for path in paths for one in done[path]]
 
 
 class _Plain(NamedTuple):
@@ -303,7 +312,7 @@ def _reduce_plain(head: bytes, files: Sequence[_Plain]) -> Iterator[Reduced]:
     counts = np.array([f.rows for f in files])
     regular = np.zeros(len(files), bool) if columns is None else _regular(columns, counts)
     for file in itertools.compress(files, ~regular):
-        yield reduce_one(file.path, file.data)
+        yield from reduce_runs(file.path, file.data)
     if columns is not None and regular.any():
         kept = np.repeat(regular, counts)
         if not kept.all():
@@ -360,6 +369,9 @@ def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
     apart[starts] = 0.0
     apart[starts + 1] = 0.0
     still = (steps == 0).astype(np.int64)
+    # A Delta of 0 is a run's first row: of a second run where it stands further down.
+    firsts = (columns["Delta"] == 0).astype(np.int64)
+    firsts[starts] = firsts[ends - 1] = 0
     even: BoolArray = (
         (np.minimum.reduceat(steps, starts) >= 0)
         & (longest <= 1.5 * usual)
@@ -372,8 +384,82 @@ def _regular(columns: Mapping[str, FloatArray], counts: IntArray) -> BoolArray:
         & (columns["Time"][ends - 1] < 1e3 * energibridge.LAST_S)
         & (np.maximum.reduceat(apart, starts) <= np.maximum(100.0, 0.25 * usual))
         & (np.add.reduceat(still, starts) <= 2)
+        & (np.add.reduceat(firsts, starts) == 0)
     )
     return even
+
+
+def reduce_runs(path: str, data: bytes) -> list[Reduced]:
+    """Reduce each run of a file; lines are those of the file."""
+    runs = []
+    for line, skipped, text in _runs(data):
+        one = reduce_one(path, text)
+        runs.append(_moved(one, line, skipped) if skipped else one)
+    return runs
+
+
+#: The beginning of a header; that of a run that was appended may follow a cut line on the same line.
+_HEADER = re.compile(rb'"?Delta"?[,;\t|]"?Time"?[,;\t|\r\n]')
+
+
+def _runs(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The log of each run in a file: its line, lines of the file before its own, its text.
+
+    A run begins at a header, or at a first sample: ``Delta`` is 0, the next row follows at once, and
+    ``Time`` does not follow on from the row before.
+    """
+    heads = [match.start() for match in _HEADER.finditer(data)] if data.count(b"Delta") > 1 else []
+    cuts = [0, *(start for start in heads if start > 0), len(data)]
+    line = 1
+    for start, end in itertools.pairwise(cuts):
+        text = data[start:end]
+        head, _, body = text.partition(b"\n")
+        rows = body.split(b"\n")
+        firsts = _first_samples(rows) if head.startswith(b"Delta,Time,") else []
+        bounds = [0, *firsts, len(rows)]
+        for first, last in itertools.pairwise(bounds):
+            part = b"\n".join([head, *rows[first:last]])
+            ended = b"\n" * (last < len(rows))
+            yield (line + first + 1 if first else line), line + first - 1, part + ended
+        line += text.count(b"\n")
+
+
+def _first_samples(rows: Sequence[bytes]) -> list[int]:
+    """Rows, but for the first, that a run begins with."""
+    candidates = [i for i, row in enumerate(rows) if i > 1 and row.startswith(b"0,")]
+    if not candidates:
+        return []
+    time_ms = [_time_ms(row) for row in rows]
+    steps = np.diff(np.array(time_ms))
+    usual = float(np.nanmedian(steps[steps > 1.0])) if np.any(steps > 1.0) else math.nan
+    return [
+        i
+        for i in candidates
+        if i < len(steps) and 0.0 <= steps[i] <= 2.0 and not 0.0 <= steps[i - 1] <= 1.5 * usual
+    ]
+
+
+def _time_ms(row: bytes) -> float:
+    try:
+        return float(row.split(b",", 2)[1])
+    except (IndexError, ValueError):
+        return math.nan
+
+
+def _moved(one: Reduced, line: int, by: int) -> Reduced:
+    """A run's log with the lines of the file that it was appended to."""
+
+    def moved(notes: Sequence[Note]) -> tuple[Note, ...]:
+        return tuple(n if n.line is None else replace(n, line=n.line + by) for n in notes)
+
+    return replace(
+        one,
+        line=line,
+        notes=moved(one.notes),
+        energies=tuple(
+            e._replace(wrap_lines=tuple(at + by for at in e.wrap_lines)) for e in one.energies
+        ),
+    )
 
 
 def reduce_one(path: str, data: bytes) -> Reduced:

@@ -65,7 +65,7 @@ def trial_failed(record: Record) -> Outcomes:
         noted = next((n for n in record.notes if n.message == record.row.reason), None)
         where = place(record, line=line) if line else place(record)
         if noted is not None:
-            where = {"file": record.row.raw} | place_of_note(noted)
+            where = {"file": record.row.raw_place()["file"]} | place_of_note(noted)
         yield Found(
             record.row.reason or f"the attempt ended as {record.state}", {**evidence, **where}
         )

@@ -156,7 +156,7 @@ def _foreign_cpu(record: Record) -> Outcomes:
     if usage and usage[0]["first"] > BUSY_AT_START_PCT:
         yield Found(
             f"the CPU was {usage[0]['first']:.0f} % busy when the measurement began",
-            {"file": record.row.raw, "line": 2, "cpu_usage_pct": usage[0]["first"]},
+            record.row.raw_place(2) | {"cpu_usage_pct": usage[0]["first"]},
         )
     if usage and record.row.kind == "idle":
         if usage[0]["mean"] > BUSY_IDLE_PCT:
@@ -357,12 +357,11 @@ def _level_changes(
             {
                 "what": what,
                 "levels": [
-                    {"value": level, "from": r.row.started_at, "file": r.row.raw, "line": 2}
+                    {"value": level, "from": r.row.started_at} | r.row.raw_place(2)
                     for level, r in levels[:20]
                 ],
-                "file": levels[1][1].row.raw,
-                "line": 2,
-            },
+            }
+            | levels[1][1].row.raw_place(2),
             subject=subject,
         )
 

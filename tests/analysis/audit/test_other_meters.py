@@ -176,6 +176,52 @@ def test_telemetry_of_aiperf_is_integrated_for_each_gpu(tmp_path):
     assert campaign.records[0].series["gpu1_usage"]["max"] == 80.0
 
 
+def inferencex(conc: int, joules: dict[str, float], *reasons: str) -> tuple[str, str]:
+    """A result and its power validation, with the keys that InferenceX's scripts write."""
+    total, seconds = sum(joules.values()), 20.0
+    valid = not reasons
+    power = {"avg_total_gpu_power_w": total / seconds, "total_gpu_energy_j": total} if valid else {}
+    result = {"hw": "h200", "tp": 2, "ep": 1, "conc": conc, "model": "m", "framework": "vllm",
+              "precision": "fp8", "tput_per_gpu": 900.5, "power_valid": int(valid), **power}  # fmt: skip
+    validation = {
+        "schema_version": 1, "power_valid": valid, "reasons": list(reasons),
+        "telemetry_source": "/workspace/gpu_metrics.csv",
+        "benchmark_window": {"start_time_unix": 1_780_000_000.0 + 100 * conc, "end_time_unix": 0,
+                             "integration_duration_s": seconds},
+        "per_gpu_energy_j": joules, "metrics": {},
+    }  # fmt: skip
+    return json.dumps(result, indent=2), json.dumps(validation, indent=2)
+
+
+def test_inferencex_results_count_each_gpu_over_the_benchmark_s_window(tmp_path):
+    for conc, joules in ((4, {"0": 6000.0, "1": 6100.5}), (64, {"0": 12000.0, "1": 12500.0})):
+        result, validation = inferencex(conc, joules)
+        name = f"m_1k1k_fp8_vllm_conc{conc}_h200_0"
+        (tmp_path / f"agg_{name}.json").write_text(result)
+        (tmp_path / f"power_validation_{name}.json").write_text(validation)
+    result, validation = inferencex(8, {"0": 1.0}, "expected_gpu_count_mismatch")
+    (tmp_path / "agg_short.json").write_text(result)
+    (tmp_path / "power_validation_short.json").write_text(validation)
+    alone, _ = inferencex(16, {"0": 5000.0, "1": 5000.0})
+    (tmp_path / "agg_alone.json").write_text(alone)
+    (tmp_path / "gpu_metrics.csv").write_text("timestamp, index, power.draw [W]\n")
+    (tmp_path / "agg_broken.json").write_text('{"hw": "h200", "tput_per_gpu": ')
+    campaign = imported(tmp_path)
+    trials = table(campaign).reset_index().set_index("image")
+    assert campaign.layout == "inferencex"
+    assert trials.energy_j.to_dict() == {
+        "conc4": 12100.5, "conc64": 24500.0, "conc16": 10000.0, "conc8": 1.0,
+    }  # fmt: skip
+    assert trials.duration_s.to_dict()["conc16"] == trials.duration_s["conc4"] == 20.0
+    assert trials.energy_scope["conc4"] == "gpu"
+    assert trials.started_at["conc4"] == "2026-05-28T20:33:20.000Z"
+    assert trials.status["conc8"] == "failed"
+    assert "expected_gpu_count_mismatch" in trials.reason["conc8"]
+    assert "conc" in campaign.inferred[0]
+    assert "1 files of GPU samples" in campaign.inferred[1]
+    assert [f.evidence["file"] for f in campaign.findings] == ["agg_broken.json"]
+
+
 @pytest.mark.parametrize("units", [True, False])
 def test_logs_of_nvidia_smi_are_integrated_over_their_own_times(tmp_path, units):
     header = "timestamp, index, power.draw [W], utilization.gpu [%]\n"

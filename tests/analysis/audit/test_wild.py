@@ -285,6 +285,53 @@ def test_a_last_line_without_newline_counts_if_it_is_whole(tmp_path):
     assert cut.subject == "trial a/2.csv"
 
 
+@pytest.mark.parametrize("way", ["header", "bare", "glued", "more-columns"])
+def test_runs_appended_to_one_file_count_apart_with_their_own_lines(tmp_path, way):
+    texts = {}
+    for i in range(3):
+        first = log(1_760_000_000 + 100 * i, 30.0 + i)
+        second = log(
+            1_760_000_050 + 100 * i, 40.0 + i, 8.0, dram_w=5.0 if way == "more-columns" else None
+        )
+        if way == "bare":
+            second = second.partition("\n")[2]
+        texts[f"a/run_{i}.csv"] = (first.rstrip("\n") if way == "glued" else first) + second
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "valid"): 6}
+    rows = {r.row.raw: r.row for r in result.trials}
+    line = {"header": 54, "bare": 54, "glued": 53, "more-columns": 54}[way]
+    assert rows["a/run_1.csv"].package_j == pytest.approx(310.0, rel=1e-3)
+    assert rows[f"a/run_1.csv:{line}"].package_j == pytest.approx(41 * 8.0, rel=1e-3)
+    assert rows[f"a/run_1.csv:{line}"].raw_place() == {"file": "a/run_1.csv", "line": line}
+    assert len({(r.image, r.run) for r in rows.values()}) == 6
+    (named,) = [f for f in result.findings if "one after the other" in f.message]
+    assert (named.evidence["file"], named.evidence["line"]) == ("a/run_0.csv", line)
+    assert "3 raw files hold 6 runs" in named.message
+
+
+def test_a_fault_in_an_appended_run_has_the_line_of_the_file(tmp_path):
+    rows = log(1_760_000_050).splitlines()
+    rows[20] = rows[20].replace(rows[20].split(",")[1], "x", 1)
+    texts = {f"a/run_{i}.csv": log(1_760_000_000 + 100 * i) for i in range(4)}
+    texts["a/run_0.csv"] += "\n".join(rows) + "\n"
+    result = audited(write(tmp_path, texts))
+    (record,) = [r for r in result.trials if r.row.raw == "a/run_0.csv:54"]
+    assert [n.line for n in record.notes if n.kind == "bad-row"] == [54 + 20]
+
+
+def test_a_time_that_goes_back_without_a_first_sample_is_refused_not_split(tmp_path):
+    rows = log(1_760_000_000).splitlines()
+    tail = log(1_760_000_050).splitlines()[10:]
+    texts = {f"a/run_{i}.csv": log(1_760_000_200 + 100 * i) for i in range(4)}
+    texts["a/run_0.csv"] = "\n".join([rows[0], *tail, *rows[10:]]) + "\n"
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "valid"): 3, ("a", "failed"): 1}
+    (failed,) = found(result, "trial-failed")
+    assert "goes back" in failed.message
+    assert failed.evidence["file"] == "a/run_0.csv"
+    assert failed.evidence["line"] == 2 + len(tail)
+
+
 @pytest.mark.parametrize("change", ["comma", "tab", "seconds", "micro", "kwh", "gaps"])
 def test_other_separators_units_and_gaps_give_the_same_joules(change):
     text = log(1_760_000_000, 31.0)
@@ -719,3 +766,47 @@ def test_six_runs_of_one_afternoon_are_no_series_of_nights():
 
     assert not is_series(runs(1))
     assert is_series(runs(24))
+
+
+def test_printed_tables_are_compared_under_the_mapping_s_suffixes(tmp_path):
+    joules = {"a": (300.0, 301.0, 302.0, 304.0), "b": (310.0, 311.5, 312.0, 313.0)}
+    rows = "".join(f"{i},{j},10\n" for i, j in enumerate(joules["a"], start=1))
+    (tmp_path / "a@load_output.csv").write_text(
+        "Run,Energy Consumption (Joules),Execution Time (Seconds)\n" + rows
+    )
+    rows = "".join(f"{i},{j},10\n" for i, j in enumerate(joules["b"], start=1))
+    (tmp_path / "b@load_output.csv").write_text(
+        "Run,Energy Consumption (Joules),Execution Time (Seconds)\n" + rows
+    )
+    printed = {"energy": [{"image": "a", "mean_j": 301.75}, {"image": "b", "mean_j": 311.63}]}
+    joined = audited(tmp_path, suffixes=("_output.csv", "@load"), printed=printed)
+    assert not [f for f in found(joined, "row-untraceable") if "printed table" in f.message]
+    apart = audited(tmp_path, printed=printed)
+    wrong = [f for f in found(apart, "row-untraceable") if "printed table" in f.message]
+    assert [f.subject for f in wrong] == ["image a", "image b"]
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.05, 0.13])
+def test_the_averaging_of_a_gpu_s_sensor_is_within_the_half_width(tmp_path, phase_s):
+    """Truth steps from 100 to 300 W at 9.5 s of 10 s; NVML reports the mean of the last second."""
+
+    def energy_j(t: float) -> float:
+        return 100.0 * t + 200.0 * max(0.0, t - 9.5)
+
+    def reported(row: int) -> int:
+        t = 0.2 * max(row - 1, 0) + phase_s
+        return round(1000 * (energy_j(t) - energy_j(t - 1.0)))
+
+    text = log(1_760_000_000, extra={"GPU0_POWER (mWatts)": reported, "GPU0_USAGE": lambda _: 90.0})
+    result = audited(write(tmp_path, {f"a/{i}.csv": text for i in range(1)}))
+    (gpu,) = [d for d in result.trials[0].domains if d.name == "gpu0"]
+    truth_j = energy_j(10.0 + phase_s) - energy_j(phase_s)
+    # Of the step's 100 J the mean over a second shows a quarter only, 200 W · (0.5 s)² / 2.
+    assert truth_j - gpu.energy_j > 45.0
+    assert abs(gpu.energy_j - truth_j) <= gpu.uncertainty_j
+    assert result.trials[0].row.energy_uncertainty_j >= gpu.uncertainty_j
+
+
+def test_the_summary_names_treatments_beside_the_contract_s_images(tmp_path):
+    summary = run.summary(audited(write(tmp_path, campaign(runs=2))))
+    assert summary["treatments"] == summary["images"] == ["a", "b"]

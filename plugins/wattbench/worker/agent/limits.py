@@ -36,10 +36,11 @@ MAX_ZONE_W = 500.0
 GPU_MARGIN_S = 0.25
 
 #: Sampling intervals for which the host waits, inside a meter that wraps the workload, before and after
-#: the window: what the meter reads there tells the window's share of the intervals at its edges.
+#: the window: two whole intervals there give the power outside, and so the window's share of the
+#: intervals at its edges.
 EDGE_INTERVALS = 3
-#: The longest such wait, s.
-EDGE_WAIT_S = 3.0
+#: The longest such wait, s: enough for a sampling interval of 5 s.
+EDGE_WAIT_S = 15.0
 
 # ---------------------------------------------------------------------------------------------- clocks
 
