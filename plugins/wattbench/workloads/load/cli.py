@@ -1,0 +1,87 @@
+"""``python3 load.pyz PLAN.json``: event lines on stdout, ``requests.csv`` where the plan says.
+
+A line on stdin says why the load is to end (the server is gone); so does its end. Exit code 0, or 1 with the
+reason as an ``error`` event and on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+
+from wattbench.workloads.load.plan import Plan
+from wattbench.workloads.load.records import Records
+from wattbench.workloads.load.run import Load, LoadError, say
+
+#: Files that a process may have open, where the host lets it.
+_OPEN_FILES = 4096
+
+
+def main(argv: list[str]) -> int:
+    """The command line."""
+    if len(argv) != 1:
+        print("usage: load PLAN.json", file=sys.stderr)
+        return 2
+    with open(argv[0], encoding="utf-8") as file:
+        document = json.load(file)
+    try:
+        plan = Plan.of(document)
+        if plan.cpus:
+            os.sched_setaffinity(0, plan.cpus)
+    except (OSError, ValueError) as error:
+        return _fail("the load can't start: %s" % error)
+    _allow_connections()
+    records = Records(document["output"])
+    load = Load(plan, records)
+    try:
+        asyncio.run(_until_stopped(load))
+    except LoadError as error:
+        where = "" if load.phase == "start" else " (phase %s)" % load.phase
+        return _fail("%s%s" % (error, where))
+    finally:
+        records.close()
+    return 0
+
+
+def _fail(why: str) -> int:
+    say("error", message=why)
+    print(why, file=sys.stderr)
+    return 1
+
+
+def _allow_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _until_stopped(load: Load) -> None:
+    """Run the load until it is over or stdin says why it is to end.
+
+    Raises:
+        LoadError: it can't go on.
+    """
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def listen() -> None:
+        said = os.read(0, 4096)
+        loop.remove_reader(0)
+        if not stopped.done():
+            stopped.set_result(said.decode("utf-8", "replace").strip() or "the load was stopped")
+
+    loop.add_reader(0, listen)
+    running = asyncio.ensure_future(load.run())
+    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError, LoadError):
+            await running
+        raise LoadError(stopped.result())
+    loop.remove_reader(0)
+    running.result()
