@@ -43,7 +43,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     ship_files(run, host, image)
     spec = probe_spec(
         experiment, config, run_id=run.run_id, host_name=host_name, image=image,
-        ref=run.image_ref(image), files=run.files(image),
+        ref=run.image_ref(image), files=run.files(image), seed=run.seed,
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
     if spec["runtime"] == "docker" and idle is not None and idle.per == "image":

@@ -17,6 +17,10 @@ from wattbench.workloads.load.plan import Plan
 from wattbench.workloads.load.records import Records
 from wattbench.workloads.load.run import Load, LoadError, say
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 #: Files that a process may have open, where the host lets it.
 _OPEN_FILES = 4096
 
@@ -77,7 +81,8 @@ async def _until_stopped(load: Load) -> None:
 
     loop.add_reader(0, listen)
     running = asyncio.ensure_future(load.run())
-    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {running, stopped}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError, LoadError):

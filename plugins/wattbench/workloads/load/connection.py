@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import h11
@@ -202,24 +203,15 @@ class Client:
 
     async def _once(self, exchange: Exchange, fresh: bool = False) -> bool:
         """One try; whether it was on a connection that had been used before."""
-        loop = asyncio.get_running_loop()
         connection = None if fresh else self._kept()
         kept = connection is not None
-        left_s = exchange.sent_s + self._timeout_s - time.monotonic()
         if connection is None:
-            try:
-                opening = loop.create_connection(Connection, self._host, self._port)
-                _, connection = await asyncio.wait_for(opening, max(left_s, 0.001))
-            except asyncio.TimeoutError:
-                exchange.end("timeout", "no connection within %g s" % self._timeout_s)
-                return kept
-            except OSError as error:
-                why = error.strerror or str(error)
-                exchange.end("connect", "the connection failed: %s" % why)
-                return kept
-        left_s = exchange.sent_s + self._timeout_s - time.monotonic()
+            connection = await self._open(exchange)
+        if connection is None:
+            return kept
         late = "no answer within %g s" % self._timeout_s
-        alarm = loop.call_later(max(left_s, 0.001), connection.fail, "timeout", late)
+        loop, left_s = asyncio.get_running_loop(), self._left_s(exchange)
+        alarm = loop.call_later(left_s, connection.fail, "timeout", late)
         connection.begin(exchange, self._name)
         try:
             await exchange.over
@@ -228,6 +220,23 @@ class Client:
         if connection.usable:
             self._idle.append(connection)
         return kept
+
+    async def _open(self, exchange: Exchange) -> Connection | None:
+        """A new connection; None: the exchange is over, with the reason."""
+        opening = asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
+        try:
+            _, connection = await asyncio.wait_for(opening, self._left_s(exchange))
+        except asyncio.TimeoutError:
+            exchange.end("timeout", "no connection within %g s" % self._timeout_s)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            exchange.end("connect", "the connection failed: %s" % why)
+        else:
+            return connection
+        return None
+
+    def _left_s(self, exchange: Exchange) -> float:
+        return max(exchange.sent_s + self._timeout_s - time.monotonic(), 0.001)
 
     def _kept(self) -> Connection | None:
         while self._idle:

@@ -71,7 +71,8 @@ class Step:
             return [n / self.rate_per_s for n in range(math.ceil(self.rate_per_s * self.seconds))]
         # Python promises the same numbers of random() for a seed in all versions, of nothing else
         draw = random.Random("%s:%s" % (seed, self.name))  # noqa: S311
-        offsets, at = [], 0.0
+        offsets: list[float] = []
+        at = 0.0
         while True:
             at -= math.log(1.0 - draw.random()) / self.rate_per_s
             if at >= self.seconds:
@@ -169,7 +170,7 @@ def read_requests(data: bytes, api: str) -> list[Request]:
             why = "not JSON: %s" % error if isinstance(error, json.JSONDecodeError) else error
             raise ValueError("line %d: %s" % (number, why)) from None
     if not found:
-        raise ValueError("no request in it; write one JSON object per line")
+        raise ValueError("has no request; write one JSON object per line")
     return found
 
 
