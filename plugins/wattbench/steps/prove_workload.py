@@ -108,6 +108,8 @@ def _trouble(
     )
     refused = f": {record.work.errors[0]}" if record.work.errors else ""
     if report["state"] != "done":
+        if report["spec"].get("serve"):  # the message has its error already
+            return f"its server failed: {report.get('message')}; try it with docker run on the host (docs/servers.md)"
         needs = (
             "an image needs Python 3.9 or later, numpy and the framework (docs/images.md); another "
             "interpreter is named by the image's `python`"
@@ -117,8 +119,10 @@ def _trouble(
         return f"its workload failed: {report.get('message')}{refused}; {needs}"
     record = replace(record, row=replace(record.row, status="valid"))
     probes = [device_mismatch, unequal_work, trial_failed]
-    if not expected["reports_itself"]:
-        probes.append(gpu_idle)  # one inference is too short to show in samples
+    if not expected["reports_itself"] and not report["spec"].get("serve"):
+        probes.append(
+            gpu_idle
+        )  # one inference, or a few requests, are too short to show in samples
     for outcome in (outcome for probe in probes for outcome in probe(record)):
         if isinstance(outcome, Found):
             action = f"; {outcome.action}" if outcome.action else ""

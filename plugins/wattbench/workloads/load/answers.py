@@ -88,9 +88,9 @@ class Plain:
         self.tokens_out: int | None = None
         self.counted = False
 
-    def head(self, _headers: Sequence[tuple[bytes, bytes]], now_s: float) -> None:
-        """The status line and the headers have come: the first byte."""
-        self.first_s = now_s
+    def head(self, _headers: Sequence[tuple[bytes, bytes]], first_s: float) -> None:
+        """The headers have come, their first byte at ``first_s``."""
+        self.first_s = first_s
 
     def feed(self, data: bytes, _now_s: float) -> None:
         """A part of the body has come."""
@@ -131,7 +131,7 @@ class Stream:
         self.tokens_out: int | None = None
         self.counted = False
 
-    def head(self, headers: Sequence[tuple[bytes, bytes]], _now_s: float) -> None:
+    def head(self, headers: Sequence[tuple[bytes, bytes]], _first_s: float) -> None:
         """The headers have come: they say whether events follow."""
         kind = dict(headers).get(b"content-type", b"")
         self._events = kind.split(b";")[0].strip().lower() == b"text/event-stream"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 1000
 #: The first bytes of TLS records: an alert, a handshake.
 _TLS = (b"\x15\x03", b"\x16\x03")
+_HTTP = b"HTTP/1."
 
 
 class Exchange:
@@ -37,6 +38,7 @@ class Exchange:
     def __init__(self, request: Request, reader: Reader) -> None:
         self.request, self.reader = request, reader
         self.sent_s = time.monotonic()
+        self.first_s: float | None = None
         self.done_s: float | None = None
         self.status: int | None = None
         self.location: str | None = None
@@ -102,10 +104,14 @@ class Connection(asyncio.Protocol):
         if exchange is None:  # nothing was asked
             self.close()
             return
+        if not exchange.bytes_in:
+            exchange.first_s = time.monotonic()
+            if data[:7] != _HTTP[: len(data)]:
+                tls = "it was answered in TLS; let the server speak plain HTTP"
+                other = "the answer is not HTTP/1.1: it begins with %r" % data[:20]
+                self.fail("protocol", tls if data[:2] in _TLS else other)
+                return
         exchange.bytes_in += len(data)
-        if exchange.status is None and data[:2] in _TLS:
-            self.fail("protocol", "it was answered in TLS; let the server speak plain HTTP")
-            return
         self._http.receive_data(data)
         self._advance()
 
@@ -143,7 +149,7 @@ class Connection(asyncio.Protocol):
                     exchange.status = event.status_code
                     where = dict(event.headers).get(b"location")
                     exchange.location = where.decode("latin-1") if where else None
-                    exchange.reader.head(list(event.headers), now_s)
+                    exchange.reader.head(list(event.headers), exchange.first_s or now_s)
                 elif isinstance(event, h11.Data):
                     exchange.reader.feed(bytes(event.data), now_s)
                 elif isinstance(event, h11.EndOfMessage):
