@@ -109,7 +109,8 @@ def _trouble(
     refused = f": {record.work.errors[0]}" if record.work.errors else ""
     if report["state"] != "done":
         if report["spec"].get("serve"):  # the message has its error already
-            return f"its server failed: {report.get('message')}; try it with docker run on the host (docs/servers.md)"
+            action = "try it with docker run on the host (docs/servers.md)"
+            return f"its server failed: {report.get('message')}; {action}"
         needs = (
             "an image needs Python 3.9 or later, numpy and the framework (docs/images.md); another "
             "interpreter is named by the image's `python`"

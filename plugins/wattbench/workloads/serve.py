@@ -210,8 +210,9 @@ class LoadSettings(Model):
             raise ValueError(
                 "the file of requests stands in the experiment's workload, for all images"
             )
+        content = read_source(value, folder)
         try:
-            plan.read_requests(read_source(value, folder), info.data.get("api", "http"))
+            plan.read_requests(content, info.data.get("api", "http"))
         except ValueError as error:
             raise ValueError(f"{value!r} {error}") from None
         return source_file(value, folder)

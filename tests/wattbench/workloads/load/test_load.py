@@ -271,6 +271,7 @@ def test_every_form_of_an_answer_is_read(serving: Any, load: Run, body: bytes) -
 # ── time ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_stall_shows_in_every_request_that_was_to_be_sent_meanwhile(
     serving: Any, load: Run
 ) -> None:
