@@ -40,15 +40,11 @@ def main(argv: list[str]) -> int:
         return _fail("the load can't start: %s" % error)
     _allow_connections()
     records = Records(document["output"])
-    load = Load(plan, records)
     try:
-        asyncio.run(_until_stopped(load))
-    except LoadError as error:
-        where = "" if load.phase == "start" else " (phase %s)" % load.phase
-        return _fail("%s%s" % (error, where))
+        why = asyncio.run(_see_through(plan, records))
     finally:
         records.close()
-    return 0
+    return 0 if why is None else _fail(why)
 
 
 def _fail(why: str) -> int:
@@ -64,12 +60,8 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _until_stopped(load: Load) -> None:
-    """Run the load until it is over or stdin says why it is to end.
-
-    Raises:
-        LoadError: it can't go on.
-    """
+async def _see_through(plan: Plan, records: Records) -> str | None:
+    """Run the load until it is over or stdin says why it is to end; why it did not go to its end."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
 
@@ -80,13 +72,18 @@ async def _until_stopped(load: Load) -> None:
             stopped.set_result(said.decode("utf-8", "replace").strip() or "the load was stopped")
 
     loop.add_reader(0, listen)
+    load = Load(plan, records)
     running = asyncio.ensure_future(load.run())
     either: set[asyncio.Future[Any]] = {running, stopped}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError, LoadError):
-            await running
-        raise LoadError(stopped.result())
-    loop.remove_reader(0)
-    running.result()
+    try:
+        if not running.done():
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LoadError):
+                await running
+            raise LoadError(stopped.result())
+        loop.remove_reader(0)
+        running.result()
+    except LoadError as error:
+        return str(error) if load.phase == "start" else "%s (phase %s)" % (error, load.phase)
+    return None

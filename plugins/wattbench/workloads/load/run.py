@@ -13,6 +13,7 @@ from wattbench.workloads.load.answers import STREAMED, Plain, Stream
 from wattbench.workloads.load.connection import Client
 from wattbench.workloads.load.plan import Request, Step
 from wattbench.workloads.load.records import Records, Row
+from wattbench.workloads.load.timer import Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Time between two questions whether the server is ready, s.
 READY_EVERY_S = 0.1
+#: Time between two looks at how late the generator is, in a step without planned times, s.
+TICK_S = 0.05
 #: So many failures without a success between them: the server is not there any more.
 MOST_FAILURES = 100
 #: The generator is one thread: it uses one CPU at most.
@@ -63,6 +66,7 @@ class Load:
     def __init__(self, plan: Plan, records: Records) -> None:
         self.plan, self._records = plan, records
         self._client = Client(plan.host, plan.port, plan.timeout_s)
+        self._timer = Timer()
         self._sent_before = 0
         self._counted = False
         self.phase = "start"
@@ -86,6 +90,7 @@ class Load:
         if self._counted:
             say("tokens", counted="chunks")
         self._client.close()
+        self._timer.close()
         say("end")
 
     # -- ready -----------------------------------------------------------------------------------------
@@ -135,17 +140,25 @@ class Load:
         tally, numbers = Tally(), iter(range(1, step.requests + 1))
 
         async def work() -> None:
-            free_s = None
             for number in numbers:
-                done_s = await self._one(step, number, None, free_s, tally)
-                free_s = done_s
+                await self._one(step, number, None, tally)
 
-        workers = [
-            asyncio.ensure_future(work()) for _ in range(min(step.concurrency, step.requests))
-        ]
-        await _all(workers)
+        count = min(step.concurrency, step.requests)
+        ticks = asyncio.ensure_future(self._tick(tally))
+        try:
+            await _all([asyncio.ensure_future(work()) for _ in range(count)])
+        finally:
+            ticks.cancel()
         self._sent_before += step.requests
         return tally
+
+    async def _tick(self, tally: Tally) -> None:
+        """See how late a timer fires: so late are answers stamped and next requests sent."""
+        due_s = time.monotonic()
+        while True:
+            due_s = max(due_s + TICK_S, time.monotonic())
+            await self._timer.until(due_s)
+            tally.late_s.append(time.monotonic() - due_s)
 
     async def _open(self, step: Step, begin_s: float) -> Tally:
         """Requests at their planned times, whatever became of the earlier ones."""
@@ -161,10 +174,10 @@ class Load:
 
         for number, offset_s in enumerate(offsets_s, start=1):
             due_s = begin_s + offset_s
-            await asyncio.sleep(max(due_s - time.monotonic(), 0))
+            await self._timer.until(due_s)
             if failed:
                 break
-            request = asyncio.ensure_future(self._one(step, number, due_s, None, tally))
+            request = asyncio.ensure_future(self._one(step, number, due_s, tally))
             under_way.add(request)
             request.add_done_callback(over)
         await _all([*failed, *under_way])
@@ -172,30 +185,24 @@ class Load:
         self._sent_before += len(offsets_s)
         return tally
 
-    async def _one(
-        self, step: Step, number: int, due_s: float | None, free_s: float | None, tally: Tally
-    ) -> float:
+    async def _one(self, step: Step, number: int, due_s: float | None, tally: Tally) -> None:
         """One request from its sending to its record.
 
         Args:
             step: it belongs to.
             number: within the step, from 1.
-            due_s: when it was to be sent; None: when its worker is free.
-            free_s: when the worker had its last answer; None: it is its first, or there is no worker.
+            due_s: when it was to be sent; None: when its worker is free, which is now.
             tally: to be kept.
-
-        Returns:
-            When the answer was there.
         """
         plan = self.plan
         tally.sent += 1
         request = plan.request(self._sent_before + number - 1)
         exchange = await self._client.ask(request, self._reader)
         answer = exchange.judge(plan.status)
-        intended_s = exchange.sent_s if due_s is None else due_s
-        wanted_s = free_s if due_s is None else due_s
-        if wanted_s is not None:
-            tally.late_s.append(exchange.sent_s - wanted_s)
+        intended_s = exchange.sent_s
+        if due_s is not None:
+            intended_s = due_s
+            tally.late_s.append(exchange.sent_s - due_s)
         reader = exchange.reader
         done_s = exchange.done_s if exchange.done_s is not None else time.monotonic()
         self._records.add(
@@ -206,7 +213,6 @@ class Load:
             )
         )  # fmt: skip
         self._count(exchange, tally)
-        return done_s
 
     def _reader(self) -> Reader:
         plan = self.plan
