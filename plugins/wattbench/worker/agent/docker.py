@@ -191,7 +191,8 @@ def _filters(labels: dict[str, str]) -> list[str]:
 def _labels(spec: AttemptSpec, spool: str) -> list[str]:
     """What containers and networks of an attempt are found by."""
     labels = {
-        "run": spec["run"], "host": spec["host"], "owner": spec["owner"], "attempt": spec["id"], "spool": spool,
+        "run": spec["run"], "host": spec["host"], "owner": spec["owner"], "attempt": spec["id"],
+        "spool": spool,
     }  # fmt: skip
     return ["wattbench.%s=%s" % pair for pair in labels.items()]
 

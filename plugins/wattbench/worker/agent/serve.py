@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from wattbench.worker.agent import limits
-from wattbench.worker.agent.base import read_json, write_json
+from wattbench.worker.agent.base import CorruptError, write_json
 from wattbench.worker.agent.docker import (
     DockerError,
     container_name,
@@ -21,11 +21,8 @@ from wattbench.worker.agent.docker import (
     docker_argv,
     server_output,
 )  # fmt: skip
+from wattbench.worker.agent.documents import AttemptSpec, ServeSpec, read_document
 from wattbench.worker.agent.text import reason_in
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wattbench.worker.agent.base import Json
 
 #: What the load is told: where and what to ask.
 PLAN_FILE = "load.json"
@@ -34,17 +31,20 @@ _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 
 def run(folder: str) -> int:
     """Serve, load, stop; 0 if the load went to its end and the server was there all the time."""
-    spec = read_json(os.path.join(folder, "spec.json")) or {}
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(folder))))
     try:
+        spec = read_document(os.path.join(folder, "spec.json"), AttemptSpec)
+        serve = spec.get("serve") if spec else None
+        if spec is None or serve is None:
+            return _fail("%s holds no server" % folder)
         started = subprocess.run(
             docker_argv(spec, root, os.path.join(folder, "environment")),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
         if started.returncode:
             return _fail("the server can't be started: %s" % reason_in(started.stderr))
-        return _Server(spec, root, folder).see_through()
-    except (DockerError, OSError) as error:
+        return _Server(container_name(spec), serve, root, folder).see_through()
+    except (CorruptError, DockerError, OSError) as error:
         return _fail("the server can't be started: %s" % error)
 
 
@@ -56,8 +56,8 @@ def _fail(why: str) -> int:
 class _Server:
     """A running server, and the load on it."""
 
-    def __init__(self, spec: Json, root: str, folder: str) -> None:
-        self.name, self.serve = container_name(spec), spec["serve"]
+    def __init__(self, name: str, serve: ServeSpec, root: str, folder: str) -> None:
+        self.name, self.serve = name, serve
         self.root, self.folder = root, folder
 
     def see_through(self) -> int:

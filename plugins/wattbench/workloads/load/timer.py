@@ -54,7 +54,7 @@ class Timer:
         whole_s = int(moment_s)
         # no interval; the moment in seconds and nanoseconds
         moment = (ctypes.c_long * 4)(0, 0, whole_s, int((moment_s - whole_s) * 1e9))
-        return self._set(self._file, _ABSOLUTE, ctypes.byref(moment), None) == 0
+        return bool(self._set(self._file, _ABSOLUTE, ctypes.byref(moment), None) == 0)
 
     def close(self) -> None:
         """Give it back."""
