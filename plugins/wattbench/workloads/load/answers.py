@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 #: APIs whose answers are streamed, and what is asked for.
 STREAMED = {"openai-chat": "/v1/chat/completions", "openai-completions": "/v1/completions"}
 #: A larger answer is not kept: it can't be parsed.
-MOST_BYTES = 16 << 20
+MOST_BYTES = 4 << 20
+#: No answer has more tokens.
+_MOST_TOKENS = 1 << 40
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"\]]+)\"\]")
 
@@ -172,8 +174,8 @@ class Stream:
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
             return
-        delta = choice.get("delta") if self._chat else choice
-        text = (delta or {}).get("content" if self._chat else "text")
+        part = choice.get("delta") if self._chat else choice
+        text = part.get("content" if self._chat else "text") if isinstance(part, dict) else None
         self._finish = choice.get("finish_reason") or self._finish
         if isinstance(text, str) and text:
             self.first_s = self.first_s or now_s
@@ -191,9 +193,10 @@ class Stream:
         if not isinstance(document, dict) or not isinstance(document.get("choices"), list):
             said = _said(document.get("error")) if isinstance(document, dict) else ""
             raise AnswerError("parse", said or "the answer has no choices: it is not of this API")
-        usage = document.get("usage") or {}
-        self.tokens_in = _count(usage.get("prompt_tokens"))
-        self.tokens_out = _count(usage.get("completion_tokens"))
+        usage = document.get("usage")
+        if isinstance(usage, dict):
+            self.tokens_in = _count(usage.get("prompt_tokens"))
+            self.tokens_out = _count(usage.get("completion_tokens"))
         if self.tokens_out is None:
             self.tokens_out, self.counted = len(self._texts), True
         return "" if self._path is None else fingerprint(value_at(document, self._path))
@@ -228,4 +231,5 @@ def _said(error: Any) -> str:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return value if number and 0 <= value < _MOST_TOKENS else None

@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
 
 
 def _fail(why: str) -> int:
+    why = " ".join(why.split())
     say("error", message=why)
     print(why, file=sys.stderr)
     return 1

@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
                 if isinstance(event, h11.Response):
                     exchange.status = event.status_code
                     where = dict(event.headers).get(b"location")
-                    exchange.location = where.decode("latin-1") if where else None
+                    exchange.location = where[:200].decode("latin-1") if where else None
                     exchange.reader.head(list(event.headers), exchange.first_s or now_s)
                 elif isinstance(event, h11.Data):
                     exchange.reader.feed(bytes(event.data), now_s)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Time between two questions whether the server is ready, s.
 READY_EVERY_S = 0.1
+#: How long a worker waits after a refused connection: the server's end is known by then, s.
+REFUSED_S = 0.1
 #: Time between two looks at how late the generator is, in a step without planned times, s.
 TICK_S = 0.05
 #: So many failures without a success between them: the server is not there any more.
@@ -141,7 +143,8 @@ class Load:
 
         async def work() -> None:
             for number in numbers:
-                await self._one(step, number, None, tally)
+                if await self._one(step, number, None, tally) == "connect":
+                    await asyncio.sleep(REFUSED_S)
 
         count = min(step.concurrency, step.requests)
         ticks = asyncio.ensure_future(self._tick(tally))
@@ -185,7 +188,7 @@ class Load:
         self._sent_before += len(offsets_s)
         return tally
 
-    async def _one(self, step: Step, number: int, due_s: float | None, tally: Tally) -> None:
+    async def _one(self, step: Step, number: int, due_s: float | None, tally: Tally) -> str | None:
         """One request from its sending to its record.
 
         Args:
@@ -193,6 +196,9 @@ class Load:
             number: within the step, from 1.
             due_s: when it was to be sent; None: when its worker is free, which is now.
             tally: to be kept.
+
+        Returns:
+            The word for what went wrong; None: nothing.
         """
         plan = self.plan
         tally.sent += 1
@@ -213,6 +219,7 @@ class Load:
             )
         )  # fmt: skip
         self._count(exchange, tally)
+        return exchange.error
 
     def _reader(self) -> Reader:
         plan = self.plan

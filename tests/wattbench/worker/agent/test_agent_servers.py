@@ -137,7 +137,9 @@ def test_the_network_has_no_way_out_and_is_the_server_s_alone(
     assert settings["SecurityOpt"] == ["no-new-privileges"]
     assert docker("exec", name, "sh", "-c", "ls /sys/class/net") == "eth0\nlo"
     other = f"other-{os.getpid()}"
-    docker("run", "-d", "--name", other, "--entrypoint", "python3", image, "-m", "http.server", "80")
+    docker(
+        "run", "-d", "--name", other, "--entrypoint", "python3", image, "-m", "http.server", "80"
+    )
     try:
         address = docker("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", other)
         ask = (
@@ -161,7 +163,7 @@ def test_the_network_has_no_way_out_and_is_the_server_s_alone(
     [
         ({}, {"dies_after": 20}, "the server ended with 3: MemoryError: no more"),
         ({"strict": True}, {"dies_after": 4}, "the server ended with 3: MemoryError: no more"),
-        ({"ready_timeout_s": 1}, {"ready_after_s": 60}, "the server was not ready after 1 s: GET /health on port 8000: it is answered 503"),
+        ({"ready_timeout_s": 8}, {"ready_after_s": 60}, "the server was not ready after 8 s: GET /health on port 8000: it is answered 503"),
         ({"ready_timeout_s": 1}, {"port": 9}, "the server was not ready after 1 s: GET /health on port 8000: the connection failed: Connection refused"),
         ({}, {"lies": True}, "no request succeeded: POST /predict: the connection failed: Connection refused (GET /health had been answered with success) (phase warmup)"),
         ({}, {"redirects": True}, "POST /predict: it was answered 302 to /elsewhere instead of 200"),
@@ -256,7 +258,7 @@ def test_no_network_no_window(leased: Any, served: Any) -> None:
     ("changes", "said"),
     [
         ({"runtime": "process", "image": None}, "serve: runtime process has no container"),
-        ({"serve": {"port": "8000", "generator": "x", "plan": {}}}, "serve: port is not a whole number"),
+        ({"serve": {"port": "8000", "generator": "x", "plan": {}}}, "serve.port is not a whole number"),
         ({"serve": {"port": 8000, "generator": "x", "plan": {}}}, "serve: generator: 'x' is not a SHA-256"),
     ],
 )  # fmt: skip

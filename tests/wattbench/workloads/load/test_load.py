@@ -562,6 +562,36 @@ def test_a_stream_that_is_none_fails_with_a_reason(
     assert said in done.reason
 
 
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["choices", "delta", "content", "text", "usage", "completion_tokens", "error"]),
+        inner, max_size=3,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.lists(JSON | st.binary(max_size=20), max_size=4), st.integers(1, 7), st.booleans())
+def test_whatever_a_server_streams_is_an_answer_or_a_reason(
+    parts: list[Any], size: int, events: bool
+) -> None:
+    lines = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in parts]
+    body = b"\n\n".join(b"data: " + line if events else line for line in lines) + b"\n\n"
+    for api in answers.STREAMED:
+        stream = answers.Stream(api, answers.parse_path("$.choices[0].text"))
+        kind = b"text/event-stream" if events else b"application/json"
+        stream.head([(b"content-type", kind)], 0.0)
+        for at in range(0, len(body), size):
+            stream.feed(body[at : at + size], 1.0)
+        try:
+            assert len(stream.answer()) == 16
+        except answers.AnswerError as error:
+            assert error.word in ("parse", "answer")
+        assert stream.tokens_out is None or stream.tokens_out >= 0
+
+
 # ── requests, paths, the bundle ─────────────────────────────────────────────────────────────────
 
 
