@@ -8,9 +8,10 @@ import json, os, signal, socket, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 does = {"port": 8000, "ready_after_s": 0, "delay_s": 0, "label": "cat", "dies_after": None, "lies": False,
-        "prints": "", "redirects": False, "spins_s": 0}
+        "prints": "", "redirects": False, "spins_s": 0, "stalls_at": None, "stall_s": 2}
 does.update(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
 begin, asked, lock = time.monotonic(), [0], threading.Lock()
+free = [0.0]  # nothing is answered before
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,6 +31,8 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         with lock:
             asked[0] += 1
+            if asked[0] == does["stalls_at"]:
+                free[0] = time.monotonic() + does["stall_s"]
         if does["dies_after"] is not None and asked[0] > does["dies_after"]:
             print("MemoryError: no more", file=sys.stderr, flush=True)
             os._exit(3)
@@ -38,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         until = time.monotonic() + does["spins_s"]
         while time.monotonic() < until:
             pass
-        time.sleep(does["delay_s"])
+        time.sleep(does["delay_s"] + max(free[0] - time.monotonic(), 0))
         self.answer(200, {"label": does["label"]})
 
     def answer(self, status, document, **headers):
