@@ -174,7 +174,8 @@ def load(program: Path, tmp_path: Path) -> Run:
                 process.stdin.flush()
             out, err = process.stdout.read(), process.stderr.read().decode()
             rc = process.wait(60)
-        rows = list(csv.DictReader((tmp_path / "requests.csv").read_text().splitlines()))
+        records = tmp_path / "requests.csv"
+        rows = list(csv.DictReader(records.read_text().splitlines())) if records.exists() else []
         return Loaded(rc, err.strip(), [json.loads(line) for line in out.splitlines()], rows)
 
     return run
@@ -452,6 +453,16 @@ def test_what_is_said_on_stdin_ends_the_load_with_its_phase(serving: Any, load: 
     done = load(serving(slow).port, closed(1, 10_000), stdin=b"the server ended with 137\n")
     assert done.rc == 1
     assert done.reason.startswith("the server ended with 137")
+
+
+def test_cpus_that_are_not_there_and_a_broken_request_end_the_load_before_it_begins(
+    load: Run,
+) -> None:
+    done = load(9, closed(1, 1), cpus=[4000])
+    assert (done.rc, done.reason) == (1, "the load can't start: [Errno 22] Invalid argument")
+    done = load(9, closed(1, 1), requests=b"{\n")
+    assert done.reason.startswith("the load can't start: line 1: not JSON: ")
+    assert [e["message"] for e in done.of("error")] == [done.reason]
 
 
 # ── OpenAI APIs ─────────────────────────────────────────────────────────────────────────────────
