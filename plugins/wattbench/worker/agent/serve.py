@@ -45,7 +45,7 @@ def run(folder: str) -> int:
             return _fail("the server can't be started: %s" % reason_in(started.stderr))
         return _Server(container_name(spec), serve, root, folder).see_through()
     except (CorruptError, DockerError, OSError) as error:
-        return _fail("the server can't be started: %s" % error)
+        return _fail("the server and its load can't be run: %s" % error)
 
 
 def _fail(why: str) -> int:
@@ -70,7 +70,10 @@ class _Server:
             stdout=subprocess.PIPE,
             text=True,
         )
-        load = subprocess.Popen(self._command(address or "127.0.0.1"), stdin=subprocess.PIPE)
+        if not address:  # of a container that has ended already
+            _wait_or_kill(waiter, limits.SERVER_END_S)
+            return _fail(self._why_gone(waiter))
+        load = subprocess.Popen(self._command(address), stdin=subprocess.PIPE)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: load.kill())
         if _first_of(load, waiter) is waiter:

@@ -287,3 +287,12 @@ def test_cpus_of_a_load_that_the_host_lacks_are_refused_by_name(agent: Any) -> N
     assert problem["message"].startswith(
         "images.pip: workload.load.from.cpuset: CPU 4000 is not usable here; there are "
     )
+
+
+@pytest.mark.docker
+def test_a_server_that_ends_at_once_is_never_looked_for_elsewhere(leased: Any, served: Any) -> None:
+    """Its container has no address any more; this machine may have another server on the port."""
+    spec = served(spec={"entrypoint": "/bin/false", "command": []})
+    report = leased.run(spec)
+    assert report["message"] == "the workload ended with 1: the server ended with 1"
+    assert_all_gone(leased, spec)
