@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from wattbench.config.hosts import HostConfig, HostsConfig, MeterConfig
 from wattbench.run.plan import make_plan
 from wattbench.worker.agent import limits, preparation
 from wattbench.worker.attempt_spec import attempt_spec
-from wattbench.workloads import kinds
+from wattbench.workloads import kinds, workload_of
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -229,6 +230,11 @@ def snippets() -> list[object]:
     ]
 
 
+def files_of(experiment: Experiment, image: str) -> dict[str, str]:
+    settings = experiment.workload_of(image)
+    return dict(workload_of(settings).files(settings))
+
+
 def starts_of(experiment: Experiment) -> list[dict[str, Any]]:
     """What the agent would be given for each trial of the first block."""
     host = HostConfig.model_validate({"ssh_conn_id": "x", "gpus": ["GPU-0"]})
@@ -236,7 +242,7 @@ def starts_of(experiment: Experiment) -> list[dict[str, Any]]:
     return [
         attempt_spec(
             experiment, host, run_id="run-1", host_name="h1", trial=trial, attempt=1, ref="a@sha256:0",
-            files={}, rest={},
+            files=files_of(experiment, trial.image), rest={},
         )
         for trial in plan
         if trial.block == 1
@@ -253,6 +259,10 @@ def test_yaml_that_is_shown_is_accepted(code: str, tmp_path: Path) -> None:
         workload = data.get("workload") or {}
         for name in (workload.get("files") or {}).values():
             (tmp_path / name).touch()
+        if requests := (workload.get("load") or {}).get("requests"):
+            plain = workload["load"].get("api", "http") == "http"
+            line = {"path": "/"} if plain else {"messages": [], "prompt": ""}
+            (tmp_path / requests).write_text(json.dumps(line))
         experiment = ExperimentFile.model_validate(
             data if "workload" in data else rest | data, context={"folder": tmp_path}
         )

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from wattbench.worker.agent.documents import ContainerSpec
-from wattbench.workloads.settings import Model
+from wattbench.workloads.settings import CpuSet, Model
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)i?b?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -79,7 +79,6 @@ Bytes = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1 << 12}]}),
 ]
 Path = Annotated[str, AfterValidator(_inner_path)]
-CpuSet = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")]
 User = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"),

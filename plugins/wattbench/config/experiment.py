@@ -31,7 +31,7 @@ from wattbench.config.types import (
 )
 from wattbench.workloads import any_settings, workload_of
 from wattbench.workloads.protocol import Place
-from wattbench.workloads.settings import Settings
+from wattbench.workloads.settings import Serving, Settings, cpus_of
 
 RESERVED_IMAGES = ("idle", "control")
 
@@ -246,6 +246,7 @@ Carbon = Annotated[
     Annotated[float, Field(ge=0)] | CarbonFile,
     BeforeValidator(_carbon, json_schema_input_type=float | str),
 ]
+Endpoint = Literal["window", "steady"]
 
 
 class Analysis(Model):
@@ -263,6 +264,8 @@ class Analysis(Model):
         pue: Power usage effectiveness of the building; null: joules are those at the meter.
         units_per_year: Load, in units of work per year; null: no yearly figures.
         embodied: Emissions of making the hardware; null: no SCI is reported.
+        endpoint: What is compared: ``window``: joules of the whole window, ``steady``: of its steady phases;
+            null: ``steady`` for servers, else ``window``.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -274,6 +277,7 @@ class Analysis(Model):
     pue: Annotated[float, Field(ge=1, le=10)] | None = None
     units_per_year: Annotated[float, Field(gt=0, le=1e18)] | None = None
     embodied: Embodied | None = None
+    endpoint: Endpoint | None = None
 
 
 class _Study(Model):
@@ -342,12 +346,44 @@ class _Study(Model):
                     raise ValueError(f"{path}: unknown key; allowed: {allowed}") from None
                 message = first["msg"].removeprefix("Value error, ")
                 raise ValueError(f"{path}: {first['input']!r}: {message}") from None
+            if serving := settings.serving():
+                self._check_server(name, serving)
             argv = workload_of(settings).argv(settings, self.place_of(name))
             if image.runtime == "process" and not argv:
                 raise ValueError(
                     f"images.{name}: runtime: process has no entry point; name a command"
                 )
         return self
+
+    def _check_server(self, name: str, serving: Serving) -> None:
+        """Refuse what a server's trial can't be."""
+        if self.images[name].runtime == "process":
+            raise ValueError(
+                f"images.{name}: runtime: process: a server is measured in a container, on a network of "
+                "its own; name its image with ref"
+            )
+        settings = self.container_of(name)
+        if settings.network is not None:
+            raise ValueError(
+                f"images.{name}: container.network: a server and its load have a network of their own "
+                "without a way out; remove it"
+            )
+        shared = set(cpus_of(settings.cpuset or "")) & set(serving.cpus)
+        if shared:
+            raise ValueError(
+                f"images.{name}: container.cpuset and workload.load.from.cpuset share CPU {min(shared)}; the "
+                "generator would take time from the server: separate them"
+            )
+        if serving.least_s > self.protocol.timeout_s:
+            raise ValueError(
+                f"images.{name}: the steps of workload.load take {serving.least_s:g} s at least, more than "
+                f"protocol.timeout_s = {self.protocol.timeout_s}; raise it"
+            )
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is compared."""
+        return self.analysis.endpoint or self.workload.endpoint
 
     def workload_of(self, image: str) -> Settings:
         """What an image computes; of no image (idle, control) the experiment's own workload."""
@@ -392,6 +428,7 @@ class ExperimentFile(_Study):
         """
         found = expand(self.images, self.reference, self.factors or {}, self.design, _dockerfile)
         plain = self.model_dump(exclude={"factors", "design", "images"})
+        plain["analysis"]["endpoint"] = self.endpoint  # runs record what it came to
         return Experiment.model_validate(plain | vars(found))
 
 

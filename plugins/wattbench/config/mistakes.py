@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from wattbench.config.types import NAME_LENGTH, NAME_PATTERN
 
@@ -107,9 +108,15 @@ def _expected(mistake: ErrorDetails) -> str:
 def _unknown_key(key: str, parent: type[BaseModel] | None) -> str:
     if parent is None:
         return "unknown key"
-    meant = nearest(key, parent.model_fields)
+    allowed = keys_of(parent)
+    meant = nearest(key, allowed)
     hint = f"did you mean {meant}? " if meant else ""
-    return f"unknown key; {hint}allowed: {', '.join(parent.model_fields)}"
+    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by their keys in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _short(value: Any) -> str:
@@ -126,7 +133,7 @@ def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseMo
     for part in loc:
         if current is None:
             return None
-        if (field := current.model_fields.get(str(part))) is None:
+        if (field := keys_of(current).get(str(part))) is None:
             continue
         found = _models_in(field.annotation)
         named = [

@@ -69,6 +69,7 @@ def examine(
     config: HostConfig,
     gpus: Sequence[str],
     containers: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    load_cpus: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], float, list[dict[str, Any]]]:
     """Ask a host for its facts and its clock.
 
@@ -77,6 +78,7 @@ def examine(
         config: its configuration.
         gpus: that trials get.
         containers: image → settings of its container, for which the host must have what they ask.
+        load_cpus: image → CPUs that the load on its server comes from; likewise.
 
     Returns:
         The facts, how far its clock is off ours, s, and all problems.
@@ -94,6 +96,7 @@ def examine(
             },
             "gpus": list(gpus),
             "containers": {image: dict(settings) for image, settings in containers.items()},
+            "load_cpus": {image: list(cpus) for image, cpus in load_cpus.items()},
             "sample_s": IDLE_SAMPLE_S,
             "min_free_bytes": MIN_FREE_BYTES,
         },
@@ -183,7 +186,12 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
         for name, image in experiment.images.items()
         if image.runtime == "docker" and (settings := experiment.container_of(name).set_keys())
     }
-    facts, offset_s, problems = examine(host, config, gpus, containers)
+    load_cpus = {
+        name: serving.cpus
+        for name in experiment.images
+        if (serving := experiment.workload_of(name).serving()) is not None
+    }
+    facts, offset_s, problems = examine(host, config, gpus, containers, load_cpus)
     standing = quarantine.standing_of(run.store, name, config)
     if standing.quarantined:
         problems.append(quarantine.problem(standing))

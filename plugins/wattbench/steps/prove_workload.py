@@ -43,7 +43,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     ship_files(run, host, image)
     spec = probe_spec(
         experiment, config, run_id=run.run_id, host_name=host_name, image=image,
-        ref=run.image_ref(image), files=run.files(image),
+        ref=run.image_ref(image), files=run.files(image), seed=run.seed,
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
     if spec["runtime"] == "docker" and idle is not None and idle.per == "image":
@@ -108,6 +108,9 @@ def _trouble(
     )
     refused = f": {record.work.errors[0]}" if record.work.errors else ""
     if report["state"] != "done":
+        if report["spec"].get("serve"):  # the message has its error already
+            action = "try it with docker run on the host (docs/servers.md)"
+            return f"its server failed: {report.get('message')}; {action}"
         needs = (
             "an image needs Python 3.9 or later, numpy and the framework (docs/images.md); another "
             "interpreter is named by the image's `python`"
@@ -117,8 +120,10 @@ def _trouble(
         return f"its workload failed: {report.get('message')}{refused}; {needs}"
     record = replace(record, row=replace(record.row, status="valid"))
     probes = [device_mismatch, unequal_work, trial_failed]
-    if not expected["reports_itself"]:
-        probes.append(gpu_idle)  # one inference is too short to show in samples
+    if not expected["reports_itself"] and not report["spec"].get("serve"):
+        probes.append(
+            gpu_idle
+        )  # one inference, or a few requests, are too short to show in samples
     for outcome in (outcome for probe in probes for outcome in probe(record)):
         if isinstance(outcome, Found):
             action = f"; {outcome.action}" if outcome.action else ""

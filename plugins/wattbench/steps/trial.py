@@ -129,6 +129,7 @@ def measure(
         files=run.files(trial.image),
         rest=rest,
         late=late,
+        seed=run.seed,
     )
     try:
         started = host.call("start", spec)
@@ -207,11 +208,11 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     """
     raw: dict[str, bytes] = {}
     sums = AttemptReport.of(report).files
-    for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES):  # CSVs are compressed
+    for name in (*agent_bundle.raw_files(), limits.REQUESTS_FILE, *limits.OUTPUT_FILES):
         if name not in sums:
             continue
         raw[name] = data = fetch_file(host, f"{folder}/{name}", sums[name])
-        if name.endswith(".csv"):
+        if name.endswith(".csv"):  # compressed
             run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
             run.store.put(f"{key}/{name}", data)

@@ -10,10 +10,11 @@ from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
-from wattbench.worker.agent.documents import AttemptSpec, MeterSpec
+from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
 from wattbench.worker.agent.limits import MIN_FREE_BYTES
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation
+from wattbench.workloads.settings import Settings
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
 PREPARING = "pull-"
@@ -37,6 +38,7 @@ def attempt_spec(
     files: Mapping[str, str],
     rest: dict[str, object],
     late: bool = False,
+    seed: str = "",
 ) -> AttemptSpec:
     """The payload of the agent's ``start``.
 
@@ -48,9 +50,11 @@ def attempt_spec(
         trial: what is measured.
         attempt: from 1.
         ref: the image by digest; None where no container is involved.
-        files: the workload's files, path in the container → SHA-256; the host has them by then.
+        files: the workload's files, path in the container or name on the host → SHA-256; the host has them
+            by then.
         rest: what the ``rest`` sensor read, kept with the attempt.
         late: whether it is executed after its block.
+        seed: of the run; a server's arrivals are drawn from it.
     """
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
@@ -68,7 +72,8 @@ def attempt_spec(
         "entrypoint": start.argv[0] if contained and start.argv else None,
         "command": list(start.argv[1:] if contained else start.argv),
         "env": dict(start.env),
-        "files": dict(files) if works else {},
+        "files": {path: s for path, s in files.items() if path.startswith("/")} if works else {},
+        "serve": _serve(experiment.workload_of(trial.image), files, seed) if works else None,
         "container": experiment.container_of(trial.image).set_keys() if contained else {},
         "times_lines": works and not _expected(experiment, trial.image).reports_itself,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
@@ -110,12 +115,13 @@ def probe_spec(
     image: str,
     ref: str | None,
     files: Mapping[str, str],
+    seed: str = "",
 ) -> AttemptSpec:
     """The payload of ``start`` for the probe of an image: its workload once, without a meter."""
     trial = PlannedTrial(1, 1, "workload", image)
     spec = attempt_spec(
         experiment, host, run_id=run_id, host_name=host_name, trial=trial, attempt=1, ref=ref,
-        files=files, rest={},
+        files=files, rest={}, seed=seed,
     )  # fmt: skip
     settings = experiment.workload_of(image)
     argv = workload_of(settings).probe_argv(settings, experiment.place_of(image))
@@ -125,6 +131,7 @@ def probe_spec(
         "kind": "probe",
         "entrypoint": argv[0] if contained and argv else None,
         "command": list(argv[1:] if contained else argv),
+        "serve": _serve(settings, files, seed, probe=True),
         "meter": {"kind": NO_METER, "interval_ms": host.meter.interval_ms},
         "lead_s": 0,
     }
@@ -138,13 +145,29 @@ def idle_probe_spec(spec: AttemptSpec) -> AttemptSpec:
     """
     return {
         **_renamed(spec, f"{spec['trial']}-idle"),
-        "entrypoint": IDLE_PROGRAM, "command": ["0"], "files": {}, "times_lines": False,
+        "entrypoint": IDLE_PROGRAM, "command": ["0"], "files": {}, "serve": None,
+        "times_lines": False,
     }  # fmt: skip
 
 
 def _renamed(spec: AttemptSpec, trial: str) -> AttemptSpec:
     identity = attempt_id(spec["run"], spec["host"], trial, spec["attempt"])
     return {**spec, "trial": trial, "id": identity}
+
+
+def _serve(
+    settings: Settings, files: Mapping[str, str], seed: str, *, probe: bool = False
+) -> ServeSpec | None:
+    """How the agent asks a server; None: the container holds a program that ends by itself."""
+    serving = settings.serving(probe=probe)
+    if serving is None:
+        return None
+    return {
+        "port": serving.port,
+        "generator": files[serving.generator],
+        "requests": None if serving.requests is None else files[serving.requests],
+        "plan": {**serving.plan, "cpus": list(serving.cpus), "seed": seed},
+    }
 
 
 def _meter(host: HostConfig) -> MeterSpec:
@@ -215,6 +238,7 @@ def _surroundings(experiment: Experiment, host: HostConfig, trial: PlannedTrial)
     return {
         "kind": trial.kind,
         "workload": experiment.workload.kind,
+        "endpoint": experiment.endpoint,
         "device": experiment.device,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
         "runtime": image.runtime if image else "none",

@@ -18,12 +18,13 @@ from pydantic import Discriminator, Tag
 from wattbench.workloads.builtin import Builtin
 from wattbench.workloads.command import CommandWorkload
 from wattbench.workloads.protocol import Workload
+from wattbench.workloads.serve import ServeWorkload
 from wattbench.workloads.settings import Settings
 
 log = logging.getLogger(__name__)
 
 GROUP = "wattbench.workloads"
-_OWN: tuple[Workload, ...] = (Builtin(), CommandWorkload())
+_OWN: tuple[Workload, ...] = (Builtin(), CommandWorkload(), ServeWorkload())
 
 
 @functools.cache

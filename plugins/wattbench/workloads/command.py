@@ -6,8 +6,6 @@ docs/workload-protocol.md.
 
 from __future__ import annotations
 
-import hashlib
-import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +16,13 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from wattbench.workloads.files import Files, source_files
 from wattbench.workloads.protocol import Expectation, Place, Rule, Unit
 from wattbench.workloads.settings import Command, Model, Settings
-
-#: Larger data belongs into a volume of the container.
-MOST_FILE_BYTES = 64 << 20
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -94,18 +89,6 @@ class Ready(Model):
     pattern: Pattern
 
 
-class SourceFile(Model):
-    """A file beside the experiment's YAML.
-
-    Attributes:
-        name: path from the YAML's folder.
-        sha256: of its content.
-    """
-
-    name: str
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
 class CommandSettings(Settings):
     """A program of your own.
 
@@ -120,10 +103,7 @@ class CommandSettings(Settings):
 
     kind: Literal["command"] = "command"
     command: Command | None = None
-    files: Annotated[
-        dict[str, SourceFile],
-        WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
-    ] = Field(default={})
+    files: Files = Field(default={})
     unit: UnitSettings | None = None
     same_work: SameWork | None = None
     ready: Ready | None = None
@@ -131,33 +111,7 @@ class CommandSettings(Settings):
     @field_validator("files", mode="before")
     @classmethod
     def _read(cls, value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, dict):
-            return value
-        folder = (info.context or {}).get("folder")
-        return {path: _source_file(path, source, folder) for path, source in value.items()}
-
-
-def _source_file(path: object, source: object, folder: Path | None) -> object:
-    """A file of the YAML by name and SHA-256; of a stored run it has both already."""
-    text = str(path)
-    if not text.startswith("/") or posixpath.normpath(text) != text or set(",\n\0") & set(text):
-        raise ValueError(
-            f"{text!r} is not an absolute path in the container without '..' and commas"
-        )
-    if not isinstance(source, str) or folder is None:
-        return source
-    root = folder.resolve()
-    file = (root / source).resolve()
-    if not file.is_relative_to(root):
-        raise ValueError(f"{source!r} leaves the experiment's folder; copy the file into it")
-    if not file.is_file():
-        raise ValueError(f"{source!r} is not a file in {folder.name}/; put it beside the YAML")
-    if file.stat().st_size > MOST_FILE_BYTES:
-        raise ValueError(
-            f"{source!r} has more than {MOST_FILE_BYTES >> 20} MiB; put it on the hosts and mount it with "
-            "container.volumes"
-        )
-    return {"name": source, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        return source_files(value, info)
 
 
 class CommandWorkload:

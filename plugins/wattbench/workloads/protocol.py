@@ -101,7 +101,11 @@ class Workload(Protocol):
         """What is started once before the first trial, to prove what the checks of each trial demand."""
 
     def files(self, settings: Any) -> Mapping[str, str]:
-        """Files that are mounted read-only: absolute path in the container → SHA-256."""
+        """Files that are mounted read-only: absolute path in the container → SHA-256.
+
+        A name without a leading slash is not mounted: it stays on the host, for what runs beside
+        the container.
+        """
 
     def content(self, settings: Any, path: str, folder: Path | None) -> bytes:
         """The content of one of :meth:`files`.

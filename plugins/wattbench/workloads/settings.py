@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 
 def _argv(value: object) -> object:
@@ -17,6 +19,34 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Command = Annotated[
     list[str], BeforeValidator(_argv, json_schema_input_type=list[str] | str), Field(min_length=1)
 ]
+CpuSet = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")]
+
+
+def cpus_of(cpuset: str) -> tuple[int, ...]:
+    """The numbers of ``0-3,8``."""
+    ends = [part.partition("-") for part in cpuset.split(",") if part]
+    return tuple(n for first, _, last in ends for n in range(int(first), int(last or first) + 1))
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a server is asked, beside its container on the host.
+
+    Attributes:
+        port: that it listens on.
+        generator: of the workload's files, the program that asks.
+        requests: of the workload's files, the one with the requests; None: the plan has the only one.
+        cpus: that the generator runs on; empty: any.
+        least_s: shortest time that the load can take, s.
+        plan: what the generator is given beside addresses and paths, JSON-ready.
+    """
+
+    port: int
+    generator: str
+    requests: str | None
+    cpus: tuple[int, ...]
+    least_s: float
+    plan: Mapping[str, Any]
 
 
 class Model(BaseModel):
@@ -32,6 +62,9 @@ class Settings(Model):
         kind: of the workload; chosen by the other keys if not given.
     """
 
+    #: What is compared if the experiment does not say it: joules of the window, or of its steady phases.
+    endpoint: ClassVar[Literal["window", "steady"]] = "window"
+
     kind: str
 
     def changed(self, changes: dict[str, Any]) -> Settings:
@@ -41,3 +74,11 @@ class Settings(Model):
             ValidationError: it can't be changed so.
         """
         return type(self).model_validate(self.model_dump() | changes)
+
+    def serving(self, *, probe: bool = False) -> Serving | None:  # noqa: ARG002 (for servers)
+        """How the server in the container is asked; None: it holds a program that ends by itself.
+
+        Args:
+            probe: the few requests that prove an image before its first trial.
+        """
+        return None

@@ -267,7 +267,7 @@ def test_a_kind_of_another_distribution_is_one_file_and_one_that_fails_is_a_warn
         env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path,
     )  # fmt: skip
     assert json.loads(done.stdout) == [
-        ["builtin", "command", "transcode"], "ffmpeg",
+        ["builtin", "command", "serve", "transcode"], "ffmpeg",
         ["-f", "lavfi", "-i", "testsrc=size=hd1080:duration=7", "-f", "null", "-"],
         {"name": "second of video", "count": 7, "pattern": None}, True,
     ]  # fmt: skip
@@ -276,4 +276,4 @@ def test_a_kind_of_another_distribution_is_one_file_and_one_that_fails_is_a_warn
     assert (
         "workload kind odd = transcode:TranscodeSettings is left out: it has no argv" in done.stderr
     )
-    assert list(kinds()) == ["builtin", "command"]
+    assert list(kinds()) == ["builtin", "command", "serve"]

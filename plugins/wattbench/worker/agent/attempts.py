@@ -82,12 +82,21 @@ def _refuse_full_disk(spool: Spool, needed: int) -> None:
 
 def _prepare_files(spool: Spool, spec: AttemptSpec) -> None:
     """Refuse an attempt whose files are not there, whole; let a container's own user read and run them."""
-    for target, sha256 in (spec.get("files") or {}).items():
+    for target, sha256 in [*(spec.get("files") or {}).items(), *_own_files(spec)]:
         path = spool.path(limits.FILES, sha256)
         if not os.path.isfile(path) or sha256_of(path) != sha256:
             text = "%s of %s is not in the spool" % (sha256[:12], target)
             raise AgentError("file-missing", text, "ship it again")
         os.chmod(path, 0o755)  # noqa: S103 (programs too)
+
+
+def _own_files(spec: AttemptSpec) -> list[tuple[str, str]]:
+    """Files that what asks a server needs on the host: what each is, SHA-256."""
+    serve = spec.get("serve")
+    if not serve:
+        return []
+    files = {"generator": serve["generator"], "requests": serve.get("requests")}
+    return [(key, sha256) for key, sha256 in files.items() if sha256]
 
 
 def _until_held(attempt: Attempt) -> None:
@@ -146,15 +155,32 @@ def _contradiction(spec: AttemptSpec) -> str | None:
         return "runtime docker without image.ref"
     if not contained and not (spec.get("command") or spec.get("entrypoint")):
         return "runtime %s without a command" % spec["runtime"]
+    if spec.get("serve") and not contained:
+        return "serve: runtime %s has no container" % spec["runtime"]
+    return _misfit_of_files(spec) or _misfit_of_environment(spec, contained)
+
+
+def _misfit_of_files(spec: AttemptSpec) -> str | None:
     for target, sha256 in (spec.get("files") or {}).items():
-        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not re.fullmatch(r"/[^,\0\n]+", target):
+        if not _is_sha256(sha256) or not re.fullmatch(r"/[^,\0\n]+", target):
             return "files: %r: %r is not a path and a SHA-256" % (target, sha256)
+    for key, sha256 in _own_files(spec):
+        if not _is_sha256(sha256):
+            return "serve: %s: %r is not a SHA-256" % (key, sha256)
+    return None
+
+
+def _misfit_of_environment(spec: AttemptSpec, contained: bool) -> str | None:
     for key, value in (spec.get("env") or {}).items():
         if not re.fullmatch(r"[^\s=#\0][^\s=\0]*", key):
             return "env %r can't be a variable's name" % key
         if "\0" in value or (contained and re.search(r"[\r\n]", value)):
             return "env %s: a container's variable has one line" % key
     return None
+
+
+def _is_sha256(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def _lay_out(attempt: Attempt, spec: AttemptSpec, deadline_unix_s: float) -> None:

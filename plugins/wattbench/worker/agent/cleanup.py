@@ -9,7 +9,13 @@ import time
 from wattbench.worker.agent import limits
 from wattbench.worker.agent.base import AgentError, read_json, write_json
 from wattbench.worker.agent.burner import last_burner, stop_burner
-from wattbench.worker.agent.docker import DockerError, labelled, remove_container
+from wattbench.worker.agent.docker import (
+    DockerError,
+    labelled,
+    labelled_networks,
+    remove_container,
+    remove_network,
+)  # fmt: skip
 from wattbench.worker.agent.processes import is_alive, send_signal
 from wattbench.worker.agent.settle import settle
 from wattbench.worker.agent.spool import folder_name
@@ -35,7 +41,7 @@ def verb_cleanup(spool: Spool, payload: Json) -> Json:
 
 
 def end_all(spool: Spool, owner: str | None, run: str | None) -> Json:
-    """Supervisors with all they hold, containers by label, the burner. Needs the guard.
+    """Supervisors with all they hold, containers and networks by label, the burner. Needs the guard.
 
     Returns:
         ``attempts``, ``containers``, ``burner`` that were ended; ``docker``: why it didn't answer.
@@ -55,6 +61,8 @@ def end_all(spool: Spool, owner: str | None, run: str | None) -> Json:
             containers = labelled(**labels)
             for name in containers:
                 remove_container(name)
+            for name in labelled_networks(**labels):
+                remove_network(name)
         except DockerError as error:
             trouble = str(error)
     burner = last_burner(spool)

@@ -7,7 +7,7 @@ spool and report. Each verb imports only the modules that it needs: Python compi
 Besides the verbs: ``clock`` answers each line with the time; ``pipe SOCKET`` joins stdin and stdout
 with a Unix socket; ``supervise DIR READY_FD`` is an attempt's supervisor, ``command DIR -- ARGV`` the
 wrapper inside the meter, ``burner SECONDS`` the warm-up, ``burn --rounds N`` the control workload,
-``hold`` what a meter runs around a pull until ``finish``.
+``hold`` what a meter runs around a pull until ``finish``, ``serve DIR`` what it runs around a server.
 """
 
 from __future__ import annotations
@@ -118,6 +118,8 @@ def main(argv: list[str]) -> int:
         _module("supervisor").supervise(argv[1], int(argv[2]))
     elif len(argv) > 3 and argv[0] == "command" and argv[2] == "--":
         return int(_module("wrapper").run(argv[1], argv[3:]))
+    elif len(argv) == 2 and argv[0] == "serve":
+        return int(_module("serve").run(argv[1]))
     elif len(argv) == 2 and argv[0] == "burner":
         _module("burner").burner(float(argv[1]))
     elif len(argv) == 3 and argv[:2] == ["burn", "--rounds"] and argv[2].isdigit():

@@ -83,14 +83,21 @@ def inspect(name: str) -> Json | None:
         raise DockerError("docker container inspect: %s" % error) from None
 
 
-def end_container(name: str) -> tuple[Json | None, bool]:
-    """Stop a container if it still runs, keep what its daemon knows of it, remove it.
+def end_container(spec: AttemptSpec, log: str) -> tuple[Json | None, bool]:
+    """Stop a container if it still runs, keep what its daemon knows of it, remove it and its network.
+
+    Args:
+        spec: the attempt's.
+        log: file for the output of a server.
 
     Returns:
         The report's ``container`` (None: there was none) and whether it still ran.
     """
+    name, serves = container_name(spec), bool(spec.get("serve"))
     state = inspect(name)
     if state is None:
+        if serves:
+            remove_network(name)
         return None, False
     running = bool((state.get("State") or {}).get("Running"))
     if running:
@@ -99,8 +106,24 @@ def end_container(name: str) -> tuple[Json | None, bool]:
             docker("unpause", name)  # the signal may be waiting for that
         docker("wait", name)
         state = inspect(name) or state
+    if serves:
+        write_bytes(log, server_output(name).encode())
     remove_container(name)
+    if serves:
+        remove_network(name)
     return _container_record(state), running
+
+
+def server_output(name: str, lines: int | None = None) -> str:
+    """What a detached container has printed, as far as its daemon keeps it.
+
+    Args:
+        name: the container's.
+        lines: the last so many; None: all.
+    """
+    tail = "all" if lines is None else str(lines)
+    done = docker("logs", "--tail", tail, name)
+    return done.stdout + done.stderr
 
 
 def remove_container(name: str) -> None:
@@ -132,11 +155,46 @@ def _container_record(info: Json) -> Json:
 
 def labelled(**labels: str) -> list[str]:
     """Names of containers, in any state, that carry all of these ``wattbench.*`` labels."""
-    filters = [
-        word for k, v in labels.items() for word in ("--filter", "label=wattbench.%s=%s" % (k, v))
-    ]
-    done = docker("ps", "-a", "--format", "{{.Names}}", *filters)
+    done = docker("ps", "-a", "--format", "{{.Names}}", *_filters(labels))
     return done.stdout.split()
+
+
+def make_network(spec: AttemptSpec, spool: str) -> str | None:
+    """Make the network of a server and its load, without a way out; why there is none, or None."""
+    labels = [word for label in _labels(spec, spool) for word in ("--label", label)]
+    done = docker("network", "create", "--internal", *labels, container_name(spec))
+    return " ".join(done.stderr.split()) if done.returncode else None
+
+
+def remove_network(name: str) -> None:
+    """Remove a network that has no containers any more.
+
+    Raises:
+        DockerError: it is still there.
+    """
+    done = docker("network", "rm", name)
+    if done.returncode and network_exists(name):
+        raise DockerError(" ".join(done.stderr.split()))
+
+
+def labelled_networks(**labels: str) -> list[str]:
+    """Names of networks that carry all of these ``wattbench.*`` labels."""
+    done = docker("network", "ls", "--format", "{{.Name}}", *_filters(labels))
+    return done.stdout.split()
+
+
+def _filters(labels: dict[str, str]) -> list[str]:
+    pairs = labels.items()
+    return [word for k, v in pairs for word in ("--filter", "label=wattbench.%s=%s" % (k, v))]
+
+
+def _labels(spec: AttemptSpec, spool: str) -> list[str]:
+    """What containers and networks of an attempt are found by."""
+    labels = {
+        "run": spec["run"], "host": spec["host"], "owner": spec["owner"], "attempt": spec["id"],
+        "spool": spool,
+    }  # fmt: skip
+    return ["wattbench.%s=%s" % pair for pair in labels.items()]
 
 
 def write_environment(path: str, env: dict[str, str]) -> None:
@@ -148,17 +206,21 @@ def write_environment(path: str, env: dict[str, str]) -> None:
 def docker_argv(spec: AttemptSpec, spool: str, environment: str) -> list[str]:
     """The ``docker run`` of an attempt: no pull, no network, no rights, no --rm (its state is read first).
 
+    A server is detached: the daemon keeps its output, so that nothing copies it while it is measured.
+
     Args:
         spec: the attempt's.
         spool: by whose path the container is labelled.
         environment: file with its variables.
     """
     argv = ["docker", "run", "--pull", "never", "--name", container_name(spec)]
-    labels = {k: spec[k] for k in ("run", "host", "owner")}
-    for key, value in (labels | {"attempt": spec["id"], "spool": spool}).items():
-        argv += ["--label", "wattbench.%s=%s" % (key, value)]
+    for label in _labels(spec, spool):
+        argv += ["--label", label]
     settings = spec.get("container") or {}
-    argv += ["--network", settings.get("network") or "none", *_confinement()]
+    network = settings.get("network") or "none"
+    if spec.get("serve"):
+        argv, network = [*argv, "--detach"], container_name(spec)
+    argv += ["--network", network, *_confinement()]
     argv += [*_mounts(spec, spool), *_resources(settings)]
     user, entrypoint = spec.get("user"), spec.get("entrypoint")
     if user:

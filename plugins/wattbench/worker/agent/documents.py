@@ -84,6 +84,25 @@ class MeterSpec(_MeterKind, total=False):
     interval_ms: int
 
 
+class _Served(TypedDict):
+    port: int
+    generator: str
+    plan: dict[str, object]
+
+
+class ServeSpec(_Served, total=False):
+    """How the server in the container is asked.
+
+    Attributes:
+        port: that it listens on.
+        generator: SHA-256 of the program that asks, a file of the spool.
+        plan: what that program is told, beside where the server is.
+        requests: SHA-256 of its requests; None: the plan has the only one.
+    """
+
+    requests: str | None
+
+
 class _Attempt(TypedDict):
     id: str
     run: str
@@ -112,6 +131,7 @@ class AttemptSpec(_Attempt, total=False):
         files: path in the container → SHA-256 of a file of the spool.
         container: what the container gets of its host.
         controller: folder of the pid files of a controller that runs on this host.
+        serve: how the server in the container is asked; None: it holds a program that ends by itself.
         times_lines: whether each line of output gets the time at which it came.
         gpus: UUIDs of the GPUs that the workload gets.
         user: of the container.
@@ -130,6 +150,7 @@ class AttemptSpec(_Attempt, total=False):
     files: dict[str, str]
     container: ContainerSpec
     controller: str | None
+    serve: ServeSpec | None
     times_lines: bool
     gpus: list[str]
     user: str | None

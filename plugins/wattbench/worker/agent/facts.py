@@ -70,6 +70,7 @@ def verb_facts(spool: Spool, payload: Json) -> Json:
         "docker": payload.get("docker", True), "meter": meter, "gpus": gpus, "spool": spool.root,
         "min_free_bytes": int(number(payload, "min_free_bytes", limits.MIN_FREE_BYTES)),
         "containers": payload.get("containers") or {},
+        "load_cpus": payload.get("load_cpus") or {},
     }  # fmt: skip
     rows = preflight(answer, wanted)
     problems = [

@@ -26,6 +26,13 @@ LEAD_S = 3.0
 #: How long an attempt that only holds may take until it can be told to end, s.
 FINISH_S = 30.0
 
+#: How long a server may take to end when it is asked to, s.
+SERVER_STOP_S = 10
+#: How long after a failed request a server's end may show, s.
+SERVER_END_S = 1.0
+#: How long the load generator may take to end when its server is gone, s.
+LOAD_STOP_S = 10.0
+
 # ------------------------------------------------------------------------------------------- sampling
 
 #: Default time between two samples of a meter, ms.
@@ -79,6 +86,10 @@ METER_FILE_BYTES = 1 << 30
 DEPTH = 64
 
 #: Files of an attempt that the store keeps beside the meters' own.
-OUTPUT_FILES = ("workload.jsonl", "stdout.log", "stderr.log", "meter.log", "output.log")
+OUTPUT_FILES = (
+    "workload.jsonl", "stdout.log", "stderr.log", "meter.log", "output.log", "server.log",
+)  # fmt: skip
+#: One line per request to a server; the store keeps it too, and it may be as large as a meter's file.
+REQUESTS_FILE = "requests.csv"
 #: Files of an attempt that the report lists besides, and that stay on the host.
 STATE_FILES = ("command.json", "spec.json", "supervisor.log")

@@ -114,6 +114,10 @@ def _containers_fit(facts: Json, wanted: Json) -> Said:
     for image, settings in sorted(wanted["containers"].items()):
         for key, why, action in _misfits(facts, settings):
             yield "hard", "images.%s: container.%s: %s" % (image, key, why), action
+    for image, cpus in sorted(wanted["load_cpus"].items()):
+        for why in _unusable(set(cpus)):
+            text = "images.%s: workload.load.from.cpuset: %s" % (image, why)
+            yield "hard", text, "name CPUs of this host"
 
 
 def _misfits(facts: Json, settings: Json) -> Iterator[tuple[str, str, str]]:
@@ -138,13 +142,21 @@ def _misfits(facts: Json, settings: Json) -> Iterator[tuple[str, str, str]]:
             yield key, text, "lower it"
     if (settings.get("cpus") or 0) > len(cores):
         yield "cpus", "%g of this host's %d CPUs" % (settings["cpus"], len(cores)), "lower it"
-    absent = sorted(_cpus(settings.get("cpuset") or "") - set(cores))
-    if absent:
-        text = "CPU %s is not usable here; there are %s" % (absent[0], ",".join(map(str, cores)))
-        yield "cpuset", text, "name CPUs of this host"
+    for why in _unusable(_cpus(settings.get("cpuset") or "")):
+        yield "cpuset", why, "name CPUs of this host"
     network = settings.get("network") or "none"
     if network not in ("none", "bridge", "host") and not network_exists(network):
         yield "network", "Docker has no network %s" % network, "docker network create %s" % network
+
+
+def _unusable(cpus: set[int]) -> Iterator[str]:
+    """Why a process can't be given CPUs."""
+    there = os.sched_getaffinity(0)
+    absent = sorted(cpus - there)
+    if absent:
+        yield "CPU %d is not usable here; there are %s" % (
+            absent[0], ",".join(map(str, sorted(there))),
+        )  # fmt: skip
 
 
 def _cpus(text: str) -> set[int]:

@@ -75,7 +75,7 @@ def _supervisor(attempt: Attempt) -> Json:
 
 
 def _end_lost(attempt: Attempt, message: str, state: str) -> Json:
-    from wattbench.worker.agent.docker import DockerError, container_name, end_container
+    from wattbench.worker.agent.docker import DockerError, end_container
     from wattbench.worker.agent.processes import end_processes, processes_of
     from wattbench.worker.agent.text import tail
 
@@ -84,7 +84,7 @@ def _end_lost(attempt: Attempt, message: str, state: str) -> Json:
     container, outlived = None, False
     if spec and spec["runtime"] == "docker":
         try:
-            container, outlived = end_container(container_name(spec))
+            container, outlived = end_container(spec, attempt.path("server.log"))
         except DockerError as error:
             message += "; the container may be left behind (%s)" % error
     if end_processes(lambda: processes_of(session, attempt.folder)):

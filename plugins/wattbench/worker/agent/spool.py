@@ -251,6 +251,7 @@ class Attempt:
         from wattbench.worker.agent import meters
 
         most = dict.fromkeys(meters.raw_files(), limits.METER_FILE_BYTES)
+        most[limits.REQUESTS_FILE] = limits.METER_FILE_BYTES
         most.update(dict.fromkeys(limits.OUTPUT_FILES + limits.STATE_FILES, limits.DOCUMENT_BYTES))
         found = {}
         for name, largest in most.items():

@@ -30,12 +30,14 @@ from wattbench.worker.agent.base import (
 )  # fmt: skip
 from wattbench.worker.agent.docker import (
     DockerError,
-    container_name,
     docker_argv,
     end_container,
     labelled,
+    labelled_networks,
+    make_network,
     patiently,
     remove_container,
+    remove_network,
     write_environment,
 )  # fmt: skip
 from wattbench.worker.agent.edges import edges
@@ -71,6 +73,7 @@ class Supervisor:
     def __init__(self, attempt: Attempt, spec: AttemptSpec) -> None:
         self.attempt, self.spec = attempt, spec
         self.stopped: str | None = None
+        self.refused: str | None = None
         self.notes: list[str] = []
         self.outlived = False
         self.strays: list[str] = []
@@ -164,11 +167,16 @@ class Supervisor:
         }  # fmt: skip
 
     def _sweep(self) -> None:
-        """Remove containers that earlier attempts of this spool left, before the window opens."""
+        """Before the window: remove what earlier attempts of this spool left; make a server's network."""
         try:
             for name in labelled(spool=self.attempt.spool.root):
                 remove_container(name)
                 self.leftovers.append(name)
+            for name in labelled_networks(spool=self.attempt.spool.root):
+                remove_network(name)
+                self.leftovers.append(name)
+            if self.spec.get("serve"):
+                self.refused = make_network(self.spec, self.attempt.spool.root)
         except DockerError as error:
             self.notes.append(str(error))
 
@@ -177,6 +185,8 @@ class Supervisor:
     def _measure(self) -> None:
         """Open the window and sleep until the meter has ended, was told to, or had its time."""
         attempt = self.attempt
+        if self.refused:
+            return
         os.mkfifo(attempt.path(PROGRESS))
         progress = os.open(attempt.path(PROGRESS), os.O_RDWR | os.O_NONBLOCK)
         output = "meter.log" if self.meter_kind.wraps else "stdout.log"
@@ -214,11 +224,13 @@ class Supervisor:
         return [*self.meter_kind.argv(spec["meter"], spec["gpus"], csv, output), "--", *argv]
 
     def _workload(self) -> list[str]:
-        """``docker run …``, the command itself, or one of our own."""
+        """``docker run …``, what runs a server and its load, the command itself, or one of our own."""
         spec = self.spec
         if self.uses_docker:
             environment = self.attempt.path("environment")
             write_environment(environment, spec.get("env") or {})
+            if spec.get("serve"):
+                return own_command("serve", self.attempt.folder)
             return docker_argv(spec, self.attempt.spool.root, environment)
         if (spec["kind"], *spec["command"][:1]) in (("control", "burn"), ("pull", "hold")):
             return own_command(*spec["command"])
@@ -302,7 +314,8 @@ class Supervisor:
     def _end_container(self, meter_ended: bool) -> None:
         try:
             self.container, running = patiently(
-                lambda: end_container(container_name(self.spec)), limits.DOCKER_PATIENCE_S
+                lambda: end_container(self.spec, self.attempt.path("server.log")),
+                limits.DOCKER_PATIENCE_S,
             )
             self.outlived = running and meter_ended and not self.stopped
         except DockerError as error:
@@ -335,16 +348,24 @@ class Supervisor:
 
     def _outcome(self) -> tuple[str, str, bool]:
         """State, message, and whether stderr is to be quoted."""
-        record, meter_rc = self.command, self.meter.returncode if self.meter else None
+        if self.refused:
+            return "failed", "the server's network can't be made: %s" % self.refused, False
+        if self.stopped:
+            return self._cut_short()
+        return self._ended()
+
+    def _cut_short(self) -> tuple[str, str, bool]:
         if self.stopped == TIMEOUT:
             return "timeout", "stopped after timeout_s = %g s" % self.spec["timeout_s"], False
         if self.stopped == KILLED:
             return "killed", "stopped by cleanup", False
         if self.stopped == HUNG_BEFORE:
             return "failed", "the meter hung: it did not start the workload", True
-        if self.stopped == HUNG_AFTER:
-            text = "the meter hung: it had not ended %g s after its workload" % self._meter_grace_s
-            return "failed", text, True
+        text = "the meter hung: it had not ended %g s after its workload" % self._meter_grace_s
+        return "failed", text, True
+
+    def _ended(self) -> tuple[str, str, bool]:
+        record, meter_rc = self.command, self.meter.returncode if self.meter else None
         if record is None:
             return "failed", "the meter ended with %s before the workload started" % meter_rc, True
         if self.outlived or record["ended"] is None:

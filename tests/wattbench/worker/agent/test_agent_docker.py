@@ -5,35 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.local_docker import base_image, containers, docker, until_running
 from wattbench.worker.agent import limits
 
 pytestmark = pytest.mark.docker
 
 
-def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def image() -> str:
-    """An image with a shell: the base that the demo's images are made from."""
-    if shutil.which("docker") is None or not docker("version", "--format", "{{.Server.Version}}"):
-        pytest.skip("no Docker daemon here")
-    for line in docker("images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}").splitlines():
-        name, identity = line.split()
-        if name.startswith("wattbench-") and name.endswith("/base"):
-            return identity
-    pytest.skip("no base image here: run make demo first")
+    return base_image()
 
 
 @pytest.fixture
@@ -47,19 +33,6 @@ def contained(leased: Any, image: str) -> Any:
         return spec | {"entrypoint": "/bin/sh", "command": ["-c", script]}
 
     return make
-
-
-def containers(agent: Any) -> str:
-    return docker("ps", "-aq", "--filter", f"label=wattbench.spool={agent.spool}")
-
-
-def until_running(agent: Any) -> str:
-    deadline = time.monotonic() + 30
-    label = f"label=wattbench.spool={agent.spool}"
-    while not (name := docker("ps", "--filter", label, "--format", "{{.Names}}")):
-        assert time.monotonic() < deadline, "the container did not start"
-        time.sleep(0.05)
-    return name
 
 
 def test_container_is_named_offline_recorded_and_removed(
@@ -79,7 +52,7 @@ def test_container_is_named_offline_recorded_and_removed(
     seen = json.loads((folder / "workload.jsonl").read_text())
     assert seen["net"] == "lo"
     assert (folder / "stderr.log").read_text().strip().endswith("4711")
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
     # the trial's containers are told from the rest of the host
     assert report["edges"]["after"]["cpu_busy_ns"] is not None
 
@@ -152,7 +125,7 @@ def test_container_is_stopped_at_the_timeout(leased: Any, contained: Any) -> Non
     assert report["container"]["exit_code"] == 137
     assert report["command"]["ended"] is not None
     assert report["meter"]["outlived"] is False
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_container_that_outlives_its_meter_is_told_and_removed(
@@ -166,7 +139,7 @@ def test_container_that_outlives_its_meter_is_told_and_removed(
     )
     spec = contained("sleep 600")
     leased.call("start", spec)
-    until_running(leased)
+    until_running(leased.spool)
     (tmp_path / "seen").touch()
     report = leased.over(spec)
     assert report["state"] == "failed"
@@ -175,7 +148,7 @@ def test_container_that_outlives_its_meter_is_told_and_removed(
         "the meter ended with 101 before its workload: thread 'main'"
     )
     assert report["container"]["exit_code"] == 137
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_container_of_a_killed_supervisor_is_removed_at_the_next_call(
@@ -183,12 +156,12 @@ def test_container_of_a_killed_supervisor_is_removed_at_the_next_call(
 ) -> None:
     spec = contained("sleep 600")
     leased.call("start", spec)
-    until_running(leased)
+    until_running(leased.spool)
     os.kill(leased.supervisor(spec), signal.SIGKILL)
     report = leased.call("status", {"id": spec["id"]})["report"]
     assert report["state"] == "lost"
     assert report["container"]["exit_code"] == 137
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_image_is_never_pulled(leased: Any, contained: Any) -> None:
@@ -203,7 +176,7 @@ def test_container_that_never_started_is_removed(leased: Any, contained: Any) ->
     report = leased.run(contained("true") | {"entrypoint": "/no/such/program"})
     assert (report["state"], report["rc"]) == ("failed", 127)
     assert report["container"]["started_at"].startswith("0001-01-01")
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_leavings_of_earlier_attempts_are_removed_before_the_window(
@@ -216,7 +189,7 @@ def test_leavings_of_earlier_attempts_are_removed_before_the_window(
     report = leased.run(contained("true"))
     assert report["state"] == "done"
     assert report["leftovers"] == [f"left-{os.getpid()}"]
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_cleanup_removes_the_owner_s_containers_in_any_state(leased: Any, image: str) -> None:
@@ -225,7 +198,7 @@ def test_cleanup_removes_the_owner_s_containers_in_any_state(leased: Any, image:
     docker("create", "--name", name, *labels, "--entrypoint", "sleep", image, "600")
     assert leased.call("cleanup", {"owner": "run-2"})["containers"] == []
     assert leased.call("cleanup", {"owner": "run-1"})["containers"] == [name]
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_facts_show_docker_and_who_else_runs(leased: Any, image: str) -> None:
@@ -260,7 +233,7 @@ def test_container_can_compute_and_little_else(leased: Any, contained: Any) -> N
 def test_container_s_bounds_are_docker_s_own(leased: Any, contained: Any) -> None:
     spec = contained("sleep 600", container={"memory": 256 << 20})
     leased.call("start", spec)
-    name = until_running(leased)
+    name = until_running(leased.spool)
     settings = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", name))
     assert settings["PidsLimit"] == 4096
     assert settings["Memory"] == 256 << 20
@@ -278,7 +251,7 @@ def test_variables_of_a_container_stand_on_no_command_line(leased: Any, containe
         'echo "{\\"event\\": \\"$TOKEN\\"}"; sleep 600', env={"TOKEN": secret, "B": "x y"}
     )
     leased.call("start", spec)
-    until_running(leased)
+    until_running(leased.spool)
     lines = [
         path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
     ]
@@ -300,17 +273,17 @@ def test_flood_of_a_container_is_cut_and_reported(leased: Any, contained: Any) -
     assert report["output"]["stdout_bytes"] == 20_000_000
     assert report["output"]["cut"] is True
     assert report["files"]["stdout.log"]["bytes"] == limits.OUTPUT_BYTES
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""
 
 
 def test_paused_container_is_ended_at_the_timeout(leased: Any, contained: Any) -> None:
     spec = contained("sleep 600", timeout_s=4)
     leased.call("start", spec)
-    docker("pause", until_running(leased))
+    docker("pause", until_running(leased.spool))
     report = leased.over(spec)
     assert (report["state"], report["message"]) == ("timeout", "stopped after timeout_s = 4 s")
     assert report["container"]["exit_code"] == 137
     assert report["command"]["ended"] is not None
     # nothing of the meter lies after the edge that follows the window
     assert report["command"]["ended"]["unix_s"] <= report["edges"]["after"]["unix_s"]
-    assert containers(leased) == ""
+    assert containers(leased.spool) == ""

@@ -1,0 +1,90 @@
+"""``python3 load.pyz PLAN.json``: event lines on stdout, ``requests.csv`` where the plan says.
+
+A line on stdin says why the load is to end (the server is gone); so does its end. Exit code 0, or 1 with the
+reason as an ``error`` event and on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+
+from wattbench.workloads.load.plan import Plan
+from wattbench.workloads.load.records import Records
+from wattbench.workloads.load.run import Load, LoadError, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Files that a process may have open, where the host lets it.
+_OPEN_FILES = 4096
+
+
+def main(argv: list[str]) -> int:
+    """The command line."""
+    if len(argv) != 1:
+        print("usage: load PLAN.json", file=sys.stderr)
+        return 2
+    with open(argv[0], encoding="utf-8") as file:
+        document = json.load(file)
+    try:
+        plan = Plan.of(document)
+        if plan.cpus:
+            os.sched_setaffinity(0, plan.cpus)
+    except (OSError, ValueError) as error:
+        return _fail("the load can't start: %s" % error)
+    _allow_connections()
+    records = Records(document["output"])
+    try:
+        why = asyncio.run(_see_through(plan, records))
+    finally:
+        records.close()
+    return 0 if why is None else _fail(why)
+
+
+def _fail(why: str) -> int:
+    why = " ".join(why.split())
+    say("error", message=why)
+    print(why, file=sys.stderr)
+    return 1
+
+
+def _allow_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _see_through(plan: Plan, records: Records) -> str | None:
+    """Run the load until it is over or stdin says why it is to end; why it did not go to its end."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def listen() -> None:
+        said = os.read(0, 4096)
+        loop.remove_reader(0)
+        if not stopped.done():
+            stopped.set_result(said.decode("utf-8", "replace").strip() or "the load was stopped")
+
+    loop.add_reader(0, listen)
+    load = Load(plan, records)
+    running = asyncio.ensure_future(load.run())
+    either: set[asyncio.Future[Any]] = {running, stopped}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not running.done():
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LoadError):
+                await running
+            raise LoadError(stopped.result())
+        loop.remove_reader(0)
+        running.result()
+    except LoadError as error:
+        return str(error) if load.phase == "start" else "%s (phase %s)" % (error, load.phase)
+    return None

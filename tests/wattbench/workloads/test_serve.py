@@ -1,0 +1,222 @@
+"""The workload ``serve``: what an experiment may say of it, and what the host is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wattbench.config.experiment import Experiment
+from wattbench.config.hosts import HostConfig
+from wattbench.config.loader import read_experiment
+from wattbench.errors import ConfigError
+from wattbench.run.plan import PlannedTrial
+from wattbench.worker.attempt_spec import (
+    attempt_spec,
+    expectation,
+    idle_probe_spec,
+    probe_expectation,
+    probe_spec,
+)
+from wattbench.workloads import workload_of
+from wattbench.workloads.load.plan import Plan
+from wattbench.workloads.program_bundle import load_bundle
+from wattbench.workloads.serve import GENERATOR, REQUESTS
+
+HOST = HostConfig.model_validate({"ssh_conn_id": "x"})
+YAML = """\
+hosts: [h1]
+workload:
+  serve: {command: null, port: 8000, ready: {http: /health, timeout_s: 300}}
+  files: {/bench/server.py: server.py}
+  load:
+    api: http
+    requests: requests.jsonl
+    steps:
+      - {concurrency: 8, requests: 400}
+      - {rate_per_s: 20, seconds: 60, arrivals: poisson}
+    warmup: 20
+    expect: {status: 200, json: "$.label"}
+    slo: {p99_ms: 200, max_error_pct: 0.1}
+    from: {cpuset: "3"}
+images:
+  a: {ref: "r.example/a:1", container: {cpuset: "0-2"}}
+  b: {ref: "r.example/b:1", workload: {load: {warmup: 5}, serve: {port: 9000}}, command: serve --fast}
+reference: a
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "requests.jsonl").write_text('{"path": "/p", "json": {"a": 1}}\n')
+    (tmp_path / "server.py").write_text("pass\n")
+    return tmp_path
+
+
+def read(folder: Path, text: str = YAML) -> Experiment:
+    (folder / "servers.yaml").write_text(text)
+    return read_experiment(folder / "servers.yaml")
+
+
+def changed(old: str, new: str) -> str:
+    assert YAML.count(old) == 1
+    return YAML.replace(old, new)
+
+
+def spec(what: Experiment, image: str = "a", kind: str = "workload") -> dict[str, Any]:
+    settings = what.workload_of(image)
+    return attempt_spec(
+        what, HOST, run_id="r", host_name="h1", trial=PlannedTrial(1, 1, kind, image), attempt=1,
+        ref="r.example/a@sha256:1", files=workload_of(settings).files(settings), rest={}, seed="s",
+    )  # fmt: skip
+
+
+def test_a_server_s_experiment_is_what_its_yaml_says_and_survives_its_run(folder: Path) -> None:
+    experiment = read(folder)
+    assert experiment.workload.kind == "serve"
+    stored = json.loads(json.dumps(experiment.model_dump(mode="json")))
+    assert Experiment.model_validate(stored) == experiment
+    assert stored["workload"]["load"]["from"] == {"cpuset": "3"}
+    assert stored["workload"]["load"]["expect"] == {"status": 200, "json": "$.label"}
+
+
+def test_the_endpoint_is_that_of_the_kind_unless_it_is_named(folder: Path) -> None:
+    assert read(folder).analysis.endpoint == "steady"
+    named = read(folder, YAML + "analysis: {endpoint: window}\n")
+    assert named.analysis.endpoint == "window"
+    program = "hosts: [h1]\nworkload: {command: x}\nimages: {a: {ref: a}}\nreference: a\n"
+    assert read(folder, program).analysis.endpoint == "window"
+
+
+def test_an_image_changes_inner_keys_of_the_load_and_of_the_server(folder: Path) -> None:
+    load = spec(read(folder), "b")["serve"]
+    assert (load["port"], load["plan"]["warmup"]) == (9000, 5)
+    assert load["plan"]["ready_path"] == "/health"
+    assert [s["name"] for s in load["plan"]["steps"]] == ["c8", "r20"]
+
+
+def test_keys_of_the_load_are_levels_of_factors(folder: Path) -> None:
+    factors = (
+        "factors: {rate: {low: {workload: {load: {steps: [{rate_per_s: 0.5, seconds: 9}]}}}}}\n"
+    )
+    experiment = read(folder, YAML + factors)
+    assert experiment.variants == {"rate-low": {"rate": "low"}}
+    steps = spec(experiment, "rate-low")["serve"]["plan"]["steps"]
+    assert steps == [{"name": "r0.5", "rate_per_s": 0.5, "seconds": 9.0, "arrivals": "poisson"}]
+    assert spec(experiment, "rate-low")["serve"]["plan"]["warmup"] == 20
+
+
+def test_the_host_is_told_what_the_generator_reads(folder: Path) -> None:
+    experiment = read(folder)
+    told = spec(experiment)
+    assert (told["entrypoint"], told["command"], told["times_lines"]) == (None, [], True)
+    assert set(told["files"]) == {"/bench/server.py"}
+    serve = told["serve"]
+    settings = experiment.workload_of("a")
+    files = workload_of(settings).files(settings)
+    assert (serve["generator"], serve["requests"]) == (files[GENERATOR], files[REQUESTS])
+    plan = Plan.of(
+        serve["plan"]
+        | {"host": "h", "port": serve["port"], "requests": str(folder / "requests.jsonl")}
+    )
+    assert (plan.cpus, plan.seed, plan.strict, plan.timeout_s) == ((3,), "s", False, 60.0)
+    assert [(s.name, s.concurrency, s.rate_per_s) for s in plan.steps] == [
+        ("c8", 8, None), ("r20", None, 20.0),
+    ]  # fmt: skip
+    assert plan.requests[0].body == b'{"a": 1}'
+    assert spec(experiment, "b")["entrypoint"] == "serve"
+    assert spec(experiment, kind="idle")["serve"] is None
+
+
+def test_generator_and_requests_are_those_that_were_stored(folder: Path) -> None:
+    settings = read(folder).workload_of("a")
+    workload = workload_of(settings)
+    assert workload.content(settings, GENERATOR, folder) == load_bundle().content
+    assert workload.content(settings, REQUESTS, folder).startswith(b'{"path": "/p"')
+    assert workload.content(settings, "/bench/server.py", folder) == b"pass\n"
+
+
+def test_the_probe_asks_little_and_forgives_nothing(folder: Path) -> None:
+    experiment = read(folder)
+    settings = experiment.workload_of("a")
+    told = probe_spec(
+        experiment, HOST, run_id="r", host_name="h1", image="a", ref="x",
+        files=workload_of(settings).files(settings), seed="s",
+    )  # fmt: skip
+    plan = told["serve"]["plan"]
+    assert plan["steps"] == [{"name": "c1", "concurrency": 1, "requests": 5}]
+    assert (plan["warmup"], plan["strict"]) == (0, True)
+    assert probe_expectation(experiment, HOST, "a")["steps"] == plan["steps"]
+    assert idle_probe_spec(told)["serve"] is None
+
+
+def test_a_trial_is_expected_to_show_its_steps(folder: Path) -> None:
+    expected = expectation(read(folder), HOST, PlannedTrial(1, 1, "workload", "a"))
+    wanted = {
+        "workload": "serve", "endpoint": "steady", "answers_compared": True,
+        "unit": {"name": "request", "count": None, "pattern": None},
+        "slo": {"p99_ms": 200.0, "max_error_pct": 0.1},
+        "steps": [
+            {"name": "c8", "concurrency": 8, "requests": 400},
+            {"name": "r20", "rate_per_s": 20.0, "seconds": 60.0, "arrivals": "poisson"},
+        ],
+    }  # fmt: skip
+    assert expected | wanted == expected
+    assert expected["reports_itself"] is False
+
+
+def test_a_repeated_step_has_a_number(folder: Path) -> None:
+    text = changed("      - {rate_per_s: 20, seconds: 60, arrivals: poisson}\n",
+                   "      - {concurrency: 1, requests: 2}\n      - {concurrency: 8, requests: 9}\n")  # fmt: skip
+    plan = spec(read(folder, text))["serve"]["plan"]
+    assert [s["name"] for s in plan["steps"]] == ["c8", "c1", "c8-2"]
+    assert plan["warmup_concurrency"] == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("port: 8000", "port: 80000", 3, "workload.serve.port: 80000: must be at most 65535"),
+        ("http: /health", "http: health", 3, "workload.serve.ready.http: 'health': must match"),
+        ("    api: http\n", "    api: grpc\n", 6, "workload.load.api: 'grpc': must be one of http, openai-chat, openai-completions"),
+        ("requests: requests.jsonl", "requests: other.jsonl", 7, "workload.load.requests: 'other.jsonl' is not a file in"),
+        ("requests: requests.jsonl", "requests: ../x", 7, "workload.load.requests: '../x' leaves the experiment's folder"),
+        ("requests: requests.jsonl", "request: {path: x}", 5, "workload.load: request: path: 'x' is not a path"),
+        ("    requests: requests.jsonl\n", "", 5, "workload.load: name either requests (a file) or request"),
+        ("{concurrency: 8, requests: 400}", "{concurrency: 8}", 9, "workload.load.steps.0: a step has either concurrency and requests, or rate_per_s and seconds"),
+        ("{concurrency: 8, requests: 400}", "{concurrency: 8, requests: 1, seconds: 3}", 9, "workload.load.steps.0: a step has either"),
+        ("{concurrency: 8, requests: 400}", "{concurrency: 8, requests: 4, arrivals: uniform}", 9, "workload.load.steps.0: arrivals has no effect with concurrency"),
+        ("requests: 400", "requests: 2000000", 5, "workload.load: the steps hold 2,001,220 requests, 1,000,000 at most"),
+        ("$.label", "label", 12, "workload.load.expect.json: 'label' is not a path such as $.label"),
+        ("p99_ms: 200", "p99_ms: 0", 13, "workload.load.slo.p99_ms: 0: must be more than 0"),
+        ("from: {cpuset: \"3\"}", "from: {host: load-1}", 14, "workload.load.from: host: a load from another machine is not supported"),
+        ("    from:", "    form:", 14, "workload.load.form: unknown key; did you mean from? allowed: api, requests, request, steps"),
+        ("seconds: 60", "seconds: 7200", None, "images.a: the steps of workload.load take 7200 s at least, more than protocol.timeout_s = 3600"),
+        ("cpuset: \"0-2\"", "cpuset: \"0-3\"", None, "images.a: container.cpuset and workload.load.from.cpuset share CPU 3"),
+        ("cpuset: \"0-2\"", "network: bridge", None, "images.a: container.network: a server and its load have a network of their own"),
+        ("a: {ref: \"r.example/a:1\", container: {cpuset: \"0-2\"}}", "a: {runtime: process, command: x}", None, "images.a: runtime: process: a server is measured in a container"),
+        ("{load: {warmup: 5}", "{load: {requests: b.jsonl}", None, "images.b.workload.load.requests: 'b.jsonl': the file of requests stands in the experiment's workload"),
+        ("{load: {warmup: 5}", "{load: {warm: 5}", None, "images.b.workload.load.warm: unknown key"),
+    ],
+)  # fmt: skip
+def test_what_a_server_can_t_be_is_refused_with_its_line(
+    folder: Path, old: str, new: str, line: int | None, said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(folder, changed(old, new))
+    place = "servers.yaml" if line is None else f"servers.yaml line {line}"
+    assert f"{place}: {said}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_line_of_the_requests_is_named_before_anything_runs(folder: Path) -> None:
+    lines = ['{"path": "/p"}'] * 3140 + ['{"path": "/p", }']
+    (folder / "requests.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ConfigError) as error:
+        read(folder)
+    assert (
+        "servers.yaml line 7: workload.load.requests: 'requests.jsonl' line 3141: not JSON: "
+        in str(error.value)
+    )
