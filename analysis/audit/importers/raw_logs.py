@@ -110,8 +110,8 @@ class RawLogs:
         findings += copies
         findings += appended(raws)
         by_path: defaultdict[str, list[Reduced]] = defaultdict(list)
-        for raw in raws:
-            by_path[raw.path].append(raw)
+        for log in raws:
+            by_path[log.path].append(log)
         owners, said = _owners(files, list(by_path), mapping)
         ends = _Ends.of(raws, owners)
         records: list[Record] = []

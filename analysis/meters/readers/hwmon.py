@@ -120,11 +120,12 @@ def _sum(domain: str, found: list[Curve], notes: list[Note]) -> Curve:
         return found[0]
     summed = add("hwmon", domain, found)
     assert summed is not None  # there is at least one
-    if summed.power_w is None:
+    powers = [c.power_w for c in found if c.power_w is not None]
+    if len(powers) < len(found):
         return summed
     return replace(
         summed,
-        power_w=np.sum([c.power_w for c in found], axis=0),
+        power_w=np.sum(powers, axis=0),
         # the sources' samples are of one moment: their errors add up
-        doubt_j=np.sum([c.doubt_j for c in found], axis=0),
+        doubt_j=np.sum([c.doubt_j for c in found if c.doubt_j is not None], axis=0),
     )
