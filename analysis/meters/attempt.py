@@ -16,14 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from wattbench.analysis.meters import output_lines, registry, workload_log
+from wattbench.analysis.meters import (
+    load_steps,
+    output_lines,
+    registry,
+    requests_log,
+    workload_log,
+)
 from wattbench.analysis.meters.curves import Curve
 from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
+from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Domain, Note, Phase, Record, Work
-from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.model.trials import WINDOW, TrialRow, per_unit
 
 #: A change of wall clock against monotonic clock above this is a step, not slewing, s.
 CLOCK_STEP_S = 0.1
@@ -36,11 +43,11 @@ FOREIGN_CLOCK_S = 0.01
 _NO_ENERGY: dict[str, Any] = dict.fromkeys(
     (
         "energy_j", "energy_uncertainty_j", "energy_scope", "energy_source", "package_j", "dram_j",
-        "gpu_j", "j_per_image", "startup_j", "steady_j", "steady_j_per_image",
+        "gpu_j", "j_per_image", "startup_j", "steady_j", "steady_j_per_image", "j_per_unit",
     )
 )  # fmt: skip
 _NO_POWER: dict[str, Any] = dict.fromkeys(
-    ("energy_j", "energy_uncertainty_j", "mean_w", "j_per_image")
+    ("energy_j", "energy_uncertainty_j", "mean_w", "j_per_image", "j_per_unit")
 )
 
 #: The workload's own log, among the raw files.
@@ -100,8 +107,11 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     timing, clock_notes = _timing(report, window, energy.counted)
     clock_notes += _foreign_clock(main, energy.counted, report)
     notes = [*notes, *_weighed(readings, energy.counted), *energy.notes, *clock_notes, *log.notes]
+    requests, request_notes = _requests(raw.files, expected)
+    notes += request_notes
     phases = _phases(spans, window, energy, log.work) if window else ()
     row = _row(plan_row, report, kind, window, energy, log.work, phases)
+    row = per_unit(row, str(expected.get("endpoint") or WINDOW))
     sampling = None
     if window:
         sampling = main.sampling(window.start_s, window.end_s)
@@ -109,6 +119,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
     status, reason = _status(report, window, energy, notes)
     if status == "failed":  # joules of work that did not take place as planned measure nothing
         row, phases = replace(row, **_NO_ENERGY), tuple(replace(p, **_NO_POWER) for p in phases)
+    served = expected.get("workload") == "serve"
     return Record(
         row=replace(row, status=status, reason=reason, wraps=sum(c.wraps for c in main.curves)),
         domains=energy.domains,
@@ -125,7 +136,23 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         expected=dict(expected),
         meter=report.meter,
         output=report.output,
+        steps=load_steps.steps_of(requests, log.loads, phases, expected) if served else (),
     )
+
+
+def _requests(
+    files: Mapping[str, bytes], expected: Mapping[str, Any]
+) -> tuple[requests_log.Requests | None, list[Note]]:
+    """Requests of the load on a server; a file that can't be used makes the attempt invalid."""
+    if expected.get("workload") != "serve":
+        return None, []
+    try:
+        found = requests_log.read(files)
+    except InputError as error:
+        return None, [Note("requests", str(error), fatal=True)]
+    if found is None:
+        return None, [Note("requests", f"there is no {requests_log.FILE}", fatal=True)]
+    return found, []
 
 
 def _work_of(files: Mapping[str, bytes], expected: Mapping[str, Any]) -> WorkloadLog:
@@ -378,7 +405,6 @@ def _row(
         dram_j=_of(energy, "dram"),
         gpu_j=_of(energy, "gpu"),
         j_per_image=total / images if images else None,
-        j_per_unit=total / work.units if work.units else None,
         steady_j_per_image=row.steady_j / images if images and row.steady_j is not None else None,
     )
 

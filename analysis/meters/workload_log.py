@@ -34,6 +34,35 @@ class Span:
 
 
 @dataclass(frozen=True)
+class LoadReport:
+    """What a load generator reports of one step, the event ``load``; None: it does not.
+
+    Attributes:
+        phase: of the step, ``steady:c8``.
+        concurrency: requests at any time.
+        rate_per_s: arrivals per second.
+        planned: requests of the plan.
+        sent: requests that were sent.
+        duration_s: from the step's begin to its last answer.
+        cpu_s: CPU time of the generator in the step.
+        cores: CPUs that it may use.
+        late_p99_s: how late 99 of 100 requests were sent at most.
+        late_max_s: how late any was.
+    """
+
+    phase: str
+    concurrency: int | None
+    rate_per_s: float | None
+    planned: int | None
+    sent: int | None
+    duration_s: float | None
+    cpu_s: float | None
+    cores: float | None
+    late_p99_s: float | None
+    late_max_s: float | None
+
+
+@dataclass(frozen=True)
 class WorkloadLog:
     """What the lines tell.
 
@@ -43,6 +72,7 @@ class WorkloadLog:
         first_s: wall clock of the first event; None: no event.
         last_s: of the last event.
         notes: lines that could not be used, phases that never ended.
+        loads: of a load generator, one report per step.
     """
 
     work: Work
@@ -50,6 +80,7 @@ class WorkloadLog:
     first_s: float | None = None
     last_s: float | None = None
     notes: tuple[Note, ...] = ()
+    loads: tuple[LoadReport, ...] = ()
 
     def phases(self, start_s: float, end_s: float) -> tuple[Span, ...]:
         """The window's parts in order, without holes; no event: none.
@@ -122,7 +153,21 @@ def of_events(events: Sequence[Mapping[str, Any]]) -> WorkloadLog:
 def _log(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> WorkloadLog:
     spans = _spans(events, notes)
     times = [_time(e) or 0.0 for e in events]
-    return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes))
+    loads = tuple(
+        _load(e, phase) for e in events if e["event"] == "load" and (phase := _text(e.get("phase")))
+    )
+    return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes), loads)
+
+
+def _load(event: Mapping[str, Any], phase: str) -> LoadReport:
+    def whole(key: str) -> int | None:
+        number = _number(event.get(key))
+        return None if number is None else int(number)
+
+    return LoadReport(
+        phase, whole("concurrency"), _number(event.get("rate_per_s")), whole("planned"), whole("sent"),
+        *(_number(event.get(k)) for k in ("duration_s", "cpu_s", "cores", "late_p99_s", "late_max_s")),
+    )  # fmt: skip
 
 
 def _refuse(constant: str) -> None:
@@ -202,6 +247,7 @@ def _work(events: Sequence[Mapping[str, Any]]) -> Work:
         finished=ended if ended or start else None,
         unit=_text(start.get("unit")) or ("image" if any(r.images for r in counted) else None),
         units=sum(r.done for r in counted) or None,
+        tokens_counted=_text(last("tokens").get("counted")),
     )
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -98,7 +98,8 @@ class Work:
 
     ``unit`` and ``units`` are the name and the number of what the energy is divided by; ``same_work`` is
     the value that all images must report alike; ``problems`` says which of them was not found as the
-    experiment asks for.
+    experiment asks for. ``tokens_counted``: by the ``chunks`` of a stream, where the server does not
+    count them.
     """
 
     program: str | None = None
@@ -118,6 +119,91 @@ class Work:
     units: float | None = None
     same_work: str | None = None
     problems: tuple[str, ...] = ()
+    tokens_counted: str | None = None
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Times of a step's successful requests, s: linear between order statistics, as numpy's."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class LoadStep:
+    """What one step of the load on a server came to.
+
+    Attributes:
+        name: ``c8``, ``r20``: of its phase, without ``steady:``.
+        concurrency: requests at any time; None: a rate.
+        rate_per_s: arrivals per second; None: a concurrency.
+        planned: requests of the plan.
+        sent: requests that were sent; None: the file of requests can't be used.
+        succeeded: requests with the answer that is expected.
+        failed: reason → number of the other requests.
+        duration_s: from the step's begin to its last answer.
+        latency_s: intended time to last byte.
+        first_byte_s: intended time to first byte; of a streamed answer that of its first token.
+        within_slo: successful requests within the SLO's latency; None: there is no SLO.
+        tokens_in: of successful requests; None: the API has none.
+        tokens_out: likewise.
+        answers: 8 hexadecimal digits per number of a request, from 1, blanks where it has no answer;
+            empty: answers are not compared.
+        cpu_s: CPU time of the load generator.
+        cores: CPUs that it may use.
+        late_p50_s: sent minus intended, of rates.
+        late_p99_s: how late requests were sent, as the generator reports it.
+        late_max_s: likewise.
+        energy_j: joules of the step over the trial's ``energy_scope``.
+        energy_uncertainty_j: its half-width, J.
+        mean_w: mean power, W.
+    """
+
+    name: str
+    concurrency: int | None = None
+    rate_per_s: float | None = None
+    planned: int | None = None
+    sent: int | None = None
+    succeeded: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    duration_s: float | None = None
+    latency_s: Quantiles | None = None
+    first_byte_s: Quantiles | None = None
+    within_slo: int | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    answers: str = ""
+    cpu_s: float | None = None
+    cores: float | None = None
+    late_p50_s: float | None = None
+    late_p99_s: float | None = None
+    late_max_s: float | None = None
+    energy_j: float | None = None
+    energy_uncertainty_j: float | None = None
+    mean_w: float | None = None
+
+    @property
+    def error_pct(self) -> float | None:
+        """Share of the requests that failed, %."""
+        return 100 * sum(self.failed.values()) / self.sent if self.sent else None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """CPU time of the generator of what it could use."""
+        if self.cpu_s is None or not self.cores or not self.duration_s:
+            return None
+        return self.cpu_s / (self.duration_s * self.cores)
+
+    def per_second(self, count: int | None) -> float | None:
+        """A number of the step per second of it."""
+        return count / self.duration_s if count is not None and self.duration_s else None
+
+    def joules_per(self, count: float | None) -> float | None:
+        """Joules of the step per one of a number of it."""
+        return self.energy_j / count if self.energy_j is not None and count else None
 
 
 @dataclass(frozen=True)
@@ -176,11 +262,13 @@ class Record:
         rest: how the host rested before, of the agent's report.
         expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
             ``interval_ms``, ``meter``; ``unit``, ``same_work``, ``ready`` and
-            ``reports_itself`` of the workload.
+            ``reports_itself`` of the workload; of a server also ``workload`` (``serve``), ``steps``,
+            ``slo`` and ``answers_compared``.
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
         log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
         findings: checks' outcomes for this attempt.
         output: how much the workload printed; None: not reported.
+        steps: of the load on a server, in order.
     """
 
     row: TrialRow
@@ -200,6 +288,12 @@ class Record:
     log: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     output: Output | None = None
+    steps: tuple[LoadStep, ...] = ()
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the workload is a server under load."""
+        return self.expected.get("workload") == "serve"
 
     @property
     def subject(self) -> str:
@@ -280,8 +374,21 @@ class _Pass(TypedDict):
 
 class _Unit(TypedDict):
     name: str
-    count: Number
-    pattern: str | None
+    count: NotRequired[Number]
+    pattern: NotRequired[str | None]
+
+
+class _Step(TypedDict):
+    name: str
+    concurrency: NotRequired[int | None]
+    requests: NotRequired[int | None]
+    rate_per_s: NotRequired[Number]
+    seconds: NotRequired[Number]
+
+
+class _Slo(TypedDict, total=False):
+    p99_ms: Number
+    max_error_pct: Number
 
 
 class _SameWork(TypedDict):
@@ -298,6 +405,10 @@ class _Expected(TypedDict, total=False):
     unit: _Unit | None
     same_work: _SameWork | None
     ready: str | None
+    workload: str | None
+    steps: list[_Step] | None
+    slo: _Slo | None
+    answers_compared: bool
 
 
 class _Inner(TypedDict):

@@ -27,6 +27,10 @@ KINDS = ("workload", "idle", "control")
 STATUSES = ("valid", "invalid", "failed", "missing", "skipped")
 ENERGY_SOURCES = ("measured", "modelled")
 
+#: What is compared: joules of the whole window, or those of the steady phases per unit of work.
+WINDOW, STEADY = "window", "steady"
+ENDPOINTS = (WINDOW, STEADY)
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -71,7 +75,7 @@ class TrialRow:
         raw: the raw samples' key or path.
         unit: name of what the energy is divided by: ``image``, ``document``, ``request``, ….
         units: number of them done in the window; warm-up excluded.
-        j_per_unit: energy_j / units.
+        j_per_unit: energy_j / units; steady_j / units where the endpoint is ``steady``.
     """
 
     run_id: str
@@ -135,6 +139,13 @@ class TrialRow:
 
 #: ``raw`` of a run that was appended to a file: the file, and the line of its header or first sample.
 _APPENDED = re.compile(r"(?P<file>.+\.csv(?:\.gz)?):(?P<line>\d+)")
+
+def per_unit(row: TrialRow, endpoint: str) -> TrialRow:
+    """The row with the joules per unit of an endpoint."""
+    joules = row.steady_j if endpoint == STEADY else row.energy_j
+    each = joules / row.units if joules is not None and row.units else None
+    return dataclasses.replace(row, j_per_unit=each)
+
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(TrialRow))
 

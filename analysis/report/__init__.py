@@ -27,6 +27,7 @@ from wattbench.analysis.report.registry import TEMPLATES, Section
 from wattbench.analysis.report.study import Study
 from wattbench.analysis.runs import assemble, load, parquet
 from wattbench.analysis.stats.conclude import conclude
+from wattbench.analysis.stats.endpoints import endpoint_text
 from wattbench.analysis.stats.factors import what_matters
 from wattbench.analysis.storage.source import Source
 
@@ -218,6 +219,7 @@ def _context(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> dict[st
     data, conclusion = done.data, done.conclusion
     word, _ = answer.lead(conclusion)
     parts = _shown(done, drawn)
+    endpoint = endpoint_text(data.settings.endpoint, tables.valid_work(data))
     return {
         "data": data,
         "conclusion": conclusion,
@@ -235,6 +237,7 @@ def _context(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> dict[st
         "anchors": {anchor for s in registry.sections() for anchor in s.anchors(done)},
         "by_host": answer.by_host(conclusion),
         "rival": answer.rival(conclusion),
+        "endpoint": endpoint[:1].upper() + endpoint[1:],
         "links": [link for s, part in parts if part for link in s.links(done)],
         "sections": [part for _, part in parts],
     }

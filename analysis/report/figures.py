@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: Beyond this ratio of largest to smallest value an axis is logarithmic.
-_LOG_RATIO = 3.0
+LOG_RATIO = 3.0
 #: The row of all hosts in the figure across hosts.
 _TOGETHER = "all hosts together"
 
@@ -79,7 +79,7 @@ class Artist:
         with canvas.style():
             figure, (axes,) = canvas.new(0.75 + 0.42 * len(groups))
             everything = np.concatenate(list(groups.values()))
-            bent = bool(everything.min() > 0 and everything.max() > _LOG_RATIO * everything.min())
+            bent = bool(everything.min() > 0 and everything.max() > LOG_RATIO * everything.min())
             if bent:
                 axes.set_xscale("log")
             for place, (image, values) in enumerate(groups.items()):
@@ -89,7 +89,7 @@ class Artist:
                 )
             canvas.bare_y(axes, list(groups))
             if bent:
-                _plain_log(axes.xaxis, everything * factor)
+                plain_log(axes.xaxis, everything * factor)
             axes.set_xlabel(f"{what.lower()}, {unit}{' (logarithmic)' if bent else ''}")
             medians = ", ".join(
                 f"{i} {formatting.significant(np.median(v) * factor)} {unit}"
@@ -141,7 +141,7 @@ class Artist:
             axes.set_xlabel("time per trial, s")
             axes.set_ylabel(f"energy per trial, {unit}")
             axes.grid(visible=True)
-            _legend(axes)
+            legend(axes)
             return self._finish(
                 figure,
                 name,
@@ -213,7 +213,7 @@ class Artist:
             axes.set_ylabel("deviation from median, %")
             axes.margins(x=0.02, y=0.15)
             axes.grid(visible=True, axis="y")
-            _legend(axes)
+            legend(axes)
             low, high = float(relative.min()), float(relative.max())
             return self._finish(
                 figure,
@@ -263,7 +263,7 @@ class Artist:
             if warm:
                 panels[-1].set_ylabel("temperature, °C")
                 panels[-1].margins(y=0.2)
-                _legend(panels[-1])
+                legend(panels[-1])
             panels[-1].set_xlabel("place in the order executed")
             rests = course["rest_s"].dropna()
             told = (
@@ -367,7 +367,7 @@ class Artist:
             axes.set_xlabel("inferences after one start")
             axes.set_ylabel(f"energy against {reference}, %")
             axes.grid(visible=True, axis="y")
-            _legend(axes)
+            legend(axes)
             return self._finish(
                 figure,
                 name,
@@ -710,7 +710,8 @@ def _unit(column: str, largest: float) -> tuple[str, float]:
     return ("J" if column.endswith("_j") else "s"), 1.0
 
 
-def _plain_log(axis: Any, values: np.ndarray) -> None:
+def plain_log(axis: Any, values: np.ndarray) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, … as plain numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = float(values.min()), float(values.max())
@@ -747,7 +748,7 @@ def _phases(axes: Axes, curve: PowerCurve, top: float) -> None:
             )  # fmt: skip
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     """Above the panel, in one line where the names are short enough, else in even lines."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:

@@ -23,6 +23,7 @@ from wattbench.analysis.model.run_document import (
     RunDocument,
 )
 from wattbench.analysis.model.trials import to_frame
+from wattbench.analysis.runs import steady_steps
 from wattbench.analysis.runs.load import Run, name_of, planned_row
 from wattbench.analysis.stats.results import Settings
 
@@ -92,6 +93,7 @@ def assemble(run: Run) -> RunData:
     """Judge every attempt and lay the run out as tidy rows."""
     everything = [*_in_order(run.records), *_absent(run)]
     judged, whole = checks.judge(everything, checks.Facts.of_run(run.document))
+    judged = steady_steps.compared(judged, settings_of(run.document).endpoint)
     chosen = _choose(run.document, judged)
     watts = _idle_watts(chosen)
     judged = tuple(_corrected(r, watts) for r in judged)
@@ -250,6 +252,7 @@ def settings_of(document: Mapping[str, Any]) -> Settings:
         "alpha": analysis.get("alpha"),
         "correction": analysis.get("correction"),
         "equivalence_pct": analysis.get("equivalence_pct"),
+        "endpoint": analysis.get("endpoint"),
         "precision_pct": early.get("precision_pct"),
         "blocks_min": early.get("min"),
         "blocks_max": early.get("max") if early else blocks,

@@ -1,8 +1,9 @@
 """Entry point of the statistics: trial rows in, :class:`Conclusion` out.
 
 Every host is concluded alone, then the hosts together; the headline says in one sentence what
-follows, and no more than follows. The order of evidence is fixed before looking: raw joules of the
-whole window decide, all else stands beside.
+follows, and no more than follows. The order of evidence is fixed before looking: the endpoint that the
+experiment declares decides, raw joules of the whole window or joules per unit in the steady phases; all
+else stands beside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import pandas as pd
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.trials import STATUSES
 from wattbench.analysis.stats import across_hosts, diagnostics, early_stopping, within_host
-from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of, reference_of
+from wattbench.analysis.stats.endpoints import (
+    HostTrials,
+    endpoint_text,
+    host_trials,
+    images_of,
+    reference_of,
+)
 from wattbench.analysis.stats.headline import ONE_HOST, View, headline, why_unranked
 from wattbench.analysis.stats.results import (
     AcrossHosts,
@@ -48,7 +55,7 @@ def conclude(trials: pd.DataFrame, settings: Settings, equal_work: bool = True) 
     workload = trials[trials["kind"] == "workload"]
     share = early_stopping.factor(len(images), settings)
     names = [str(h) for h in sorted(workload["host"].fillna("").unique())]
-    parts = [host_trials(trials, name, images) for name in names]
+    parts = [host_trials(trials, name, images, settings.endpoint) for name in names]
     hosts = [_host(part, settings, share) for part in parts]
     across = across_hosts.combine(list(zip(parts, hosts, strict=True)), settings, share)
     leading, basis = _leading(hosts, across)
@@ -63,7 +70,10 @@ def conclude(trials: pd.DataFrame, settings: Settings, equal_work: bool = True) 
         )
     if across_hosts.turns_round(across.pairs, hosts):
         notes.append("which image uses less depends on the host: see the hosts one by one")
-    view = View(reference, ranking, leading, basis, tuple(hosts), across, settings, source)
+    view = View(
+        reference, ranking, leading, basis, tuple(hosts), across, settings, source,
+        endpoint_text(settings.endpoint, workload),
+    )  # fmt: skip
     return Conclusion(
         headline=headline(view, equal_work=equal_work),
         settings=settings,
@@ -149,7 +159,7 @@ def _summary(
     rows = trials.rows[trials.rows["image"] == image]
     if rows.empty:
         return ImageSummary(image, planned, 0, reason="no valid trial")
-    joules = rows["joules"].to_numpy(float)
+    joules = rows["window_j"].to_numpy(float)
     seconds = rows["duration_s"].dropna().to_numpy(float)
     several = len(joules) > 1
     sd = float(np.std(joules, ddof=1)) if several else None
@@ -188,14 +198,14 @@ def _sensitivity(
             found.append(
                 _scenario(scenario, int(out.sum()), trials.keep(~out), pairs, settings, share)
             )
-    more = _with_throttled(trials)
+    more = _with_throttled(trials, settings.endpoint)
     if more is not None:
         added = len(more.rows) - len(rows)
         found.append(_scenario("with throttled trials", added, more, pairs, settings, share))
     return tuple(found)
 
 
-def _with_throttled(trials: HostTrials) -> HostTrials | None:
+def _with_throttled(trials: HostTrials, endpoint: str) -> HostTrials | None:
     """The host with its throttled trials counted in, where these have joules; None without any."""
     planned = trials.planned
     throttled = planned["findings"].fillna("").str.split().map(lambda c: "throttled" in c)
@@ -204,7 +214,7 @@ def _with_throttled(trials: HostTrials) -> HostTrials | None:
         return None
     frame = planned.copy()
     frame.loc[back, "status"] = "valid"
-    more = host_trials(frame, trials.host, trials.images)
+    more = host_trials(frame, trials.host, trials.images, endpoint)
     return more if len(more.rows) > len(trials.rows) else None
 
 

@@ -142,7 +142,7 @@ def outliers(rows: pd.DataFrame) -> tuple[Outlier, ...]:
                 block=_integer(group["block"].iloc[i]),
                 planned_position=_integer(group["planned_position"].iloc[i]),
                 attempt=_integer(group["attempt"].iloc[i]),
-                energy_j=float(group["joules"].iloc[i]),
+                energy_j=float(group["window_j"].iloc[i]),
                 score=float(scores[i]),
             )
             for i in np.flatnonzero(np.abs(scores) > OUTLIER_Z)

@@ -116,7 +116,9 @@ def stop_after_block(frame_of_host: pd.DataFrame, settings: Settings) -> StopDec
         raise ValueError("no precision to stop at: set blocks.precision_pct")
     hosts = frame_of_host["host"].fillna("").unique()
     images = images_of(frame_of_host, settings.reference)
-    trials = host_trials(frame_of_host, str(hosts[0]) if len(hosts) else "", images)
+    trials = host_trials(
+        frame_of_host, str(hosts[0]) if len(hosts) else "", images, settings.endpoint
+    )
     return judge(trials, settings)
 
 

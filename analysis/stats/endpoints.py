@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from wattbench.analysis.model.trials import STEADY, WINDOW
 from wattbench.analysis.stats.carry_over import preceding
 
 #: Columns of the domains that can be summed again when trials differ in scope.
@@ -27,13 +28,30 @@ SECONDARY = (
 )
 
 
-def secondary_endpoints(rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
-    """:data:`SECONDARY` for trials whose energy is divided by what their workload counts."""
+def secondary_endpoints(
+    rows: pd.DataFrame, endpoint: str = WINDOW
+) -> tuple[tuple[str, str, str], ...]:
+    """:data:`SECONDARY` for trials whose energy is divided by what their workload counts.
+
+    Where joules per unit of the steady phases are primary, those of the whole window stand here.
+    """
+    if endpoint == STEADY:
+        whole = ("window_j", "energy of the whole window", "J")
+        return (whole, *(known for known in SECONDARY if known[0] != "j_per_image"))
     names = sorted(set(rows["unit"].dropna()) - {"image"})
     if not names:
         return SECONDARY
     own = ("j_per_unit", f"energy per {' or '.join(names)}", "J")
     return tuple(own if known[0] == "j_per_image" else known for known in SECONDARY)
+
+
+def endpoint_text(endpoint: str, rows: pd.DataFrame) -> str:
+    """The steady endpoint in words; empty: the whole window's joules."""
+    if endpoint != STEADY:
+        return ""
+    names = sorted(set(rows["unit"].dropna()))
+    each = f" per {' or '.join(names)}" if names else ""
+    return f"joules{each} in the steady steps"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +63,9 @@ class HostTrials:
         images: every image of the plan, the reference first.
         planned: all workload rows.
         rows: the valid ones with usable joules, in the order of execution; ``joules`` holds the
-            endpoint over the common scope, ``block_key`` the block (unique over runs; missing
-            without blocks), ``after`` what was executed directly before.
+            endpoint over the common scope, ``window_j`` joules of the whole window over it,
+            ``block_key`` the block (unique over runs; missing without blocks), ``after`` what was
+            executed directly before.
         design: blocked where at least two images share a block.
         scope: the common domains, or None.
         energy_source: measured, modelled or mixed.
@@ -134,8 +153,17 @@ def images_of(trials: pd.DataFrame, reference: str | None) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda n: (n != reference, n)))
 
 
-def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTrials:
-    """One host's share of a run, by the columns of :mod:`analysis.trials`."""
+def host_trials(
+    frame: pd.DataFrame, host: str, images: Sequence[str], endpoint: str = WINDOW
+) -> HostTrials:
+    """One host's share of a run, by the columns of :mod:`analysis.trials`.
+
+    Args:
+        frame: rows of all hosts, kinds and statuses.
+        host: its name.
+        images: every image of the plan, the reference first.
+        endpoint: what ``joules`` holds: those of the ``window``, or of ``steady`` phases per unit.
+    """
     of_host = frame[frame["host"].fillna("") == host]
     planned = of_host[of_host["kind"] == "workload"]
     rows = in_order(planned[planned["status"] == "valid"]).copy()
@@ -146,7 +174,10 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
     scope, joules, reason = _common_scope(rows, notes)
     if joules is None:
         return _empty(host, images, planned, reason or "", notes)
-    rows["joules"] = joules
+    rows["window_j"] = joules
+    rows["joules"], reason = _of_endpoint(rows, endpoint)
+    if reason:
+        return _empty(host, images, planned, reason, notes)
     usable = rows["joules"] > 0
     if not usable.all():
         notes.append(f"{int((~usable).sum())} valid trials without positive joules are left out")
@@ -188,11 +219,23 @@ def host_trials(frame: pd.DataFrame, host: str, images: Sequence[str]) -> HostTr
     )
 
 
+def _of_endpoint(rows: pd.DataFrame, endpoint: str) -> tuple[pd.Series, str]:
+    """The joules that are compared, or why there are none."""
+    if endpoint == WINDOW:
+        return rows["window_j"], ""
+    if len(set(rows["energy_scope"].dropna())) > 1:
+        return rows["steady_j"], "the trials cover different energy domains"
+    if rows["steady_j"].isna().all():
+        return rows["steady_j"], "no trial has steady phases that count"
+    return rows["steady_j"] / rows["units"] if rows["units"].notna().any() else rows["steady_j"], ""
+
+
 def _empty(
     host: str, images: Sequence[str], planned: pd.DataFrame, reason: str, notes: list[str]
 ) -> HostTrials:
     rows = planned.iloc[:0].assign(
         joules=pd.Series(dtype=float),
+        window_j=pd.Series(dtype=float),
         block_key=pd.Series(dtype=object),
         after=pd.Series(dtype=object),
     )

@@ -102,7 +102,7 @@ def what_matters(
         return ()
     share = early_stopping.factor(len(images), settings)
     names = sorted(trials.loc[trials["kind"] == "workload", "host"].fillna("").unique())
-    hosts = [host_trials(trials, str(name), images) for name in names]
+    hosts = [host_trials(trials, str(name), images, settings.endpoint) for name in names]
     found = []
     for family in (main, list(_interactions(variants, images))):
         energy = _judged(family, hosts, settings, share, "joules")

@@ -49,6 +49,7 @@ class View:
     across: AcrossHosts
     settings: Settings
     source: str | None
+    endpoint: str = ""
 
     @property
     def basis_text(self) -> str:
@@ -175,15 +176,27 @@ def _is_ratio(pair: Pair) -> bool:
     return _ratio(pair.estimate_pct or 0.0) >= _AS_RATIO
 
 
-def _bounds(pair: Pair) -> str:
-    """The interval of the claim, in the claim's own terms."""
+def _bounds_of_less(pair: Pair) -> _Less:
     found = pair.simultaneous
     if found is None:
+        return _Less(None, None)
+    return _Less(*(None if b is None else -b for b in (found.upper_pct, found.lower_pct)))
+
+
+def _bounds(pair: Pair) -> str:
+    """The interval of the claim, in the claim's own terms."""
+    if pair.simultaneous is None:
         return "no interval"
-    low, high = (None if b is None else -b for b in (found.upper_pct, found.lower_pct))
+    found = _bounds_of_less(pair)
+    low, high = found.lower_pct, found.upper_pct
     if not _is_ratio(pair) or low is None or high is None or high >= 100:
-        return interval(_Less(low, high), signed=False)
+        return interval(found, signed=False)
     return f"{_ratio(-low):.1f} to {_ratio(-high):.1f}"
+
+
+def less(pair: Pair) -> tuple[str, str]:
+    """By how much ``a`` uses less than ``b``, and the interval in the same terms, of a decided pair."""
+    return _size(pair), interval(_bounds_of_less(pair), signed=False)
 
 
 def _than(pair: Pair) -> str:
@@ -240,7 +253,8 @@ def _second(view: View, best: str, rivals: dict[str, Pair | None], told: Pair | 
         parts.append(f"shown to use less, although ranked lower: {listed(groups['less'], _NAMED)}")
     parts += [f"not compared: {listed(i, _NAMED)} ({why})" for why, i in unlinked.items()]
     level = f"{100 * (1 - view.settings.alpha):g} %"
-    scope = f"{view.basis_text}, intervals hold jointly at {level}"
+    endpoint = f"{view.endpoint}, " if view.endpoint else ""
+    scope = f"{endpoint}{view.basis_text}, intervals hold jointly at {level}"
     return stop("; ".join([*parts, scope])) if parts else sentence(scope)
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.trials import ENDPOINTS, WINDOW
 
 #: Why a comparison of few blocks has no verdict; pages quote it as it stands.
 TOO_FEW_BLOCKS = "too few blocks"
@@ -55,6 +56,7 @@ class Settings:
         blocks_max: planned blocks.
         seed: of every Monte-Carlo figure.
         draws: permutations where they can't be enumerated.
+        endpoint: what is compared: joules of the ``window``, or of the ``steady`` phases per unit.
     """
 
     reference: str | None = None
@@ -66,8 +68,11 @@ class Settings:
     blocks_max: int | None = None
     seed: int = 0
     draws: int = 20_000
+    endpoint: str = WINDOW
 
     def __post_init__(self) -> None:
+        if self.endpoint not in ENDPOINTS:
+            raise ValueError(f"endpoint is {self.endpoint!r}; allowed: {', '.join(ENDPOINTS)}")
         if not 0 < self.alpha < 0.5:
             raise ValueError(f"alpha is {self.alpha}; it lies between 0 and 0.5")
         if self.correction not in ("holm", "bonferroni"):

@@ -303,7 +303,7 @@ def secondary(trials: HostTrials, settings: Settings, factor: float = 1.0) -> tu
     """The secondary endpoints, each with its own correction over pairs."""
     found = []
     scopes = trials.rows["energy_scope"].dropna().nunique()
-    for column, label, unit in secondary_endpoints(trials.rows):
+    for column, label, unit in secondary_endpoints(trials.rows, settings.endpoint):
         values = trials.rows[column]
         reason = None
         if values.isna().all():

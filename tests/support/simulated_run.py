@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support import simulated_server
+from tests.support.simulated_server import Part as _Part
 from wattbench.analysis.meters.attempt import RawAttempt, evaluate
 from wattbench.analysis.model.trials import TrialRow
 
@@ -71,6 +73,7 @@ class Design:
         lost: (host, planned position) that never get an accepted attempt.
         skipped: hosts that stop early after this block.
         declares: further keys of the experiment.
+        server: the images are servers under a load (``simulated_server``); None: the built-in workload.
         seed: of order and noise.
     """
 
@@ -85,12 +88,13 @@ class Design:
     skipped: Mapping[str, int] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     declares: Mapping[str, Any] = field(default_factory=dict)
+    server: simulated_server.Server | None = None
     seed: int = 7
     run_id: str = "paper-20260314T220000Z-a1b2c3"
 
     @property
     def has_gpu(self) -> bool:
-        return self.kind != "modelled"
+        return self.kind != "modelled" and self.server is None
 
 
 def small(**changes: Any) -> Design:
@@ -196,6 +200,7 @@ def _document(design: Design, plans: Mapping[str, Any], hosts: Mapping[str, Any]
             "reference": next(iter(design.images)),
             "protocol": {"blocks": design.blocks, "attempts": 2, "timeout_s": 600},
             "analysis": {"alpha": 0.05, "correction": "holm", "equivalence_pct": 1.0},
+            **(design.server.declares if design.server else {}),
             **design.declares,
         },
         "seed": str(design.seed),
@@ -283,13 +288,6 @@ def _write_host(
     return outcomes
 
 
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    seconds: float
-    watts: float
-
-
 def _parts(
     design: Design, host: str, trial: Mapping[str, Any], noise: float, slow: float
 ) -> list[_Part]:
@@ -328,21 +326,41 @@ def _attempt(
     parts = _parts(design, host, trial, noise, slow)
     if fails:
         parts = parts[:3]
+    served = None
+    if design.server is not None and trial["kind"] == "workload":
+        served = design.server.attempt(
+            trial["image"], round(start, 3), design.hosts[host].idle_w, noise, rng
+        )
+        parts, fails = served.parts, served.dies
     end = start + sum(p.seconds for p in parts)
     start, end = round(start, 3), round(end, 3)
     folder = f"hosts/{host}/trials/{trial['name']}/{attempt}"
     csv = _csv(design, parts, start, rng)
     lines = b"" if trial["kind"] == "idle" else _workload(design, parts, start, fails)
     report = _report(design, host, trial, attempt, start, end, fails)
+    files = {"energibridge.csv": csv, "workload.jsonl": lines}
+    expected = {
+        "kind": trial["kind"], "device": "cuda" if design.has_gpu else "cpu",
+        "gpus": ["GPU-5f"] if design.has_gpu else [], "precision": "fp32", "batch": 1,
+        "passes": _passes() if trial["kind"] == "workload" else [],
+        "meter": design.kind, "interval_ms": 500,
+    }  # fmt: skip
+    if served is not None and design.server is not None:
+        lines = b""
+        files = {"energibridge.csv": csv, **served.files}
+        expected |= {"precision": None, "passes": []} | design.server.expected
+        _put(root, f"{folder}/truth.json", _json(served.truth))
+        place, line = design.server.broken or (0, 0)
+        if trial["planned_position"] == place:
+            lines_of = files["requests.csv"].split(b"\n")
+            lines_of[line - 1] = b"c4,torn"
+            files["requests.csv"] = served.files["requests.csv"] = b"\n".join(lines_of)
+        for name, data in served.files.items():
+            _put(root, f"{folder}/{name}.gz", gzip.compress(data, mtime=0))
     report["files"] = {"energibridge.csv": {"bytes": len(csv), "sha256": _sha(csv)}}
     record = evaluate(
-        RawAttempt(report, {"energibridge.csv": csv, "workload.jsonl": lines}),
-        expected={
-            "kind": trial["kind"], "device": "cuda" if design.has_gpu else "cpu",
-            "gpus": ["GPU-5f"] if design.has_gpu else [], "precision": "fp32", "batch": 1,
-            "passes": _passes() if trial["kind"] == "workload" else [],
-            "meter": design.kind, "interval_ms": 500,
-        },
+        RawAttempt(report, files),
+        expected=expected,
         plan_row=TrialRow(
             run_id=design.run_id, host=host, kind=trial["kind"], block=trial["block"], position=None,
             planned_position=trial["planned_position"], image=trial["image"],

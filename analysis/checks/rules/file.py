@@ -28,7 +28,12 @@ FILE_UNREAD = code(
     example=lambda r: replace(r, notes=(Note("bad-row", "line of 3 cells", 12),)),
 )
 def part_unread(record: Record) -> Outcomes:
-    """Lines and cells of the raw file that could not be used."""
+    """Lines and cells of the raw file that could not be used, and a file of requests as a whole."""
+    broken = next((n for n in record.notes if n.kind == "requests"), None)
+    if broken is not None and record.row.status != "failed":
+        folder = (record.row.raw or "").rpartition("/")[0]
+        where = {"file": f"{folder}/requests.csv.gz"} if folder else {}
+        yield Found(broken.message, where, Severity.ERROR, action="Run the trial again.")
     notes = [
         n for n in record.notes if n.kind in ("bad-row", "bad-cell", "repeated-row") and not n.fatal
     ]

@@ -77,7 +77,8 @@ def meter_silent(record: Record) -> Outcomes:
         return  # a trial without a file is said to be missing or failed
     was_read = any(d.counted for d in record.domains)
     fatal = next(
-        (n for n in record.notes if n.fatal and n.kind not in ("clock-step", "stale")), None
+        (n for n in record.notes if n.fatal and n.kind not in ("clock-step", "stale", "requests")),
+        None,
     )
     stuck = [d.name for d in record.domains if d.counted and d.energy_j == 0]
     if fatal is not None:

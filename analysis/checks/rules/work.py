@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wattbench.analysis.checks import load
 from wattbench.analysis.checks.evidence import device_of, place
 from wattbench.analysis.checks.facts import Campaign
 from wattbench.analysis.checks.outcome import Found, Outcomes, Unknown
@@ -61,6 +62,7 @@ def unequal_work(record: Record) -> Outcomes:
             f"precision {asked} was asked for, {reported} is reported",
             place(record, asked=asked, reported=reported),
         )
+    yield from load.unequal_load(record)
     passes = record.expected.get("passes")
     if not passes:
         return
@@ -92,6 +94,9 @@ def _change_last(campaign: Campaign, **change: Any) -> Campaign:
 def equal_work(campaign: Campaign) -> Outcomes:
     """Weights, inputs, outputs and amount of work of every trial against those of most."""
     workloads = [r for r in campaign.records if r.row.kind == "workload"]
+    servers = [r for r in workloads if r.is_server]
+    yield from _equal_service([r for r in servers if r.row.status != "failed"])
+    workloads = [r for r in workloads if not r.is_server]
     reporting = [r for r in workloads if r.work.results or r.work.same_work is not None]
     if not reporting and any(r.expected.get("reports_itself") is False for r in workloads):
         yield Unknown("nothing shows that the images did the same work; set workload.same_work")
@@ -114,6 +119,22 @@ def equal_work(campaign: Campaign) -> Outcomes:
     silent = [r for r in reporting if not _shows_work(r)]
     if silent:
         yield Unknown(f"{len(silent)} of {len(reporting)} trials report no weights or no inputs")
+
+
+def _equal_service(servers: Sequence[Record]) -> Outcomes:
+    """Answers of servers, and the requests that they got, against those of most."""
+    yield from load.odd_answers(servers)
+    for name in dict.fromkeys(s.name for r in servers for s in r.steps):
+        yield from _odd_ones(
+            servers,
+            f"planned requests of step {name}",
+            lambda r, name=name: next((s.planned for s in r.steps if s.name == name), None),  # type: ignore[misc]
+        )
+    if any(r.work.unit == "token" for r in servers):
+        yield from _odd_ones(
+            servers, "ways of counting tokens", lambda r: r.work.tokens_counted or "by the server"
+        )
+    yield from load.unproven(servers)
 
 
 def _shows_work(record: Record) -> bool:

@@ -10,7 +10,12 @@ import pandas as pd
 from wattbench.analysis.model import host_facts
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
+from wattbench.analysis.report.tables import valid_work
 from wattbench.analysis.runs.assemble import RunData
+from wattbench.analysis.stats.endpoints import endpoint_text
+
+#: The endpoint of programs.
+WHOLE_WINDOW = "raw joules of the whole window"
 
 
 @section
@@ -114,11 +119,35 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
             f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks" if idle else "",
         ),
         ("reference", str(settings.reference or "")),
-        ("primary endpoint", "log of the raw joules of the whole window, compared inside blocks"),
+        ("load", _load(work.get("load") or {})),
+        (
+            "primary endpoint",
+            f"log of the {endpoint_text(settings.endpoint, valid_work(data)) or WHOLE_WINDOW}, compared "
+            "inside blocks",
+        ),
         ("error rate", f"α = {settings.alpha:g} over all pairs ({settings.correction.capitalize()})"),
         ("equivalence", f"±{settings.equivalence_pct:g} % energy"),
     ]  # fmt: skip
     return [(label, value) for label, value in rows if value]
+
+
+def _load(load: Mapping[str, Any]) -> str:
+    """Steps of the load on a server, and what it must keep."""
+    said = []
+    for step in load.get("steps") or ():
+        if step.get("rate_per_s"):
+            arrivals = step.get("arrivals") or "poisson"
+            said.append(f"{step['rate_per_s']:g}/s for {step.get('seconds')} s ({arrivals})")
+        else:
+            said.append(f"{step.get('requests')} requests, {step.get('concurrency')} at a time")
+    slo = load.get("slo") or {}
+    limits = [
+        f"{name} {slo[key]:g} {unit}"
+        for key, name, unit in (("p99_ms", "p99", "ms"), ("max_error_pct", "errors", "%"))
+        if slo.get(key) is not None
+    ]
+    api = f"{load['api']}: " if load.get("api") else ""
+    return (api + "; ".join(said) + (f"; SLO {', '.join(limits)}" if limits else "")).strip("; ")
 
 
 def lost(data: RunData) -> list[tuple[str, str, str]]:

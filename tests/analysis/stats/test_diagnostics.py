@@ -21,7 +21,7 @@ def noise(n: int, seed: int = 0, sd: float = 0.01) -> np.ndarray:
 def rows(values: list[float], image: str = "a") -> pd.DataFrame:
     n = len(values)
     return pd.DataFrame(
-        {"image": image, "joules": values, "position": range(1, n + 1), "block": range(1, n + 1),
+        {"image": image, "joules": values, "window_j": values, "position": range(1, n + 1), "block": range(1, n + 1),
          "planned_position": range(1, n + 1), "attempt": 1}
     )  # fmt: skip
 
