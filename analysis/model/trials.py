@@ -140,6 +140,7 @@ class TrialRow:
 #: ``raw`` of a run that was appended to a file: the file, and the line of its header or first sample.
 _APPENDED = re.compile(r"(?P<file>.+\.csv(?:\.gz)?):(?P<line>\d+)")
 
+
 def per_unit(row: TrialRow, endpoint: str) -> TrialRow:
     """The row with the joules per unit of an endpoint."""
     joules = row.steady_j if endpoint == STEADY else row.energy_j
