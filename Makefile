@@ -87,7 +87,7 @@ explore: setup   ## the property tests on fresh examples; those of the other tar
 fuzz: setup      ## damaged input for every parser, 20 s each; FUZZ_S=… for longer
 	@$(PY) -m tests.fuzz --seconds $(or $(FUZZ_S),20)
 
-bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
+bench: setup     ## what it costs and how right it is, in three sizes each: docs/performance.md (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)
 
 docs: setup      ## the pages of docs/ as a site, var/docs/index.html; a broken link is an error

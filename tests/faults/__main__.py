@@ -9,18 +9,15 @@ Outcomes are kept in var/faults/; what has passed is not run again. ``--only`` t
 from __future__ import annotations
 
 import argparse
-import platform
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.faults import outcomes
 from tests.faults.outcomes import ROOT, Outcome
+from tests.support.machine import commit, machine
 
 TESTS = ROOT / "tests" / "integration"
 
@@ -43,7 +40,7 @@ class Recorder:
         self.until = time.monotonic() + 60 * minutes
         self.interventions: set[str] = set()
         self.left = 0
-        self._commit, self._machine = _commit(), machine()
+        self._commit, self._machine = commit(), machine()
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
@@ -100,25 +97,6 @@ class Recorder:
     def write_page(self) -> None:
         """Write docs/reliability.md."""
         outcomes.PAGE.write_text(outcomes.page(self.kept, self.interventions), encoding="utf-8")
-
-
-def machine() -> str:
-    """This machine in words."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.machine(),
-    )  # fmt: skip
-    return f"{psutil.cpu_count()} cores ({model}), {psutil.virtual_memory().total / 2**30:.0f} GiB"
-
-
-def _commit() -> str:
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
-    return git("rev-parse", "--short=9", "HEAD") + ("+" if changed else "")
 
 
 def main() -> int:
