@@ -220,8 +220,8 @@ def main() -> None:
         Figure(
             "compare nights, start and imports included",
             size,
-            seconds,
-            "s",
+            used.ru_utime + used.ru_stime,
+            "s of CPU",
             limit=START_S + 0.2 * year.nights,
             plain=plain,
             plain_is="pandas: read, mean per night and image",
