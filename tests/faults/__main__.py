@@ -64,9 +64,13 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> object:
-        """Keep the outcome of a test, or why it could not be set up."""
+        """Keep the outcome of a test. Without its set-up, the test bed, nothing has an outcome."""
         report = yield
-        if call.when == "call" or (call.when == "setup" and report.failed):
+        if call.when == "setup" and report.failed:
+            item.session.shouldstop = "the test bed could not be set up, see above"
+        if call.when == "teardown" and time.monotonic() > self.until:
+            item.session.shouldstop = "the time is over"
+        if call.when == "call":
             self.left -= 1
             why = str(call.excinfo.value) if call.excinfo else ""
             lines = [line for line in why.splitlines() if line.strip()]
@@ -81,18 +85,6 @@ class Recorder:
             outcomes.save(self.kept)
             self.write_page()
         return report
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self) -> None:
-        """Stop when the time is over."""
-        if time.monotonic() > self.until and self._session is not None:
-            self._session.shouldstop = "the time is over; make faults goes on"
-
-    _session: pytest.Session | None = None
-
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Keep the session, to stop it."""
-        self._session = session
 
     def write_page(self) -> None:
         """Write docs/reliability.md."""
