@@ -1,7 +1,8 @@
 """All benchmarks one after the other, each in three sizes; docs/performance.md holds what they came to.
 
-``python tests/bench/all.py`` (``make bench``) takes some minutes. ``--small`` shows in one that they run, and ``NAME …``
-runs some alone; neither writes the page. Exit code 1: a script failed, or a figure is over its limit.
+``python tests/bench/all.py`` (``make bench``) takes some minutes; ``NAME …`` runs some alone, and the page says "not run" of the
+others. ``--small`` shows in a minute that they run and writes no page. Exit code 1: a script failed, or a figure is over
+its limit.
 """
 
 from __future__ import annotations
@@ -135,10 +136,10 @@ def page(outcomes: Sequence[Outcome], head: str) -> str:
                 f"| bench_{done.bench.name} | {' '.join(done.arguments)} | **{told}** | | | |\n"
             )
         lines += [f"| {' | '.join(figure.cells())} |\n" for figure in done.figures]
-    if not any(done.bench.name == "run" and done.figures for done in outcomes):
-        lines.append(
-            "| gap between windows, stages of `make demo` | – | not measured: no run is stored | | | |\n"
-        )
+        if not done.failed and not done.figures and not done.results:
+            lines.append(f"| bench_{done.bench.name} | – | there is nothing to measure | | | |\n")
+    ran = {done.bench.name for done in outcomes}
+    lines += [f"| bench_{b.name} | – | not run | | | |\n" for b in BENCHES if b.name not in ran]
     rest = [line for done in outcomes for line in done.results]
     lines += ["\n## Error rates of the statistics, simulated\n\n"] if rest else []
     return "".join([*lines, *(f"* {line}\n" for line in rest)])
@@ -168,7 +169,7 @@ def main() -> int:
     )  # fmt: skip
     text = page(outcomes, head)
     print("\n" + text)
-    if not args.small and not args.only:
+    if not args.small:
         write_atomically(PAGE, text)
         print(f"bench: {PAGE.relative_to(ROOT)} written")
     over = any(figure.over for done in outcomes for figure in done.figures) and not args.small

@@ -37,6 +37,12 @@ def test_a_script_that_failed_is_a_row_of_its_own() -> None:
     assert "**failed with exit code 3**" in page([outcome(code=3)], "")
 
 
+def test_what_was_not_run_says_so() -> None:
+    told = {row[0]: row[2] for row in rows(page([outcome()], ""))}
+    assert told["bench_audit"] == "there is nothing to measure"
+    assert told["bench_history"] == "not run"
+
+
 def test_figures_are_read_back_from_what_scripts_print(capsys: pytest.CaptureFixture[str]) -> None:
     figure = Figure("a", "b – c", 1.5, "s", limit=2.0)
     benches.sys.modules["figures"].show(figure)
