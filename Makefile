@@ -59,9 +59,9 @@ test-docker: setup ## the tests on the virtual hosts alone
 	@$(PY) -m demo up
 	@$(PYTEST) -m "docker and not faults"
 
-faults: setup    ## outages and interventions on live runs: clear, mark, delete, pause, services away (an hour)
+faults: setup    ## every fault in every phase of a run, docs/reliability.md; goes on where it stopped; FAULTS=… a part
 	@$(PY) -m demo up
-	@$(PYTEST) -v -m faults
+	@$(PY) -m tests.faults --only "$(FAULTS)" $(if $(AGAIN),--again) --minutes $(or $(MINUTES),150)
 
 images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGISTRY=HOST:PORT
 	@$(PY) -m demo images $(SET) $(if $(REGISTRY),--registry $(REGISTRY))
@@ -87,7 +87,7 @@ explore: setup   ## the property tests on fresh examples; those of the other tar
 fuzz: setup      ## damaged input for every parser, 20 s each; FUZZ_S=… for longer
 	@$(PY) -m tests.fuzz --seconds $(or $(FUZZ_S),20)
 
-bench: setup     ## how fast and how right: readers, audit, history, DAG parsing, statistics (minutes)
+bench: setup     ## what it costs and how right it is, in three sizes each: docs/performance.md (minutes)
 	@$(PY) tests/bench/all.py $(BENCH)
 
 docs: setup      ## the pages of docs/ as a site, var/docs/index.html; a broken link is an error

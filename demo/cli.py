@@ -68,6 +68,8 @@ def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
     with timings.step("the run, to its report"):
         outcome = campaign.run(up, experiment, _say, out)
     print(timings.table())
+    if experiment == settings.EXPERIMENT:
+        timings.save(up.checkout.demo / "timings.json")
     where = outcome.report.relative_to(up.checkout.root) if outcome.report else "none"
     for reason in outcome.reasons:
         print(f"demo: {reason}", file=sys.stderr)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from wattbench.analysis.storage.atomic import write_atomically
 
 
 class Timings:
@@ -37,6 +41,10 @@ class Timings:
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return self._clock() - self._began
+
+    def save(self, file: Path) -> None:
+        """Keep name, begin and duration in seconds of every step, in the order of their starts."""
+        write_atomically(file, json.dumps(sorted(self._steps, key=lambda step: step[1])))
 
     def table(self) -> str:
         """One line a step in the order of their starts: when it began, how long it took."""

@@ -1,6 +1,8 @@
-"""All benchmarks one after the other, and what they came to in one table.
+"""All benchmarks one after the other, each in three sizes; docs/performance.md holds what they came to.
 
-``python tests/bench/all.py`` (``make bench``) takes some minutes; ``--small`` shows in one that they run.
+``python tests/bench/all.py`` (``make bench``) takes some minutes; ``NAME …`` runs some alone, and the page says "not run" of the
+others. ``--small`` shows in a minute that they run and writes no page. Exit code 1: a script failed, or a figure is over
+its limit.
 """
 
 from __future__ import annotations
@@ -11,11 +13,21 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+from figures import Figure, read
+
+from tests.support.machine import commit, machine
+from wattbench.analysis.storage.atomic import write_atomically
+
+PAGE = ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True)
@@ -24,43 +36,39 @@ class Bench:
 
     Attributes:
         name: the file's, without ``bench_`` and ``.py``.
-        arguments: of a full run.
+        sizes: arguments of the full runs, three sizes of the task.
         small: of a quick one.
-        results: what goes into the table: the pattern of a line of its output, and how it is told.
+        results: lines of its output that go to the page beside figures: a pattern, and how it is told.
     """
 
     name: str
-    arguments: tuple[str, ...]
+    sizes: tuple[tuple[str, ...], ...]
     small: tuple[str, ...]
-    results: tuple[tuple[str, str], ...]
+    results: tuple[tuple[str, str], ...] = ()
 
 
 _RATES = r"noise alone +as in the study +(30) +(\S+) +(\S+) +(\S+) +(\S+) .*"
 BENCHES = (
+    Bench("window", (("5",), ("15",), ("60",)), ("2",)),
+    Bench("run", ((),), ()),
+    Bench("reader", (("50",), ("200",), ("400",)), ("40",)),
+    Bench("audit", (("10",), ("50",), ("200",)), ("5",)),
     Bench(
-        "reader",
-        ("400",),
-        ("40",),
-        (
-            (
-                r"(pandas\.read_csv|read and energy) +(\d+) files/s +(\S+) MB/s.*",
-                r"\1: \2 files/s, \3 MB/s",
-            ),
-        ),
+        "history",
+        (("--nights", "15"), ("--nights", "60"), ("--nights", "120")),
+        ("--nights", "8"),
     ),
-    Bench("audit", ("1000",), ("5",), ((r"audit: (.*)", r"\1"),)),
-    Bench("history", ("--nights", "60"), ("--nights", "8"), ((r"(compared .*)", r"\1"),)),
-    Bench("dags", ("20", "10"), ("2", "1"), ((r"dags: (.*)", r"\1; aim: under 1 s for 20 x 10"),)),
+    Bench("dags", (("2", "1"), ("20", "10"), ("40", "20")), ("2", "1")),
     Bench(
         "statistics",
-        ("--campaigns", "2000"),
+        (("--campaigns", "2000"),),
         ("--campaigns", "50"),
         (
             (
                 _RATES,
-                r"five images, \1 blocks: joint coverage \2, false less/more \4, false equivalent \5",
+                r"Five images, \1 blocks: joint coverage \2, false less/more \4, false equivalent \5",
             ),
-            (r"  30 blocks  (.*)", r"one pair, 30 blocks: coverage \1"),
+            (r"  30 blocks  (.*)", r"One pair, 30 blocks: coverage \1"),
         ),
     ),
 )
@@ -68,22 +76,25 @@ BENCHES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one script came to: exit code, wall and CPU seconds, its chosen lines."""
+    """What one run of a script came to."""
 
     bench: Bench
     arguments: tuple[str, ...]
     code: int
     wall_s: float
-    cpu_s: float
+    figures: tuple[Figure, ...]
     results: tuple[str, ...]
 
+    @property
+    def failed(self) -> bool:
+        """Whether the script failed, or lacks what it should print."""
+        return bool(self.code) or len(self.results) < len(self.bench.results)
 
-def execute(bench: Bench, *, small: bool) -> Outcome:
+
+def execute(bench: Bench, arguments: tuple[str, ...]) -> Outcome:
     """Run one script, showing its output as it comes."""
-    arguments = bench.small if small else bench.arguments
     print(f"── bench_{bench.name}.py {' '.join(arguments)}", flush=True)
-    begin, before = time.perf_counter(), os.times()
-    lines = []
+    begin, lines = time.perf_counter(), []
     with subprocess.Popen(
         [sys.executable, str(HERE / f"bench_{bench.name}.py"), *arguments],
         stdout=subprocess.PIPE, text=True,
@@ -91,34 +102,58 @@ def execute(bench: Bench, *, small: bool) -> Outcome:
         for line in child.stdout or ():
             print(line, end="", flush=True)
             lines.append(line.rstrip())
-    after = os.times()
-    cpu_s = (after.children_user - before.children_user) + (
-        after.children_system - before.children_system
-    )
     results = tuple(
         found.expand(told)
         for line in lines
         for pattern, told in bench.results
         if (found := re.fullmatch(pattern, line))
     )
-    return Outcome(bench, arguments, child.returncode, time.perf_counter() - begin, cpu_s, results)
+    figures = tuple(figure for line in lines if (figure := read(line)))
+    return Outcome(
+        bench, arguments, child.returncode, time.perf_counter() - begin, figures, results
+    )
 
 
-def table(outcomes: Sequence[Outcome]) -> list[str]:
-    """One line a result."""
-    rows = [f"{'benchmark':<30}{'wall s':>8}{'CPU s':>8}  result"]
+_HEAD = """\
+# Performance
+
+What wattbench costs and how right it is, as `make bench` measured it and wrote it down: {when} UTC on {machine}, commit
+{commit}, load {load} before and {after} after. *Plain* is a sequential script that does the bare minimum on the same data in the
+same run; on a busy machine the ratio says more than the seconds. A limit marked **over** was exceeded.
+
+| what | size | figure | limit | plain | ratio |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+
+def page(outcomes: Sequence[Outcome], head: str) -> str:
+    """The page: a row per figure, then the other results."""
+    lines = [head]
     for done in outcomes:
-        name = f"{done.bench.name} {' '.join(done.arguments)}"
-        told = done.results or ("no result",)
-        if done.code:
-            told = (f"failed with exit code {done.code}",)
-        rows.append(f"{name:<30}{done.wall_s:>8.1f}{done.cpu_s:>8.1f}  {told[0]}")
-        rows += [f"{'':<48}{line}" for line in told[1:]]
-    return rows
+        if done.failed:
+            told = f"failed with exit code {done.code}" if done.code else "printed no result"
+            lines.append(
+                f"| bench_{done.bench.name} | {' '.join(done.arguments)} | **{told}** | | | |\n"
+            )
+        lines += [f"| {' | '.join(figure.cells())} |\n" for figure in done.figures]
+        if not done.failed and not done.figures and not done.results:
+            lines.append(f"| bench_{done.bench.name} | – | there is nothing to measure | | | |\n")
+    ran = {done.bench.name for done in outcomes}
+    lines += [f"| bench_{b.name} | – | not run | | | |\n" for b in BENCHES if b.name not in ran]
+    rest = [line for done in outcomes for line in done.results]
+    lines += ["\n## Error rates of the statistics, simulated\n\n"] if rest else []
+    return "".join([*lines, *(f"* {line}\n" for line in rest)])
+
+
+def runs(chosen: Sequence[Bench], *, small: bool) -> Iterator[Outcome]:
+    """Every script in every size."""
+    for bench in chosen:
+        for arguments in [bench.small] if small else bench.sizes:
+            yield execute(bench, arguments)
 
 
 def main() -> int:
-    """Run, print, and fail where a script failed or showed no result."""
+    """Run, print, write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="little work, figures of no use")
     parser.add_argument("only", nargs="*", help=", ".join(b.name for b in BENCHES))
@@ -126,9 +161,19 @@ def main() -> int:
     if unknown := set(args.only) - {b.name for b in BENCHES}:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}")
     chosen = [b for b in BENCHES if not args.only or b.name in args.only]
-    outcomes = [execute(b, small=args.small) for b in chosen]
-    print("\n" + "\n".join(table(outcomes)))
-    return int(any(done.code or not done.results for done in outcomes))
+    load = os.getloadavg()[0]
+    outcomes = list(runs(chosen, small=args.small))
+    head = _HEAD.format(
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), machine=machine(), commit=commit(),
+        load=f"{load:.1f}", after=f"{os.getloadavg()[0]:.1f}",
+    )  # fmt: skip
+    text = page(outcomes, head)
+    print("\n" + text)
+    if not args.small:
+        write_atomically(PAGE, text)
+        print(f"bench: {PAGE.relative_to(ROOT)} written")
+    over = any(figure.over for done in outcomes for figure in done.figures) and not args.small
+    return int(over or any(done.failed for done in outcomes))
 
 
 if __name__ == "__main__":

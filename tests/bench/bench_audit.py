@@ -22,6 +22,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from figures import Figure, show
+
 ROOT = Path(__file__).parents[2]
 COLUMNS = (
     "Delta,Time,CPU_FREQUENCY_0,CPU_FREQUENCY_1,CPU_FREQUENCY_2,CPU_FREQUENCY_3,CPU_USAGE_0,CPU_USAGE_1,CPU_USAGE_2,"
@@ -32,6 +36,9 @@ COLUMNS = (
 
 #: Joules of the counters before they wrap.
 SPAN_J = 2.0**18
+
+#: Seconds that the interpreter, imports and the report's figures may take beside the files.
+START_S = 20.0
 
 #: Seconds between two looks at the audit's processes.
 LOOK_S = 0.5
@@ -130,13 +137,29 @@ def main() -> None:
             (first.cpu_s + last.cpu_s) / 2,
             max(first.peak_mb, last.peak_mb),
         )
-    load = os.getloadavg()[0]
-    print(
-        f"audit: {megabytes:.0f} MB in {files} files: {ours.wall_s:.1f} s ({files / ours.wall_s:.0f} files/s, "
-        f"{ours.cpu_s:.1f} s of CPU); pandas.read_csv alone: {loop.wall_s:.1f} s ({loop.cpu_s:.1f} s of CPU); "
-        f"{loop.wall_s / ours.wall_s:.1f} times as fast in wall time, {loop.cpu_s / ours.cpu_s:.1f} in CPU time; "
-        f"peak memory of all processes {ours.peak_mb:.0f} MB; {os.cpu_count()} cores, load {load:.1f}"
+    size = f"{megabytes:.0f} MB in {files} files"
+    show(
+        Figure(
+            "audit, start and imports included",
+            size,
+            ours.wall_s,
+            "s",
+            plain=loop.wall_s,
+            plain_is="pandas.read_csv",
+        )
     )
+    show(
+        Figure(
+            "audit, start and imports included",
+            size,
+            ours.cpu_s,
+            "s of CPU",
+            limit=START_S + 3 * loop.cpu_s,
+            plain=loop.cpu_s,
+            plain_is="pandas.read_csv",
+        )
+    )
+    show(Figure("audit, memory of all processes", size, ours.peak_mb, "MB", limit=2000))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
-from tests.support.live_chain import Case, Chain, Live  # noqa: E402
-from wattbench.worker.agent.meters.nvml import open_library  # noqa: E402
+from tests.support.live_chain import Case, Chain, Live
+from wattbench.worker.agent.meters.nvml import open_library
 
 #: Of the trial that finds out how many iterations fill the time.
 TRY = 50

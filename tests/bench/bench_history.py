@@ -27,12 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from wattbench.analysis.model.trials import COLUMNS, TrialRow, to_frame  # noqa: E402
-from wattbench.analysis.runs.parquet import PARQUET_FACTS  # noqa: E402
-from wattbench.analysis.trends.level_changes import follow  # noqa: E402
+from figures import Figure, show
 
+from wattbench.analysis.model.trials import COLUMNS, TrialRow, to_frame
+from wattbench.analysis.runs.parquet import PARQUET_FACTS
+from wattbench.analysis.trends.level_changes import follow
+
+#: Seconds that the interpreter, imports and the page may take beside the nights.
+START_S = 20.0
 BEGIN = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 SCHEMA = pa.Table.from_pandas(
     to_frame([TrialRow("r", "h", "workload", 1, 1, 1, "i")]), preserve_index=False
@@ -196,20 +200,35 @@ def main() -> None:
         folder = args.keep or Path(temporary)
         runs = write(folder, year)
         trials = sum(pq.read_metadata(p).num_rows for p in runs.glob("*/trials.parquet"))
-        begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "analysis", "compare", str(runs), "--out", str(folder / "out")],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        seconds = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begin = time.process_time()
+        for path in runs.glob("*/trials.parquet"):
+            pd.read_parquet(path).groupby(["host", "image"])["energy_j"].mean()
+        plain = time.process_time() - begin
+        peak = used.ru_maxrss / 2**20
         print(done.stdout, done.stderr[-2000:], sep="")
         found = json.loads((folder / "out" / "findings.json").read_text())
         page = (folder / "out" / "index.html").stat().st_size / 1e6
         levels = pd.read_csv(folder / "out" / "tables" / "levels.csv")
     alerts = [f for f in found if f["verdict"] == "found" and f["code"] == "regression"]
-    print(f"compared {trials:,} trials of {year.nights} nights in {seconds:.1f} s, "
-          f"peak {peak:.2f} GiB, page {page:.2f} MB, exit {done.returncode}")  # fmt: skip
+    size = f"{trials:,} trials of {year.nights} nights"
+    show(
+        Figure(
+            "compare nights, start and imports included",
+            size,
+            used.ru_utime + used.ru_stime,
+            "s of CPU",
+            limit=START_S + 0.2 * year.nights,
+            plain=plain,
+            plain_is="pandas: read, mean per night and image",
+        )
+    )
+    show(Figure("compare nights, memory", size, 1024 * peak, "MiB", limit=2048))  # fmt: skip
+    print(f"page {page:.2f} MB, exit {done.returncode}")
     planted = f"{year.rise_pct:g} % on {year.host(year.rise_host)}, {year.rise_image}, {year.run_id(year.rise_night)}"
     print(f"planted: {planted}")
     for f in alerts:

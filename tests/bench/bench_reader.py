@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-if __name__ == "__main__":  # run by its path: the repository root is not on the path yet
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+# Run by its path, the repository root is not on the path yet.
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+
+from figures import Figure, show
 
 from wattbench.analysis.meters.curves import curves
 from wattbench.analysis.meters.energibridge import read
@@ -100,12 +102,14 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     speeds = measure(count)
     plain = speeds["pandas.read_csv"]
-    size = len(synthetic_log(0)) / 1e3
-    print(f"{count} logs of {size:.1f} kB, one process")
-    for name, speed in speeds.items():
-        print(
-            f"{name:22} {speed:9.0f} files/s  {speed * size / 1e3:6.1f} MB/s  {speed / plain:5.1f} x"
-        )
+    size = f"{count} logs of {len(synthetic_log(0)) / 1e3:.0f} kB"
+    for name, limit in (("read", 1.0), ("read and energy", 5.0)):
+        show(
+            Figure(
+                f"raw log: {name}", size, 1e3 / speeds[name], "ms of CPU a log",
+                limit=limit * 1e3 / plain, plain=1e3 / plain, plain_is="pandas.read_csv",
+            )
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from wattbench.analysis.stats.early_stopping import calibrate, saving  # noqa: E402
-from wattbench.analysis.stats.simulation import STUDY_CVS_PCT, Rates, blocked_logs, rates, run  # noqa: E402
+from wattbench.analysis.stats.early_stopping import calibrate, saving
+from wattbench.analysis.stats.simulation import STUDY_CVS_PCT, Rates, blocked_logs, rates, run
 
 SEED = 20260101
 

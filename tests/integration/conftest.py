@@ -31,7 +31,7 @@ CONTROL_ROUNDS = 2_000
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Bed]:
     checkout = here()
-    with checkout.lock():
+    with checkout.lock("tests"):
         yield beds.up(checkout, lambda text: print(text, file=sys.stderr), Timings(time.time()))
 
 

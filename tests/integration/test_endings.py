@@ -10,15 +10,21 @@ import shlex
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Lab
-from wattbench.airflow.watchdog import descendants
-from wattbench.analysis.model.errors import UserError
+from tests.integration.interventions import (
+    active,
+    assert_closed,
+    children,
+    clear_task,
+    delete,
+    pause,
+    set_state,
+    set_task_state,
+)
 from wattbench.dag_runs import Run, Task
 from wattbench.local.processes import service
 from wattbench.run import host_claims, store_keys
@@ -44,56 +50,7 @@ def experiments(lab: Lab) -> None:
     )  # fmt: skip
 
 
-# ── what a person does ──────────────────────────────────────────────────────────────────────────
-
-
-def set_state(lab: Lab, run: Run, state: str) -> None:
-    lab.client._call("PATCH", f"/dags/{run.dag_id}/dagRuns/{run.id}", json={"state": state})
-
-
-def set_task_state(lab: Lab, run: Run, task: Task, state: str) -> None:
-    path = f"/dags/{run.dag_id}/dagRuns/{run.id}/taskInstances/{task.task_id}"
-    path += f"/{task.map_index}" if task.map_index >= 0 else ""
-    lab.client._call("PATCH", path, json={"new_state": state})
-
-
-def clear_task(lab: Lab, run: Run, task_id: str, map_index: int, **options: Any) -> list[str]:
-    answer = lab.client._call(
-        "POST", f"/dags/{run.dag_id}/clearTaskInstances",
-        json={"dry_run": False, "dag_run_id": run.id, "task_ids": [[task_id, map_index]],
-              "only_failed": False, "reset_dag_runs": True, **options},
-    )  # fmt: skip
-    return [t["task_id"] for t in answer["task_instances"]]
-
-
-def delete(lab: Lab, run: Run) -> None:
-    """Airflow deletes no run that is running: a person sets it back to queued, then deletes it."""
-    for _ in range(20):  # the scheduler may be faster
-        set_state(lab, run, "queued")
-        with suppress(UserError):
-            lab.client._response(
-                "DELETE", f"/api/v2/dags/{run.dag_id}/dagRuns/{run.id}", None, None
-            )
-            return
-    raise AssertionError(f"{run.id} could not be deleted")
-
-
-def pause(lab: Lab, dag_id: str, paused: bool) -> None:
-    lab.client._call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
-
-
-# ── where a run is, and what it leaves ──────────────────────────────────────────────────────────
-
-
-def active(lab: Lab) -> str | None:
-    """The attempt whose window is open on the first host."""
-    script = (
-        "cd /var/spool/wattbench; python3 -c 'import json,os; "
-        'a=(json.load(open("lease.json")) if os.path.exists("lease.json") else {}).get("active"); '
-        'p=a and "trials/%s/%s/%s/command.json" % (a.split("/")[0], a.split("/")[2], a.split("/")[3]); '
-        'print(a if p and os.path.exists(p) and not json.load(open(p)).get("ended") else "")\''
-    )
-    return lab.on_host(0, script).strip() or None
+# ── where a run is ──────────────────────────────────────────────────────────────────────────────
 
 
 def wait_for_idle_window(lab: Lab, run: Run) -> str:
@@ -107,25 +64,6 @@ def wait_for_idle_window(lab: Lab, run: Run) -> str:
     attempt = str(lab.wait_for(run, found, within_s=400))
     assert attempt.split("/")[2] != lab.stored(run).plan("virtual-1")[-1].name
     return attempt
-
-
-def assert_closed(lab: Lab, run: Run) -> None:
-    """Whatever became of a run: a report, all raw logs in the store, nothing on the host, nothing held."""
-    stored = lab.stored(run)
-    summary = lab.store.get_json(store_keys.report_key(stored.run_id, "summary.json"))
-    assert summary
-    assert lab.store.verify_manifest(store_keys.run_key(stored.run_id)) == ()
-    folder = f"/var/spool/wattbench/trials/{stored.run_id}"
-    assert lab.on_host(0, f"ls {folder} 2>/dev/null || true") == ""
-    assert lab.on_host(0, "cat /var/spool/wattbench/lease.json 2>/dev/null || true") == ""
-    assert host_claims.claims(lab.store) == []
-    assert [one for one in host_claims.open_runs(lab.store) if one.run_id == stored.run_id] == []
-    for name, records in stored.records("virtual-1").items():
-        for record in records:
-            key = store_keys.trial_key(
-                stored.run_id, "virtual-1", name, record.row.attempt or 0, "attempt.json"
-            )
-            assert lab.store.exists(key)
 
 
 @pytest.mark.parametrize(("state", "attempt_is"), [("failed", "failed"), ("success", "valid")])
@@ -239,24 +177,30 @@ def test_a_trial_is_cleared_over_rest_and_measured_again(lab: Lab, finished: Run
 
 
 @pytest.mark.faults
-def test_a_trial_is_cleared_by_the_command_line(lab: Lab, finished: Run) -> None:
+def test_a_trial_is_cleared_by_the_command_line_and_measured_again(lab: Lab) -> None:
+    """`airflow tasks clear` takes all runs of a DAG, so this one has a single run of a single trial."""
+    lab.write_experiment(
+        "it-cleared", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}}
+    )
+    first = lab.follow(lab.trigger("it-cleared", blocks=1))
+    assert first.state == "success", lab.table(first)
     environment = {}
     for line in (lab.bed.checkout.demo / "airflow.env").read_text().splitlines()[1:]:
         key, _, value = line.partition("=")
         environment[key] = shlex.split(value)[0]
-    stored = lab.stored(finished)
-    second = stored.plan("virtual-1")[1]
-    before = len(stored.records("virtual-1")[second.name])
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("airflow")), "tasks", "clear", "it-ends", "--yes", "--downstream",
-         "--task-regex", r"virtual-1\.again\.measure"],
+        [str(Path(sys.executable).with_name("airflow")), "tasks", "clear", "it-cleared", "--yes", "--downstream",
+         "--task-regex", r"virtual-1\.trial\.measure"],
         env=os.environ | environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    run = lab.follow(finished)
+    run = lab.follow(first)
     assert run.state == "success", lab.table(run)
     assert_closed(lab, run)
-    assert len(lab.stored(run).records("virtual-1")[second.name]) == before
+    (records,) = lab.stored(run).records("virtual-1").values()
+    assert [(r.row.attempt, r.row.status, r.row.late) for r in records] == [
+        (1, "valid", False), (2, "valid", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.faults
@@ -301,23 +245,15 @@ def test_a_scheduler_that_lives_but_schedules_nothing_is_started_again(lab: Lab)
     run = lab.trigger("it-ends")
     wait_for_idle_window(lab, run)
     watchdog = service(lab.bed.checkout, "scheduler")
-    pid = watchdog.pid()
-    assert pid is not None
-    children = {p for p in descendants(pid) if parent(p) == pid}
-    (scheduler,) = children
+    before = children(lab, "scheduler")
+    (scheduler,) = before
     os.kill(scheduler, signal.SIGSTOP)
-    lab.wait_for(
-        run, lambda _: {p for p in descendants(pid) if parent(p) == pid} - children, within_s=240
-    )
+    lab.wait_for(run, lambda _: children(lab, "scheduler") - before, within_s=240)
     run = lab.follow(run, within_s=900)
     assert run.state == "success", lab.table(run)
     assert "lives but has been unhealthy" in watchdog.log.read_text(errors="replace")
     attempts = lab.stored(run).records("virtual-1")
     assert {len(records) for records in attempts.values()} == {1}
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.faults

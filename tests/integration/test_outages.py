@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.integration.conftest import Lab
-from wattbench.airflow.watchdog import descendants
+from tests.integration.interventions import running, stopped
 from wattbench.dag_runs import Run, Task
-from wattbench.local.processes import service
 
 pytestmark = [pytest.mark.docker, pytest.mark.faults]
 
@@ -38,10 +33,6 @@ def assert_measured_once_and_in_time(lab: Lab, run: Run) -> None:
     assert [[(row.attempt, row.status, row.late) for row in attempts] for attempts in rows] == [
         [(1, "valid", False)]
     ] * 4
-
-
-def running(tasks: list[Task], suffix: str) -> Task | None:
-    return next((t for t in tasks if t.task_id.endswith(suffix) and t.state == "running"), None)
 
 
 def test_a_store_that_refuses_its_keys_for_a_while_is_waited_for(lab: Lab) -> None:
@@ -81,21 +72,6 @@ def test_docker_away_during_check_is_waited_for(lab: Lab) -> None:
     finally:
         lab.in_container(0, "rm", "-f", "/run/hold/dockerd")
     assert_measured_once_and_in_time(lab, lab.follow(run))
-
-
-@contextmanager
-def stopped(lab: Lab, name: str) -> Iterator[None]:
-    """A process of Airflow's that does not answer, with its watchdog, which would start it again."""
-    pid = service(lab.bed.checkout, name).pid()
-    assert pid is not None
-    family = [pid, *descendants(pid)]
-    for one in family:
-        os.kill(one, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for one in family:
-            os.kill(one, signal.SIGCONT)
 
 
 def test_an_api_server_that_is_away_for_minutes_costs_no_attempt(lab: Lab) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
-import requests
 
 from demo import bed as beds
 from demo.timings import Timings
 from tests.integration.conftest import Lab
+from tests.integration.interventions import processes_of, task_instance_id
 from wattbench.dag_runs import Run, Task
 from wattbench.local.processes import service
 
@@ -76,32 +75,3 @@ def test_a_host_that_reboots_in_mid_trial_is_measured_again(lab: Lab) -> None:
     records = lab.stored(run).records("virtual-1")
     assert sorted(len(attempts) for attempts in records.values()) == [1, 2]
     assert all(attempts[-1].row.status == "valid" for attempts in records.values())
-
-
-def task_instance_id(lab: Lab, run: Run, task: Task) -> str:
-    """Airflow's own id of a task instance, which its process carries in its title."""
-    airflow = lab.bed.airflow
-    token = requests.post(
-        f"{airflow.url}/auth/token",
-        json={"username": airflow.user, "password": airflow.password},
-        timeout=30,
-    ).json()["access_token"]
-    found = requests.get(
-        f"{airflow.url}/api/v2/dags/{run.dag_id}/dagRuns/{run.id}/taskInstances/{task.task_id}/{task.map_index}",
-        headers={"Authorization": f"Bearer {token}"}, timeout=30,
-    ).json()  # fmt: skip
-    return str(found["id"])
-
-
-def processes_of(instance_id: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if instance_id in title and "LocalExecutor" not in title:
-                found.append(int(folder.name))
-    assert found, f"no process carries {instance_id}"
-    return found
