@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from wattbench.analysis.model.machine_state import State, state_of
 from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.run_document import HostDocument, RunDocument
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,27 @@ class HostFacts:
     problems: tuple[Problem, ...] = ()
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> HostFacts:
+    def of(cls, document: HostDocument) -> HostFacts:
         """From a host's document: the agent's ``facts``, and the ``problems`` of its check."""
-        facts = _mapping(document.get("facts"))
-        host, sensors = _mapping(facts.get("host")), _mapping(facts.get("sensors"))
-        drivers = {str(g["driver"]) for g in _mappings(facts.get("gpu")) if g.get("driver")}
+        facts = document.get("facts", {})
+        host, sensors = facts.get("host", {}), facts.get("sensors", {})
+        drivers = {driver for gpu in facts.get("gpu", ()) if (driver := gpu.get("driver"))}
         state = {
             "boot": host.get("boot"),
             "kernel": host.get("kernel"),
-            "governor": _mapping(facts.get("cpu")).get("governor"),
+            "governor": facts.get("cpu", {}).get("governor"),
             "driver": "/".join(sorted(drivers)),
         }
         return cls(
-            state={key: str(value) for key, value in state.items() if value},
+            state={key: value for key, value in state.items() if value},
             machine=state_of(facts),
-            zones={str(z): bool(v) for z, v in _mapping(sensors.get("powercap")).items()},
-            fixes=tuple(map(str, sensors.get("fix") or ())),
+            zones=sensors.get("powercap", {}),
+            fixes=tuple(sensors.get("fix", ())),
             problems=tuple(
-                Problem(
-                    str(p.get("code")), str(p.get("severity")), str(p.get("message")),
-                    str(p.get("action") or ""),
-                )
-                for p in _mappings(document.get("problems"))
+                Problem(p["code"], p["severity"], p["message"], p.get("action") or "")
+                for p in document.get("problems", ())
             ),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -95,19 +92,13 @@ class Facts:
     with_statistics: bool = False
 
     @classmethod
-    def of_run(cls, document: Mapping[str, Any]) -> Facts:
-        """From the content of ``run.json``."""
+    def of_run(cls, document: RunDocument) -> Facts:
+        """From ``run.json``."""
         plan = {
-            str(host): tuple(
-                Planned(_whole(row.get("block")), str(row.get("kind")), str(row.get("image")))
-                for row in _mappings(rows)
-            )
-            for host, rows in _mapping(document.get("plan")).items()
+            host: tuple(Planned(row["block"], row["kind"], row["image"]) for row in rows)
+            for host, rows in document["plan"].items()
         }
-        hosts = {
-            str(host): HostFacts.of(_mapping(entry))
-            for host, entry in _mapping(document.get("hosts")).items()
-        }
+        hosts = {host: HostFacts.of(entry) for host, entry in document.get("hosts", {}).items()}
         return cls(plan=plan, hosts=hosts)
 
     @property
@@ -122,15 +113,3 @@ class Campaign:
 
     records: tuple[Record, ...]
     facts: Facts = Facts()
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(value: object) -> Iterable[Mapping[str, Any]]:
-    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list | tuple) else []
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

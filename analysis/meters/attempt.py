@@ -29,7 +29,7 @@ from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.records import Domain, Note, Phase, Record, Work
+from wattbench.analysis.model.records import Domain, Expected, Note, Phase, Record, Work
 from wattbench.analysis.model.trials import WINDOW, TrialRow, per_unit
 
 #: A change of wall clock against monotonic clock above this is a step, not slewing, s.
@@ -81,7 +81,7 @@ class _Energy:
     notes: tuple[Note, ...] = field(default=())
 
 
-def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow) -> Record:
+def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Record:
     """Compute an attempt's record; never raises for what the files hold.
 
     The row's status is ``failed`` where the attempt did not end well or left no energy, ``invalid``
@@ -133,7 +133,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
         series=_series(readings, energy.counted, window),
         timing=timing,
         rest=report.rest,
-        expected=dict(expected),
+        expected=expected,
         meter=report.meter,
         output=report.output,
         steps=load_steps.steps_of(requests, log.loads, phases, expected) if served else (),
@@ -141,7 +141,7 @@ def evaluate(raw: RawAttempt, *, expected: Mapping[str, Any], plan_row: TrialRow
 
 
 def _requests(
-    files: Mapping[str, bytes], expected: Mapping[str, Any]
+    files: Mapping[str, bytes], expected: Expected
 ) -> tuple[requests_log.Requests | None, list[Note]]:
     """Requests of the load on a server; a file that can't be used makes the attempt invalid."""
     if expected.get("workload") != "serve":
@@ -155,7 +155,7 @@ def _requests(
     return found, []
 
 
-def _work_of(files: Mapping[str, bytes], expected: Mapping[str, Any]) -> WorkloadLog:
+def _work_of(files: Mapping[str, bytes], expected: Expected) -> WorkloadLog:
     """What the workload reports; of a program of the user's, what its output shows."""
     if OUTPUT_LINES in files or expected.get("reports_itself") is False:
         return output_lines.read(files.get(OUTPUT_LINES, b""), expected)
@@ -178,13 +178,12 @@ def _window(report: AttemptReport) -> _Window | None:
 
 
 def _given_gpus(
-    readings: Mapping[str, Reading], expected: Mapping[str, Any], report: AttemptReport
+    readings: Mapping[str, Reading], expected: Expected, report: AttemptReport
 ) -> tuple[set[str], list[Note]]:
     """Domains of the GPUs that the trial was given; the host's others don't count."""
     seen = {c.domain for r in readings.values() for c in r.curves if c.domain.startswith("gpu")}
-    asked = expected.get("gpus")
-    if asked is None:
-        asked = report.gpus
+    planned = expected.get("gpus")
+    asked = report.gpus if planned is None else planned
     if asked is None:
         return seen, []
     if not asked:
@@ -237,7 +236,7 @@ def _energy(
     kind: str,
     window: _Window,
     spans: Sequence[Span],
-    expected: Mapping[str, Any],
+    expected: Expected,
     report: AttemptReport,
 ) -> _Energy:
     """Every curve cut at the window's and the phases' edges."""

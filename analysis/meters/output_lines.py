@@ -15,6 +15,7 @@ from typing import Any
 
 from wattbench.analysis.meters import workload_log
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
+from wattbench.analysis.model.records import Expected
 
 #: A pattern sees so much of a line.
 LINE_CHARACTERS = 4096
@@ -50,7 +51,7 @@ def lines_of(data: bytes) -> list[Line]:
     return found
 
 
-def read(data: bytes, expected: Mapping[str, Any]) -> WorkloadLog:
+def read(data: bytes, expected: Expected) -> WorkloadLog:
     """What a program's output shows.
 
     Args:
@@ -61,9 +62,9 @@ def read(data: bytes, expected: Mapping[str, Any]) -> WorkloadLog:
     log = workload_log.of_events(_events(lines))
     problems: list[str] = []
     work = log.work
-    unit, same = expected.get("unit") or {}, expected.get("same_work") or {}
-    if unit:
-        units = work.units if unit.get("count") is None else float(unit["count"])
+    if unit := expected.get("unit"):
+        count = unit.get("count")
+        units = work.units if count is None else float(count)
         if pattern := unit.get("pattern"):
             units = _number(_only(lines, pattern, "workload.unit.pattern", problems), problems)
         elif units is None:
@@ -72,7 +73,7 @@ def read(data: bytes, expected: Mapping[str, Any]) -> WorkloadLog:
                 "workload.unit.pattern or count"
             )
         work = replace(work, unit=unit["name"], units=units)
-    if same:
+    if same := expected.get("same_work"):
         value = _only(lines, same["pattern"], "workload.same_work.pattern", problems)
         if value is not None and same.get("tolerance") is not None and _as_number(value) is None:
             problems.append(

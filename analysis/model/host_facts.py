@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattbench.analysis.model import machine_state
-
-Facts = Mapping[str, Any]
+from wattbench.analysis.model.facts_document import FactsDocument as Facts
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,18 @@ def _gib(value: Any) -> str:
 
 
 def _gpus(facts: Facts) -> str | None:
-    return ", ".join(str(g.get("name")) for g in facts.get("gpu") or ()) or None
+    return ", ".join(str(g.get("name")) for g in facts.get("gpu", ())) or None
 
 
 def _drivers(facts: Facts) -> str | None:
-    return ", ".join(sorted({str(g.get("driver")) for g in facts.get("gpu") or ()})) or None
+    return ", ".join(sorted({str(g.get("driver")) for g in facts.get("gpu", ())})) or None
 
 
 def _idle(facts: Facts) -> str | None:
-    idle = facts.get("idle") or {}
+    idle = facts.get("idle", {})
     units = (("power_w", "W"), ("temperature_c", "°C"), ("cpu_pct", "% CPU"))
-    return ", ".join(f"{idle[k]:.1f} {u}" for k, u in units if idle.get(k) is not None) or None
+    levels = ((idle.get(key), unit) for key, unit in units)
+    return ", ".join(f"{level:.1f} {unit}" for level, unit in levels if level is not None) or None
 
 
 HOST_FACTS: tuple[HostFact, ...] = (

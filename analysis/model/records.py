@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from wattbench.analysis.model.finding_codes import CODES, Severity
@@ -241,6 +241,86 @@ class Output:
     cut: bool
 
 
+Number = int | float | None
+_OPEN = ConfigDict(extra="allow")
+
+
+@with_config(_OPEN)
+class ExpectedPass(TypedDict):
+    """A pass of the built-in program."""
+
+    resolution: int | str
+    iterations: int
+
+
+@with_config(_OPEN)
+class ExpectedUnit(TypedDict):
+    """What the energy is divided by."""
+
+    name: str
+    count: NotRequired[Number]
+    pattern: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class ExpectedWork(TypedDict):
+    """How equal work is recognised."""
+
+    pattern: str
+    tolerance: Number
+
+
+@with_config(_OPEN)
+class ExpectedStep(TypedDict):
+    """One step of a load on a server."""
+
+    name: str
+    concurrency: NotRequired[int | None]
+    requests: NotRequired[int | None]
+    rate_per_s: NotRequired[Number]
+    seconds: NotRequired[Number]
+
+
+@with_config(_OPEN)
+class ExpectedSlo(TypedDict, total=False):
+    """What a server must keep to."""
+
+    p99_ms: Number
+    max_error_pct: Number
+
+
+@with_config(_OPEN)
+class Expected(TypedDict, total=False):
+    """The plan's side of an attempt: what was asked for.
+
+    Attributes:
+        meter: the configured meter's kind.
+        gpus: that the attempt is given.
+        unit, same_work, ready, reports_itself: of the workload's kind, as it expects its output.
+    """
+
+    kind: str
+    workload: str
+    runtime: str
+    device: str | None
+    meter: str | None
+    interval_ms: Number
+    gpus: list[str | int] | None
+    program: str | None
+    framework: str | None
+    precision: str | None
+    batch: int | None
+    passes: list[ExpectedPass] | None
+    reports_itself: bool
+    unit: ExpectedUnit | None
+    same_work: ExpectedWork | None
+    ready: str | None
+    endpoint: str
+    steps: list[ExpectedStep] | None
+    slo: ExpectedSlo | None
+    answers_compared: bool
+
+
 @dataclass(frozen=True)
 class Record:
     """One attempt.
@@ -260,10 +340,7 @@ class Record:
         timing: ``started_unix_s``, ``ended_unix_s``, ``clock_step_s``, ``connections_in_window``,
             ``boot`` (names the host's boot at the start), ``boot_changed``.
         rest: how the host rested before, of the agent's report.
-        expected: the plan's side: ``device``, ``passes``, ``gpus``, ``precision``,
-            ``interval_ms``, ``meter``; ``unit``, ``same_work``, ``ready`` and
-            ``reports_itself`` of the workload; of a server also ``workload`` (``serve``), ``steps``,
-            ``slo`` and ``answers_compared``.
+        expected: the plan's side.
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
         log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
         findings: checks' outcomes for this attempt.
@@ -283,7 +360,7 @@ class Record:
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
-    expected: Mapping[str, Any] = field(default_factory=dict)
+    expected: Expected = field(default_factory=lambda: Expected())
     meter: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -342,9 +419,6 @@ class Record:
             raise ValueError(f"{key}: {first['msg'].lower()[:160]}") from error
 
 
-Number = int | float | None
-
-
 class _Edge(TypedDict, total=False):
     """Of an edge's readings, what checks and figures compute with."""
 
@@ -367,57 +441,12 @@ class _Timing(TypedDict, total=False):
     boot_changed: bool | None
 
 
-class _Pass(TypedDict):
-    resolution: int | str
-    iterations: int
-
-
-class _Unit(TypedDict):
-    name: str
-    count: NotRequired[Number]
-    pattern: NotRequired[str | None]
-
-
-class _Step(TypedDict):
-    name: str
-    concurrency: NotRequired[int | None]
-    requests: NotRequired[int | None]
-    rate_per_s: NotRequired[Number]
-    seconds: NotRequired[Number]
-
-
-class _Slo(TypedDict, total=False):
-    p99_ms: Number
-    max_error_pct: Number
-
-
-class _SameWork(TypedDict):
-    pattern: str
-    tolerance: Number
-
-
-class _Expected(TypedDict, total=False):
-    device: str | None
-    meter: str | None
-    passes: list[_Pass] | None
-    gpus: list[str | int] | None
-    reports_itself: bool
-    unit: _Unit | None
-    same_work: _SameWork | None
-    ready: str | None
-    workload: str | None
-    steps: list[_Step] | None
-    slo: _Slo | None
-    answers_compared: bool
-
-
 class _Inner(TypedDict):
     """Shapes of a record's mappings; other keys may stand beside these."""
 
     edges: dict[str, _Edge]
     timing: _Timing
     rest: dict[str, Any]
-    expected: _Expected
     meter: dict[str, Any]
     log: dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 Bytes become documents in :func:`read_run`, :func:`read_host`, :func:`read_pull` and :func:`read_outcome`;
 past them every field has the type that stands here. Keys that are not listed are kept: another version of
-wattbench wrote them. ``facts`` is the agent's own answer; :mod:`wattbench.analysis.checks.facts` reads it.
+wattbench wrote them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypeVar, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.experiment_document import ExperimentDocument
+from wattbench.analysis.model.facts_document import DOCUMENT, FactsDocument, ProblemDocument
 
 SCHEMA_VERSION = 1
 
 D = TypeVar("D")
-_CONFIG = ConfigDict(extra="allow", strict=True)
 
 
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
 class PlannedTrialDocument(TypedDict):
     """One planned trial; ``name`` is its folder, ``label`` what people read."""
 
@@ -33,7 +34,7 @@ class PlannedTrialDocument(TypedDict):
     label: NotRequired[str]
 
 
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
 class OutcomeDocument(TypedDict):
     """Why a planned trial has no attempt: ``skipped`` on purpose, or ``missing``."""
 
@@ -41,17 +42,7 @@ class OutcomeDocument(TypedDict):
     reason: str
 
 
-@with_config(_CONFIG)
-class ProblemDocument(TypedDict):
-    """What a host's check found; ``severity`` is ``hard`` or ``soft``."""
-
-    code: str
-    severity: str
-    message: str
-    action: NotRequired[str | None]
-
-
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
 class PullEnergyDocument(TypedDict, total=False):
     """Energy of the whole host during a pull, or ``why`` there is none."""
 
@@ -65,7 +56,7 @@ class PullEnergyDocument(TypedDict, total=False):
     why: str | None
 
 
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
 class PullDocument(TypedDict, total=False):
     """How an image came to a host; ``error``: why it did not. Of a process, its packages."""
 
@@ -84,30 +75,52 @@ class PullDocument(TypedDict, total=False):
     error: str
 
 
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
+class MeterConfigDocument(TypedDict, total=False):
+    """The host's meter as configured."""
+
+    kind: str | None
+    interval_ms: float | None
+
+
+@with_config(DOCUMENT)
+class HostConfigDocument(TypedDict, total=False):
+    """The host's entry of hosts.yaml."""
+
+    meter: MeterConfigDocument | None
+
+
+@with_config(DOCUMENT)
+class WarmUpDocument(TypedDict, total=False):
+    """How long the host was warmed up, and why it ended then."""
+
+    elapsed_s: float
+    why: str
+
+
+@with_config(DOCUMENT)
 class HostDocument(TypedDict, total=False):
     """A host in a run. Its check writes ``facts`` to ``quarantine``, ``analyze`` adds pulls and outcomes.
 
     Attributes:
-        config: the host's entry of hosts.yaml.
         clock_offset_s: host's clock minus the controller's.
         quarantine: why its results are not used.
         reason: why nothing else is known of it.
     """
 
     host: str
-    config: dict[str, Any]
-    facts: dict[str, Any]
+    config: HostConfigDocument
+    facts: FactsDocument
     clock_offset_s: float | None
     problems: list[ProblemDocument]
     quarantine: str | None
-    warm_up: dict[str, Any]
+    warm_up: WarmUpDocument | None
     reason: str
     pulls: dict[str, PullDocument]
     outcomes: dict[str, OutcomeDocument]
 
 
-@with_config(_CONFIG)
+@with_config(DOCUMENT)
 class RunDocument(TypedDict):
     """``run.json``: everything that was known before the first trial, completed by ``analyze``.
 
@@ -126,7 +139,7 @@ class RunDocument(TypedDict):
     dag_run_id: NotRequired[str]
     run_after: NotRequired[str]
     created_at: NotRequired[str]
-    experiment: NotRequired[dict[str, Any]]
+    experiment: NotRequired[ExperimentDocument]
     seed: NotRequired[str]
     deadline: NotRequired[str | None]
     skipped_hosts: NotRequired[dict[str, str]]
@@ -138,6 +151,7 @@ class RunDocument(TypedDict):
 
 _RUN: TypeAdapter[RunDocument] = TypeAdapter(RunDocument)
 _HOST: TypeAdapter[HostDocument] = TypeAdapter(HostDocument)
+_FACTS: TypeAdapter[FactsDocument] = TypeAdapter(FactsDocument)
 _PULL: TypeAdapter[PullDocument] = TypeAdapter(PullDocument)
 _OUTCOME: TypeAdapter[OutcomeDocument] = TypeAdapter(OutcomeDocument)
 
@@ -170,7 +184,7 @@ def read_run(value: object, place: str) -> tuple[RunDocument, dict[str, str]]:
     hosts: dict[str, HostDocument] = {}
     faults: dict[str, str] = {}
     for name, entry in entries.items():
-        hosts[str(name)], fault = _tolerant(entry)
+        hosts[str(name)], fault = readable_host(entry)
         if fault is not None:
             faults[str(name)] = fault
     return _checked(_RUN, {**value, "hosts": hosts}, place), faults
@@ -183,6 +197,15 @@ def read_host(value: object, place: str) -> HostDocument:
         InputError: a field is not what was agreed.
     """
     return _checked(_HOST, value, place)
+
+
+def read_facts(value: object, place: str) -> FactsDocument:
+    """Read what an agent reports of its host.
+
+    Raises:
+        InputError: a field is not what was agreed.
+    """
+    return _checked(_FACTS, value, place)
 
 
 def read_pull(value: object, place: str) -> PullDocument:
@@ -203,8 +226,8 @@ def read_outcome(value: object, place: str) -> OutcomeDocument:
     return _checked(_OUTCOME, value, place)
 
 
-def _tolerant(entry: object) -> tuple[HostDocument, str | None]:
-    """A host's entry without its malformed fields, and what is wrong with the first of them."""
+def readable_host(entry: object) -> tuple[HostDocument, str | None]:
+    """A host's document without its malformed fields, and what is wrong with the first of them."""
     if entry is None:
         return {}, None
     if not isinstance(entry, Mapping):
@@ -212,10 +235,21 @@ def _tolerant(entry: object) -> tuple[HostDocument, str | None]:
     try:
         _HOST.validate_python(entry)
     except ValidationError as error:
-        malformed = {fault["loc"][0] for fault in error.errors(include_url=False) if fault["loc"]}
-        kept = {key: field for key, field in entry.items() if key not in malformed}
+        kept = dict(entry)
+        for fault in error.errors(include_url=False):
+            _leave_out(kept, fault["loc"])
         return cast("HostDocument", kept), _first_of(error)
     return cast("HostDocument", entry), None
+
+
+def _leave_out(entry: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    """Leave out a malformed field; of ``facts`` only the group that has it."""
+    key, *inner = map(str, place)
+    group = entry.get(key)
+    if key == "facts" and inner and isinstance(group, Mapping):
+        entry[key] = {k: v for k, v in group.items() if k != inner[0]}
+    else:
+        entry.pop(key, None)
 
 
 def _checked(adapter: TypeAdapter[D], value: object, place: str) -> D:

@@ -53,9 +53,9 @@ def lead(conclusion: Conclusion) -> tuple[str, str]:
 def missing(data: RunData, conclusion: Conclusion) -> list[str]:
     """Sentences about what is not there: hosts, images, trials."""
     said: list[str] = []
-    for host, why in (data.document.get("skipped_hosts") or {}).items():
-        said.append(f"Host {host} was left out: {why}.")
-    for image, why in (data.document.get("skipped_images") or {}).items():
+    for name, why in data.document.get("skipped_hosts", {}).items():
+        said.append(f"Host {name} was left out: {why}.")
+    for image, why in data.document.get("skipped_images", {}).items():
         said.append(f"Image {image} was left out: {why}.")
     for host in conclusion.hosts:
         if not host.counts.get("valid"):

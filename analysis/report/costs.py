@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from wattbench.analysis.model.experiment_document import ImageDocument
+from wattbench.analysis.model.run_document import PullEnergyDocument
 from wattbench.analysis.presentation.formatting import number, significant
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.runs.assemble import RunData
@@ -61,9 +63,9 @@ class _Pull:
 
 def _pull(data: RunData, host: str, image: str, scopes: Sequence[str]) -> _Pull:
     pull = data.host(host).get("pulls", {}).get(image, {})
-    energy = pull.get("energy") or {}
+    energy = pull.get("energy", PullEnergyDocument())
     joules = energy.get("energy_j")
-    runtime = ((data.experiment.get("images") or {}).get(image) or {}).get("runtime")
+    runtime = data.images.get(image, ImageDocument()).get("runtime")
     if runtime == "process":
         return _Pull(0.0)  # nothing is downloaded
     if pull.get("already_present"):

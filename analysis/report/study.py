@@ -82,14 +82,16 @@ class Study:
 
 def versions(data: RunData) -> list[tuple[str, str]]:
     """Versions of the controller's parts."""
-    return [(str(k), str(v)) for k, v in (data.document.get("versions") or {}).items()]
+    return [(str(k), str(v)) for k, v in data.document.get("versions", {}).items()]
 
 
 def digests(data: RunData) -> list[tuple[str, str, str]]:
     """(image, reference as configured, digest)."""
-    images = data.experiment.get("images") or {}
     return [
-        (str(name), str((image or {}).get("ref") or (image or {}).get("runtime") or ""),
-         str((image or {}).get("digest") or "not resolved"))
-        for name, image in images.items()
-    ]  # fmt: skip
+        (
+            name,
+            image.get("ref") or image.get("runtime") or "",
+            image.get("digest") or "not resolved",
+        )
+        for name, image in data.images.items()
+    ]

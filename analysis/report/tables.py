@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from wattbench.analysis.model.experiment_document import ImageDocument
+from wattbench.analysis.model.run_document import PullDocument, PullEnergyDocument
 from wattbench.analysis.presentation.formatting import minus, missing, number
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.runs.assemble import RunData
@@ -467,11 +469,10 @@ def sizes_gb(data: RunData) -> dict[str, dict[str, float]]:
     """Host → image → GB on disk, as its Docker daemon reported after the pull."""
     found: dict[str, dict[str, float]] = {}
     for host in data.hosts:
-        pulls = ((data.document.get("hosts") or {}).get(host) or {}).get("pulls") or {}
         found[host] = {
-            image: float(pull["size_bytes_unpacked"]) / 1e9
-            for image, pull in pulls.items()
-            if pull and pull.get("size_bytes_unpacked")
+            image: size / 1e9
+            for image, pull in data.host(host).get("pulls", {}).items()
+            if (size := pull.get("size_bytes_unpacked"))
         }
     return found
 
@@ -482,7 +483,7 @@ def sizes(data: RunData, conclusion: Conclusion) -> Table:
     ranked = {r.image: r for r in conclusion.ranking}
     rows: list[dict[str, Any]] = []
     for image in conclusion.images:
-        facts = (data.experiment.get("images") or {}).get(image) or {}
+        facts = data.images.get(image, ImageDocument())
         known = [sizes[image] for sizes in on_disk.values() if image in sizes]
         compressed = facts.get("size_bytes")
         rank = ranked.get(image)
@@ -523,9 +524,8 @@ def pulls(data: RunData) -> Table:
     """What bringing each image to each host took, apart from every trial."""
     rows = []
     for host in data.hosts:
-        found = ((data.document.get("hosts") or {}).get(host) or {}).get("pulls") or {}
-        for image, pull in found.items():
-            if not pull or (not pull.get("image") and not pull.get("error")):
+        for image, pull in data.host(host).get("pulls", {}).items():
+            if not pull.get("image") and not pull.get("error"):
                 continue  # a process is not pulled
             rows.append({"host": host, "image": image, **_pull_row(pull)})
     columns = ("host", "image", "pulled_mb", "pull_s", "mb_per_s", "pull_j", "uncertainty_j", "window_s",
@@ -541,8 +541,8 @@ def pulls(data: RunData) -> Table:
     )  # fmt: skip
 
 
-def _pull_row(pull: Mapping[str, Any]) -> dict[str, Any]:
-    energy = pull.get("energy") or {}
+def _pull_row(pull: PullDocument) -> dict[str, Any]:
+    energy = pull.get("energy", PullEnergyDocument())
     joules, window_s = energy.get("energy_j"), energy.get("window_s")
     fetched, seconds = pull.get("bytes"), pull.get("seconds")
     remarks = [pull.get("error") or energy.get("why") or ""]

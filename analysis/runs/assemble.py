@@ -13,6 +13,12 @@ import pandas as pd
 
 from wattbench.analysis import checks
 from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.experiment_document import (
+    BlocksDocument,
+    ExperimentDocument,
+    ImageDocument,
+)
+from wattbench.analysis.model.facts_document import FactsDocument
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Phase, Record
@@ -48,7 +54,7 @@ class RunData:
         findings: all, those about single trials included.
     """
 
-    document: Mapping[str, Any]
+    document: RunDocument
     records: tuple[Record, ...]
     accepted: tuple[Record, ...]
     trials: pd.DataFrame
@@ -59,12 +65,17 @@ class RunData:
     @property
     def run_id(self) -> str:
         """The run's name."""
-        return str(self.document["run_id"])
+        return self.document["run_id"]
 
     @property
-    def experiment(self) -> Mapping[str, Any]:
+    def experiment(self) -> ExperimentDocument:
         """The experiment as resolved."""
-        return self.document.get("experiment") or {}
+        return self.document.get("experiment", {})
+
+    @property
+    def images(self) -> dict[str, ImageDocument]:
+        """Images of the experiment by name."""
+        return {name: image or {} for name, image in self.experiment.get("images", {}).items()}
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -73,10 +84,9 @@ class RunData:
 
     def host(self, name: str) -> HostDocument:
         """A host's document; empty where it has left none."""
-        found: HostDocument = self.document["hosts"].get(name, {})
-        return found
+        return self.document.get("hosts", {}).get(name, {})
 
-    def facts(self, host: str) -> Mapping[str, Any]:
+    def facts(self, host: str) -> FactsDocument:
         """What ``check`` found on a host; empty where it never passed."""
         return self.host(host).get("facts", {})
 
@@ -238,17 +248,17 @@ def _plain(phase: Phase) -> dict[str, Any]:
     return {key: value for key, value in asdict(phase).items() if key != "name"}
 
 
-def settings_of(document: Mapping[str, Any]) -> Settings:
+def settings_of(document: RunDocument) -> Settings:
     """The experiment's statistical settings.
 
     Raises:
         InputError: they are not possible ones.
     """
-    experiment = document.get("experiment") or {}
+    experiment = document.get("experiment", {})
     analysis = experiment.get("analysis") or {}
     blocks = (experiment.get("protocol") or {}).get("blocks")
-    early: Mapping[str, Any] = blocks if isinstance(blocks, Mapping) else {}
-    given = {
+    early: BlocksDocument = blocks if isinstance(blocks, dict) else {}
+    given: dict[str, Any] = {
         "alpha": analysis.get("alpha"),
         "correction": analysis.get("correction"),
         "equivalence_pct": analysis.get("equivalence_pct"),

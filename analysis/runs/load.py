@@ -137,7 +137,7 @@ def name_of(planned: PlannedTrialDocument) -> str:
 
 def planned_row(document: RunDocument, host: str, planned: PlannedTrialDocument) -> TrialRow:
     """The row of a planned trial before anything is known of its attempts."""
-    images = document.get("experiment", {}).get("images") or {}
+    images = document.get("experiment", {}).get("images", {})
     image = planned["image"]
     entry: HostDocument = document.get("hosts", {}).get(host, {})
     pulled: PullDocument = entry.get("pulls", {}).get(image, {})

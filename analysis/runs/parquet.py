@@ -36,14 +36,13 @@ def parquet_bytes(data: RunData) -> bytes:
 
 def _lasting(data: RunData) -> dict[str, Any]:
     """What has to be known of a run years later: what was run, and on what."""
-    images = data.experiment.get("images") or {}
     return {
         "schema": SCHEMA_VERSION,
         "run_id": data.run_id,
         "dag_id": data.document.get("dag_id"),
         "run_after": data.document.get("run_after"),
         "reference": data.experiment.get("reference"),
-        "digests": {name: (image or {}).get("digest") for name, image in images.items()},
+        "digests": {name: image.get("digest") for name, image in data.images.items()},
         "hosts": {host: host_facts.lasting(data.facts(host)) for host in data.hosts},
-        "versions": data.document.get("versions") or {},
+        "versions": data.document.get("versions", {}),
     }

@@ -18,12 +18,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wattbench.analysis.model.experiment_document import ExperimentDocument, LayerDocument
 from wattbench.analysis.stats import across_hosts, early_stopping, within_host
 from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of
 from wattbench.analysis.stats.results import Pair, Settings
@@ -79,7 +80,7 @@ class Effect:
 def what_matters(
     trials: pd.DataFrame,
     settings: Settings,
-    experiment: Mapping[str, Any],
+    experiment: ExperimentDocument,
     sizes_mb: Mapping[str, float],
 ) -> tuple[Effect, ...]:
     """Every declared effect, the largest on energy first, interactions last.
@@ -96,8 +97,8 @@ def what_matters(
     reference = str(experiment.get("reference"))
     images = images_of(trials, reference)
     variants: dict[str, Mapping[str, str]] = {reference: {}}
-    variants |= experiment.get("variants") or {}
-    main = [*_levels(variants, images), *_layers(experiment.get("ladders") or {}, images)]
+    variants |= experiment.get("variants", {})
+    main = [*_levels(variants, images), *_layers(experiment.get("ladders", {}), images)]
     if not main:
         return ()
     share = early_stopping.factor(len(images), settings)
@@ -176,7 +177,7 @@ def _mean(contrasts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _layers(
-    ladders: Mapping[str, Sequence[Mapping[str, Any]]], images: Sequence[str]
+    ladders: Mapping[str, Sequence[LayerDocument]], images: Sequence[str]
 ) -> Iterator[Effect]:
     """Each rung against the next lower one that was measured; what lies between counts as one layer."""
     for name, rungs in ladders.items():
@@ -184,7 +185,7 @@ def _layers(
         between: list[str] = []
         for rung in rungs:
             between.append(f"{rung['number']}: {rung['instruction'] or 'the base'}")
-            image = str(rung["image"])
+            image = rung["image"]
             if image not in images:
                 continue
             if below is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from wattbench.analysis.audit.campaign import Campaign, Judged
@@ -44,11 +43,10 @@ class WattbenchRun:
         for path in files.of(WHOLE_FOLDER):
             folder: Path = (files.root / path).parent
             data = assemble.assemble(load.load(open_source(folder)))
-            images = data.experiment.get("images") or {}
             sizes |= {
-                image: float(entry["size_bytes"]) / 1e9
-                for image, entry in images.items()
-                if isinstance(entry, Mapping) and entry.get("size_bytes")
+                image: size / 1e9
+                for image, entry in data.images.items()
+                if (size := entry.get("size_bytes"))
             }
             reference = reference or data.experiment.get("reference")
             names.append(data.run_id)

@@ -155,7 +155,8 @@ def _asked_work(record: Record) -> tuple[str, ...]:
 
 def _odd_values(records: Sequence[Record]) -> Outcomes:
     """Values of ``same_work`` that differ from the usual one by more than their tolerance."""
-    tolerances = {(r.expected.get("same_work") or {}).get("tolerance") for r in records}
+    rules = [r.expected.get("same_work") for r in records]
+    tolerances = {rule.get("tolerance") if rule else None for rule in rules}
     tolerance = next(iter(tolerances)) if len(tolerances) == 1 else None
     if tolerance is None:
         yield from _odd_ones(records, "values of same_work", lambda r: r.work.same_work)

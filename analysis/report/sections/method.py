@@ -57,8 +57,8 @@ def settings_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
 
 def _of_the_run(data: RunData, host: str) -> dict[str, str]:
     """What the run itself knows of a host: meter, domains, warm-up, clock."""
-    entry = (data.document.get("hosts") or {}).get(host) or {}
-    meter = (entry.get("config") or {}).get("meter") or {}
+    entry = data.host(host)
+    meter = entry.get("config", {}).get("meter") or {}
     every = f", every {meter['interval_ms']} ms" if meter.get("interval_ms") else ""
     trials = data.trials
     scopes = trials.loc[(trials["host"] == host) & trials["energy_scope"].notna(), "energy_scope"]
@@ -76,13 +76,10 @@ def problems(data: RunData) -> list[tuple[str, str, str]]:
     """(host, message, action) of what ``check`` noted, and of hosts that never passed it."""
     rows = []
     for host in data.hosts:
-        entry = (data.document.get("hosts") or {}).get(host) or {}
-        rows += [
-            (host, str(p.get("message")), str(p.get("action") or ""))
-            for p in entry.get("problems") or ()
-        ]
+        entry = data.host(host)
+        rows += [(host, p["message"], p.get("action") or "") for p in entry.get("problems", ())]
         if not entry.get("facts"):
-            rows.append((host, str(entry.get("reason") or "the host told no facts"), ""))
+            rows.append((host, entry.get("reason") or "the host told no facts", ""))
     return rows
 
 
@@ -99,10 +96,11 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
         f"{p['resolution']} px × {p['iterations']}" for p in work.get("passes") or ()
     )
     blocks = plan.get("blocks")
-    if isinstance(blocks, Mapping):
-        blocks = (
-            f"{blocks.get('min')} to {blocks.get('max')}, until ±{blocks.get('precision_pct')} %"
-        )
+    if isinstance(blocks, dict):
+        span = f"{blocks.get('min')} to {blocks.get('max')}"
+        many = f"{span}, until ±{blocks.get('precision_pct')} %"
+    else:
+        many = str(blocks or "")
     rows = [
         ("workload", ", ".join(str(v) for v in (work.get("program"), work.get("framework"),
                                                 work.get("precision"), experiment.get("device")) if v)),
@@ -110,7 +108,7 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
         ("unit of work", str(unit.get("name") or "")),
         ("equal work", f"lines that match {same['pattern']!r}" if same.get("pattern") else ""),
         ("passes", passes),
-        ("blocks", str(blocks or "")),
+        ("blocks", many),
         ("order", "every block holds every image once, shuffled per host and block"),
         ("seed", str(data.document.get("seed") or "")),
         ("rest", f"{rest.get('min_s')} to {rest.get('max_s')} s, until quiet" if rest else ""),

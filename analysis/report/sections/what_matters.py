@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from wattbench.analysis.model.experiment_document import ImageDocument
 from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.formatting import count, pct
 from wattbench.analysis.presentation.formatting import interval as interval_text
@@ -38,7 +39,7 @@ class WhatMatters(Section):
         """The effects in words, and what the names stand for."""
         return {
             "summary": summary(study.effects),
-            "meanings": meanings(study.effects, study.data.experiment),
+            "meanings": meanings(study.effects, study.data.images),
         }
 
 
@@ -66,20 +67,17 @@ def summary(effects: Sequence[Effect]) -> str:
     )
 
 
-def meanings(effects: Sequence[Effect], experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def meanings(
+    effects: Sequence[Effect], images: Mapping[str, ImageDocument]
+) -> list[tuple[str, str]]:
     """(name, what it stands for) of every level and layer."""
-    images = experiment.get("images") or {}
     found = []
     for effect in effects:
         if effect.kind == "layer":
             found.append((effect.name, effect.level.partition(": ")[2]))
         elif effect.kind == "factor":
-            own, base = (images.get(i) or {} for i in (effect.image, effect.against))
-            env = {
-                k: v
-                for k, v in (own.get("env") or {}).items()
-                if (base.get("env") or {}).get(k) != v
-            }
+            own, base = (images.get(i, ImageDocument()) for i in (effect.image, effect.against))
+            env = {k: v for k, v in own.get("env", {}).items() if base.get("env", {}).get(k) != v}
             other = [
                 str(own[k])
                 for k in ("ref", "command", "framework")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocument
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import load_hosts
@@ -90,7 +91,7 @@ class Health:
     name: str
     state: State
     problems: tuple[Problem, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    facts: FactsDocument = field(default_factory=FactsDocument, repr=False)
 
 
 # ── the host's key ──────────────────────────────────────────────────────────────────────────────
@@ -285,7 +286,7 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
     except HostError as error:
         what, _, action = str(error).partition("; ")
         return Health(target.name, "hard", (Problem(error.code, "hard", what, action),))
-    found = [Problem(p["code"], p["severity"], p["message"], p.get("action", "")) for p in problems]
+    found = [_problem(p) for p in problems]
     found.sort(key=lambda problem: problem.severity != "hard")
     worst: State = "fine"
     if found:
@@ -293,9 +294,13 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
     return Health(target.name, worst, tuple(found), facts)
 
 
-def with_problem(health: Health, problem: Mapping[str, str]) -> Health:
+def _problem(found: ProblemDocument) -> Problem:
+    return Problem(found["code"], found["severity"], found["message"], found.get("action") or "")
+
+
+def with_problem(health: Health, problem: ProblemDocument) -> Health:
     """A host's health and one soft problem more."""
-    more = Problem(problem["code"], problem["severity"], problem["message"], problem["action"])
+    more = _problem(problem)
     state: State = "soft" if health.state == "fine" else health.state
     return replace(health, state=state, problems=(*health.problems, more))
 
@@ -315,7 +320,7 @@ def preparation(health: Health, user: str, config: HostConfig) -> list[str]:
         steps += meter_kinds()[config.meter.kind].preparation()
     if config.gpus or facts.get("gpu"):
         steps.append("nvidia")
-    governor = (facts.get("cpu") or {}).get("governor")
+    governor = facts.get("cpu", {}).get("governor")
     if not facts or (governor is not None and governor != "performance"):
         steps.append("governor")
     program = (config.meter.argv or [""])[0]

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from wattbench.analysis.model.facts_document import ProblemDocument
 from wattbench.history.host_history import Past, recall
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
@@ -65,7 +66,7 @@ def standing_of(store: Store, host: str, config: HostConfig) -> Standing:
     return judge(recall(store, host), config.unsteady_pct)
 
 
-def problem(found: Standing) -> dict[str, Any]:
+def problem(found: Standing) -> ProblemDocument:
     """Quarantine in the form of the other problems that a host's check finds."""
     return {
         "code": "host-unsteady",

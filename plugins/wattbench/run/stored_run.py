@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model.facts_document import FactsDocument
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.run_document import (
     HostDocument,
@@ -69,13 +70,12 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment as this run executes it."""
-        plain = dict(self.document["experiment"])
         resolved = ("digest", "size_bytes", "resolved_ref", "tag")
-        plain["images"] = {
-            name: {k: v for k, v in image.items() if k not in resolved}
-            for name, image in plain["images"].items()
+        images = {
+            name: {k: v for k, v in (image or {}).items() if k not in resolved}
+            for name, image in self.document["experiment"]["images"].items()
         }
-        return Experiment.model_validate(plain)
+        return Experiment.model_validate({**self.document["experiment"], "images": images})
 
     def host_config(self, host: str) -> HostConfig:
         """The host as hosts.yaml had it when the run was prepared."""
@@ -87,8 +87,7 @@ class Run:
 
     def image_ref(self, image: str) -> str | None:
         """The image by digest, as the host pulls and runs it; None for processes."""
-        resolved = self.document["experiment"]["images"].get(image, {}).get("resolved_ref")
-        return None if resolved is None else str(resolved)
+        return (self.document["experiment"]["images"].get(image) or {}).get("resolved_ref")
 
     def files(self, image: str) -> dict[str, str]:
         """The workload's files in an image: path → SHA-256."""
@@ -115,12 +114,12 @@ class Run:
         key = store_keys.host_json_key(self.run_id, host)
         return read_host(self.store.get_json(key), key) if self.store.exists(key) else None
 
-    def write_host_document(self, host: str, document: Mapping[str, Any]) -> None:
+    def write_host_document(self, host: str, document: HostDocument) -> None:
         """Replace a host's document. Only tasks of this host do so, one at a time."""
         key = store_keys.host_json_key(self.run_id, host)
-        self.store.put_json(key, read_host(document, key))
+        self.store.put_json(key, {**read_host(document, key)})
 
-    def facts(self, host: str) -> dict[str, Any]:
+    def facts(self, host: str) -> FactsDocument:
         """What the agent reported of a host; empty before its ``check``."""
         return (self.host_document(host) or HostDocument()).get("facts", {})
 

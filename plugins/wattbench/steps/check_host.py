@@ -9,6 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model import machine_state
+from wattbench.analysis.model.errors import InputError
+from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocument
+from wattbench.analysis.model.run_document import HostDocument, read_facts
 from wattbench.errors import HostError
 from wattbench.history import quarantine
 from wattbench.run import host_claims
@@ -70,7 +73,7 @@ def examine(
     gpus: Sequence[str],
     containers: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     load_cpus: Mapping[str, Sequence[int]] = MappingProxyType({}),
-) -> tuple[dict[str, Any], float, list[dict[str, Any]]]:
+) -> tuple[FactsDocument, float, list[ProblemDocument]]:
     """Ask a host for its facts and its clock.
 
     Args:
@@ -84,9 +87,9 @@ def examine(
         The facts, how far its clock is off ours, s, and all problems.
 
     Raises:
-        HostError: it can't be asked.
+        HostError: it can't be asked, or its answer is malformed (``facts``).
     """
-    facts = host.call(
+    answer = host.call(
         "facts",
         {
             "meter": {
@@ -102,8 +105,12 @@ def examine(
         },
         timeout_s=FACTS_TIMEOUT_S,
     )
-    facts.pop("ok", None)
-    problems = list(facts.get("problems", []))
+    answer.pop("ok", None)
+    try:
+        facts = read_facts(answer, "the agent's facts")
+    except InputError as error:
+        raise HostError(str(error), code="facts") from error
+    problems = list(facts.get("problems", ()))
     offset_s = host.clock_offset_s()
     if abs(offset_s) > CLOCK_LIMIT_S:
         problems.append(
@@ -119,8 +126,8 @@ def examine(
 
 
 def unexpected(
-    facts: Mapping[str, Any], expect: Mapping[str, machine_state.Value], gpus: Sequence[str]
-) -> list[dict[str, Any]]:
+    facts: FactsDocument, expect: Mapping[str, machine_state.Value], gpus: Sequence[str]
+) -> list[ProblemDocument]:
     """Hard problems: settings that are not as hosts.yaml expects them.
 
     Args:
@@ -141,12 +148,12 @@ def unexpected(
     ]
 
 
-def untold(facts: Mapping[str, Any]) -> list[str]:
+def untold(facts: FactsDocument) -> list[str]:
     """What the host's probes could not tell: shown, never taken for fine."""
-    return [str(p["message"]) for p in facts.get("probes") or () if p["severity"] == "unknown"]
+    return [p["message"] for p in facts.get("probes", ()) if p["severity"] == "unknown"]
 
 
-def unknown_on(hosts: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, list[str]]:
+def unknown_on(hosts: Iterable[tuple[str, FactsDocument]]) -> dict[str, list[str]]:
     """What probes could not tell → the hosts, so that it is said once for all of them."""
     found: dict[str, list[str]] = {}
     for name, facts in hosts:
@@ -170,7 +177,7 @@ def leave_alone(run: Run, name: str) -> str | None:
     return f"{name} is in quarantine: {found.reason}"
 
 
-def check(run: Run, host: Host, name: str) -> dict[str, Any]:
+def check(run: Run, host: Host, name: str) -> HostDocument:
     """Read the host's facts, hold them against the experiment and its own past, store them.
 
     The lease stays with the run, which gives it back at its end, however that comes.
@@ -195,7 +202,7 @@ def check(run: Run, host: Host, name: str) -> dict[str, Any]:
     standing = quarantine.standing_of(run.store, name, config)
     if standing.quarantined:
         problems.append(quarantine.problem(standing))
-    document = {
+    document: HostDocument = {
         "host": name,
         "facts": facts,
         "clock_offset_s": offset_s,

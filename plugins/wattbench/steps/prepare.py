@@ -9,10 +9,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.analysis.model.run_document import SCHEMA_VERSION, RunDocument
+from wattbench.analysis.model.experiment_document import ExperimentDocument
+from wattbench.analysis.model.run_document import (
+    SCHEMA_VERSION,
+    HostConfigDocument,
+    RunDocument,
+)
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostsConfig
 from wattbench.container import registry
@@ -88,7 +93,9 @@ def prepare(
         "dag_run_id": identity["dag_run_id"],
         "run_after": identity["run_after"],
         "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "experiment": experiment.model_dump(mode="json") | {"images": images},
+        "experiment": cast(
+            "ExperimentDocument", experiment.model_dump(mode="json") | {"images": images}
+        ),
         "seed": seed,
         "deadline": _deadline(experiment, identity["run_after"]),
         "plan": {
@@ -98,7 +105,8 @@ def prepare(
         "skipped_hosts": dict(skipped_hosts),
         "skipped_images": dict(skipped_images) | unresolved,
         "hosts": {
-            host: {"config": hosts.hosts[host].model_dump(mode="json")} for host in experiment.hosts
+            host: {"config": cast("HostConfigDocument", hosts.hosts[host].model_dump(mode="json"))}
+            for host in experiment.hosts
         },
         "workload_files": _store_files(store, experiment, run_id, names, folder),
         "versions": _versions(),

@@ -25,7 +25,7 @@ from wattbench.worker.attempt_spec import (
 )
 
 if TYPE_CHECKING:
-    from wattbench.analysis.model.records import Record
+    from wattbench.analysis.model.records import Expected, Record
     from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.ssh import Host
 
@@ -86,7 +86,7 @@ def _attempt(host: Host, spec: AttemptSpec) -> tuple[dict[str, Any], dict[str, b
 
 
 def _trouble(
-    report: dict[str, Any], raw: dict[str, bytes], expected: dict[str, Any], image: str
+    report: dict[str, Any], raw: dict[str, bytes], expected: Expected, image: str
 ) -> str | None:
     """Why an image's trials would fail or be invalid, and what to do about it."""
     from wattbench.analysis.checks.outcome import Found, Unknown
@@ -103,7 +103,7 @@ def _trouble(
     )  # fmt: skip
     record: Record = attempts.evaluate(
         attempts.RawAttempt(report, raw),
-        expected=expected | {"meter": "powercap"},
+        expected={**expected, "meter": "powercap"},
         plan_row=row,
     )
     refused = f": {record.work.errors[0]}" if record.work.errors else ""

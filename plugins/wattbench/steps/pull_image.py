@@ -6,6 +6,7 @@ import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from wattbench.analysis.model.facts_document import FactsDocument
 from wattbench.container import image_ref, pull, registry
 from wattbench.container.registry import Access
 from wattbench.errors import HostError, RegistryError, UserError
@@ -122,9 +123,9 @@ def _told(report: pull.PullReport, energy: Mapping[str, Any]) -> str:
     return f"{text}; {energy['energy_j']:.0f} J of the whole host ({scope}, {source})"
 
 
-def _platform(facts: Mapping[str, Any]) -> str:
+def _platform(facts: FactsDocument) -> str:
     """The host's platform as registries name it."""
-    machine = str((facts.get("host") or {}).get("architecture") or "x86_64")
+    machine = str(facts.get("host", {}).get("architecture") or "x86_64")
     names = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
     return f"linux/{names.get(machine, machine)}"
 

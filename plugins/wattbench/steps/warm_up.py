@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import cast
 
-from wattbench.analysis.model.run_document import HostDocument
+from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.config.experiment import WarmUp
 from wattbench.run.stored_run import Run
 
@@ -107,4 +108,5 @@ def keep(run: Run, host: str, found: Warmth) -> None:
                 "action": "raise protocol.warm_up.max_s, or look at the host's cooling",
             }
         )
-    run.write_host_document(host, {**document, "warm_up": asdict(found), "problems": problems})
+    kept = cast("WarmUpDocument", asdict(found))
+    run.write_host_document(host, {**document, "warm_up": kept, "problems": problems})

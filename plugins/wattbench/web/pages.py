@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.errors import UserError
-from wattbench.analysis.model.run_document import PlannedTrialDocument, read_run
+from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocument
+from wattbench.analysis.model.run_document import (
+    HostDocument,
+    PlannedTrialDocument,
+    read_run,
+    readable_host,
+)
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import config_dir, load_hosts
 from wattbench.history.quarantine import Standing, standing_of
@@ -92,7 +98,7 @@ class HostLine:
     meter: str
     standing: Standing
     checked: Known | None = None
-    problems: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[ProblemDocument, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] = ()
     doing: str = ""
@@ -201,13 +207,13 @@ class Pages:
         if checked is None:
             return line
         run_id = checked.run.run_id
-        document = _json(store_keys.host_json_key(run_id, name)) or {}
+        document, _ = readable_host(_json(store_keys.host_json_key(run_id, name)))
         findings = _json(store_keys.report_key(run_id, "findings.json")) or []
         return replace(
             line,
             checked=checked,
             problems=tuple(
-                p for p in document.get("problems", ()) if p.get("code") != "host-unsteady"
+                p for p in document.get("problems", ()) if p["code"] != "host-unsteady"
             ),
             facts=facts(document),
             findings=tuple(
@@ -247,9 +253,9 @@ def report_file(run_id: str, path: str) -> bytes:
     return open_store().get(key)
 
 
-def facts(document: Mapping[str, Any]) -> dict[str, str]:
+def facts(document: HostDocument) -> dict[str, str]:
     """What a host's `host.json` says of the machine, for people; only what is known."""
-    known = document.get("facts") or {}
+    known = document.get("facts", FactsDocument())
     offset_s = document.get("clock_offset_s")
     facts = host_facts.shown(known)
     if messages := untold(known):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from wattbench.analysis.model.records import Expected
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
@@ -210,22 +211,29 @@ def _expected(experiment: Experiment, image: str) -> Expectation:
     return workload_of(settings).expectation(settings)
 
 
-def expectation(experiment: Experiment, host: HostConfig, trial: PlannedTrial) -> dict[str, Any]:
+def expectation(experiment: Experiment, host: HostConfig, trial: PlannedTrial) -> Expected:
     """What the plan expects of an attempt, for the checks (``Record.expected``)."""
     works = trial.kind == "workload"
     expected = _expected(experiment, trial.image)
     own = _rules(expected) if works else {"passes": []}
     if trial.kind == "control":
         own |= {"unit": {"name": "round", "count": None, "pattern": None}}
-    return dict(expected.work) | own | _surroundings(experiment, host, trial)
+    return _joined(expected, own, _surroundings(experiment, host, trial))
 
 
-def probe_expectation(experiment: Experiment, host: HostConfig, image: str) -> dict[str, Any]:
+def probe_expectation(experiment: Experiment, host: HostConfig, image: str) -> Expected:
     """What the probe of an image must show."""
     settings = experiment.workload_of(image)
     expected = workload_of(settings).probe_expectation(settings)
     trial = PlannedTrial(1, 1, "workload", image)
-    return dict(expected.work) | _rules(expected) | _surroundings(experiment, host, trial)
+    return _joined(expected, _rules(expected), _surroundings(experiment, host, trial))
+
+
+def _joined(expected: Expectation, *more: dict[str, Any]) -> Expected:
+    joined = dict(expected.work)
+    for values in more:
+        joined |= values
+    return cast("Expected", joined)
 
 
 def _rules(expected: Expectation) -> dict[str, Any]:

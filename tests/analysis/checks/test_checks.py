@@ -105,7 +105,7 @@ def sound_run() -> checks.Campaign:
     """Twelve sound trials in the planned order."""
     images = "abbaababbaab"
     records = tuple(live(i, image) for i, image in enumerate(images, start=1))
-    return checks.Campaign(records, checks.Facts.of_run({"plan": plan_of(images)}))
+    return checks.Campaign(records, checks.Facts.of_run({"run_id": "r", "plan": plan_of(images)}))
 
 
 @pytest.mark.parametrize("check", registry.campaign_checks(), ids=lambda c: f"{c.code}: {c.fine}")
@@ -249,7 +249,7 @@ def plan_of(images: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 def test_an_order_other_than_the_planned_one_is_found():
     images = "abbaabba"
     records = [live(i, image) for i, image in enumerate(images, start=1)]
-    facts = checks.Facts.of_run({"plan": plan_of(images)})
+    facts = checks.Facts.of_run({"run_id": "r", "plan": plan_of(images)})
     assert not [
         f
         for f in by_code(checks.check_campaign(records, facts), "order-not-randomised")
@@ -472,7 +472,7 @@ def test_soft_problems_of_a_hosts_check_stand_beside_its_numbers():
 
     problems = [problem(c) for c in ("host-busy", "governor", "clock-skew", "host-unsteady")]
     host = {"problems": [*problems, problem("disk-full", "hard")]}
-    facts = checks.Facts.of_run({"hosts": {"lab-a": host}})
+    facts = checks.Facts.of_run({"run_id": "r", "plan": {}, "hosts": {"lab-a": host}})
     found = {f.code: f for f in checks.check_campaign([], facts) if f.verdict == "found"}
     assert set(found) == {"host-busy", "host-setup", "clock-skew", "host-unsteady"}
     assert {f.subject for f in found.values()} == {"host lab-a"}

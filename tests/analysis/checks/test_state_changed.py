@@ -37,7 +37,7 @@ def attempt(position: int, *, boot: str | None = BOOT, **edge: Any) -> Record:
 
 
 def state_changed(records: Sequence[Record], facts: Mapping[str, Any] | None = None) -> Finding:
-    document = {"hosts": {"lab-a": {"facts": facts or {}}}}
+    document = {"run_id": "r", "plan": {}, "hosts": {"lab-a": {"facts": facts or {}}}}
     whole = checks.check_campaign(records, checks.Facts.of_run(document))
     (finding,) = [f for f in whole if f.code == "state-changed"]
     return finding

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from tests.support import simulated_run
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.run_document import read_host, read_outcome, read_pull, read_run
+from wattbench.analysis.model.run_document import (
+    read_facts,
+    read_host,
+    read_outcome,
+    read_pull,
+    read_run,
+)
 from wattbench.analysis.runs.assemble import assemble
 from wattbench.analysis.runs.load import load
 from wattbench.analysis.storage.source import open_source
@@ -44,6 +50,19 @@ def test_a_stored_run_is_read_as_it_is_with_the_keys_of_other_versions(stored: P
         ({"plan": {"gpu-a": [{"image": "x"}]}}, r"planned_position: Field required \(and 2 more\)"),
         ({"hosts": [1]}, "run.json: hosts: is not an object"),
         ({"seed": 3}, "run.json: seed: "),
+        ({"experiment": {"images": ["a"]}}, r"run\.json: experiment\.images: "),
+        (
+            {"experiment": {"images": {"a": {"size_bytes": "1 GB"}}}},
+            r"experiment\.images\.a\.size_bytes: ",
+        ),
+        (
+            {"experiment": {"analysis": {"alpha": "5 %"}}},
+            r"run\.json: experiment\.analysis\.alpha: ",
+        ),
+        (
+            {"experiment": {"ladders": {"a": [{"image": "a"}]}}},
+            r"experiment\.ladders\.a\.0\.number: ",
+        ),
     ],
 )
 def test_what_is_no_run_s_document_is_one_line_with_the_place(
@@ -81,8 +100,25 @@ def test_whatever_a_host_leaves_is_that_host_s_fault_and_never_the_run_s(
     assert "c" not in faults
     for name in ("a", "b"):
         read_host(document["hosts"][name], name)  # what is left of it is sound
-    assert document["hosts"]["a"].items() <= entry.items()
+    kept, facts = dict(document["hosts"]["a"]), entry.get("facts")
+    assert kept.pop("facts", {}).items() <= (
+        facts.items() if isinstance(facts, dict) else {}.items()
+    )
+    assert kept.items() <= entry.items()
     assert ("a" in faults) == (document["hosts"]["a"] != entry)
+
+
+def test_malformed_facts_take_only_their_own_group_away() -> None:
+    facts = {
+        "cpu": {"governor": 3},
+        "gpu": [{"driver": "550"}, {"driver": 570}],
+        "host": {"kernel": "6.1"},
+    }
+    document, faults = read_run(RUN | {"hosts": {"a": {"facts": facts, "host": "a"}}}, "run.json")
+    assert document["hosts"]["a"] == {"facts": {"host": {"kernel": "6.1"}}, "host": "a"}
+    assert faults["a"].startswith("facts.cpu.governor: ")
+    with pytest.raises(InputError, match=r"^the agent's facts: cpu\.governor: .* \(and 1 more\)"):
+        read_facts(facts, "the agent's facts")
 
 
 @pytest.mark.parametrize("read", [read_host, read_pull, read_outcome])

@@ -217,7 +217,9 @@ def test_unreadable_counters_are_a_problem_with_the_command_that_opens_them(
     assert found["sensors"]["action"] == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
     assert found["meter-failed"]["severity"] == "hard"
     assert "chmod a+r" in found["meter-failed"]["action"]
-    whole = checks.check_campaign([], checks.Facts.of_run({"hosts": {"h1": {"facts": told}}}))
+    whole = checks.check_campaign(
+        [], checks.Facts.of_run({"run_id": "r", "plan": {}, "hosts": {"h1": {"facts": told}}})
+    )
     (finding,) = [f for f in whole if f.code == "meter-scope" and f.subject == "host h1"]
     assert finding.verdict == "found"
     assert finding.action == found["sensors"]["action"]

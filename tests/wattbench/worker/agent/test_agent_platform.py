@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support import nvml_library
+from wattbench.analysis.checks.facts import HostFacts
+from wattbench.analysis.model.run_document import read_facts
 from wattbench.worker.agent import preflight, processes
 from wattbench.worker.agent.meters import rapl
 from wattbench.worker.agent.meters.command import energy_columns
@@ -436,6 +438,9 @@ def test_gpu_in_use_or_absent_is_a_hard_problem_only_if_it_is_ours(agent: Any, n
     assert facts["meter"]["columns"] == ["gpu0_energy_mj", "gpu0_power_mw"]
     assert facts["gpu"][0]["memory_bytes"] == 80 << 30
     assert facts["gpu"][0]["driver"] == "999.1"
+    # What the checks of a run compare later attempts with.
+    known = HostFacts.of({"facts": read_facts(facts, "facts")})
+    assert (known.state["driver"], known.state["boot"]) == ("999.1", facts["host"]["boot"])
     assert facts["idle"]["gpu_power_w"] == 61.5
 
 
