@@ -73,6 +73,7 @@ def run(
             "ssh_conn_id": conn,
             "meter": meter,
             "spool": f"/var/spool/wattbench/{conn}",
+            "wait_s": 20,
         } | extra
 
     lab.in_container(

@@ -27,8 +27,6 @@ PREPARE = "prepare"
 
 #: Causes that may pass by themselves: the host is asked again.
 PASSING = frozenset({"unreachable", "timeout", "lost", "busy", "disk-full", "docker-unreachable"})
-#: For so long, s. Airflow's own retries are for tasks that were killed.
-PATIENCE_S = 300.0
 _PAUSES_S = (5.0, 30.0)
 
 T = TypeVar("T")
@@ -106,7 +104,7 @@ def on_host(name: str, work: Callable[[Host], T]) -> T:
         work: may be repeated at any point.
 
     Raises:
-        HostError: lasting, or it has not passed within the patience.
+        HostError: lasting, or it has not passed within the host's ``wait_s``.
     """
     since: float | None = None  # not its start: what has worked for an hour may fail for a minute
     pause_s = _PAUSES_S[0]
@@ -118,11 +116,14 @@ def on_host(name: str, work: Callable[[Host], T]) -> T:
             now = time.monotonic()
             since = now if since is None else since
             waited_s = now - since
-            if error.code not in PASSING or waited_s + pause_s > PATIENCE_S:
+            if error.code not in PASSING:
+                raise
+            longest_s = hosts_config().hosts[name].wait_s
+            if waited_s + pause_s > longest_s:
                 raise
             log.warning(
                 "trying again in %.0f s (%.0f s of at most %.0f s so far): %s",
-                pause_s, waited_s, PATIENCE_S, error,
+                pause_s, waited_s, longest_s, error,
             )  # fmt: skip
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _PAUSES_S[1])

@@ -137,6 +137,8 @@ class HostConfig(Model):
             ``cpu.turbo: off``; a host that differs is refused with the command that sets it.
         unsteady_pct: Relative standard deviation of the control workload between runs above which the host
             is quarantined, %; null: never.
+        wait_s: Longest wait for a host that can't be reached or is not ready (busy, disk full, no Docker);
+            then the task fails. Seconds.
     """
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
@@ -147,6 +149,7 @@ class HostConfig(Model):
     controller: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
     expect: Expected = Field(default={})
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
+    wait_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
 
 
 Event = Literal[

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from wattbench.airflow import task_context
+from wattbench.config.hosts import HostsConfig
 from wattbench.errors import HostError
 
 
@@ -30,6 +31,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(task_context, "time", made)
     monkeypatch.setattr(task_context, "connected", lambda name: nullcontext(name))
+    hosts = {"lab-a": {"ssh_conn_id": "x"}, "hasty": {"ssh_conn_id": "y", "wait_s": 12}}
+    config = HostsConfig.model_validate({"store": {"bucket": "runs"}, "hosts": hosts})
+    monkeypatch.setattr(task_context, "hosts_config", lambda: config)
     return made
 
 
@@ -49,14 +53,17 @@ def test_what_passes_is_waited_for_with_growing_pauses_and_told(
     assert "trying again in 5 s (0 s of at most 300 s so far): lab-a: away" in caplog.text
 
 
-def test_what_lasts_ends_within_the_patience_with_its_own_words(clock: Clock) -> None:
+@pytest.mark.parametrize(("name", "wait_s"), [("lab-a", 300), ("hasty", 12)])
+def test_what_lasts_ends_within_the_host_s_wait_with_its_own_words(
+    clock: Clock, name: str, wait_s: float
+) -> None:
     def work(_host: object) -> None:
         raise HostError("lab-a: not reachable; check that it is up", code="unreachable")
 
     with pytest.raises(HostError, match="check that it is up"):
-        task_context.on_host("lab-a", work)
-    assert clock.now <= task_context.PATIENCE_S
-    assert clock.now + max(clock.pauses) > task_context.PATIENCE_S
+        task_context.on_host(name, work)
+    assert clock.now <= wait_s
+    assert clock.now + 2 * max(clock.pauses) > wait_s
 
 
 def test_work_of_an_hour_that_breaks_off_is_begun_again(clock: Clock) -> None:
