@@ -189,7 +189,8 @@ def finish(figure: Figure, name: str, caption: str, alt: str, *, modelled: bool)
         )
         caption, alt = f"{caption} Modelled, not measured.", f"Modelled, not measured. {alt}"
     # Laid out once: each file would lay it out again, to the same end.
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
     raw = io.StringIO()
     figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -123,6 +123,11 @@ def test_config_of_the_current_folder_is_used(wattbench: Command) -> None:
     assert "block" in wattbench("plan", name).stdout
 
 
-def test_the_workload_runs_from_the_wheel(wattbench: Command) -> None:
+def test_the_workload_is_in_the_wheel_once_and_runs_from_it(
+    wattbench: Command, wheel: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (place,) = [name for name in archive.namelist() if name.endswith("/resnet50.py")]
     python = Path(wattbench("--help").args[0]).with_name("python")
-    assert "--passes" in _run(python, "-m", "wattbench.images.workload", "--help")
+    module = place.removesuffix("/resnet50.py").replace("/", ".")
+    assert "--passes" in _run(python, "-m", module, "--help")
