@@ -71,6 +71,7 @@ class SloDocument(TypedDict, total=False):
 class LoadDocument(TypedDict, total=False):
     """The load on a server."""
 
+    api: str | None
     steps: list[StepDocument]
     slo: SloDocument | None
 

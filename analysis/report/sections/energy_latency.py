@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.records import ExpectedSlo, Record
 from wattbench.analysis.presentation import canvas
 from wattbench.analysis.presentation.canvas import INK, MUTED, PAPER, WARN, Drawing
 from wattbench.analysis.presentation.formatting import (
@@ -71,12 +71,13 @@ class _Load:
         if not servers:
             return None
         asked = servers[0].expected
-        names = [str(step["name"]) for step in asked.get("steps") or ()]
+        names = [step["name"] for step in asked.get("steps") or ()]
         names += [s.name for r in servers for s in r.steps]
-        is_token = (asked.get("unit") or {}).get("name") == "token"
+        unit, slo = asked.get("unit"), asked.get("slo") or ExpectedSlo()
+        is_token = unit is not None and unit["name"] == "token"
         return cls(
             "token" if is_token else "request",
-            Slo(**{k: v for k, v in (asked.get("slo") or {}).items() if k in vars(Slo())}),
+            Slo(slo.get("p99_ms"), slo.get("max_error_pct")),
             tuple(dict.fromkeys(names)),
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wattbench.analysis.model import host_facts
+from wattbench.analysis.model.experiment_document import LoadDocument, SloDocument
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
 from wattbench.analysis.report.tables import valid_work
@@ -117,7 +118,7 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
             f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks" if idle else "",
         ),
         ("reference", str(settings.reference or "")),
-        ("load", _load(work.get("load") or {})),
+        ("load", _load(work.get("load") or LoadDocument())),
         (
             "primary endpoint",
             f"log of the {endpoint_text(settings.endpoint, valid_work(data)) or WHOLE_WINDOW}, compared "
@@ -129,21 +130,18 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
     return [(label, value) for label, value in rows if value]
 
 
-def _load(load: Mapping[str, Any]) -> str:
+def _load(load: LoadDocument) -> str:
     """Steps of the load on a server, and what it must keep."""
     said = []
-    for step in load.get("steps") or ():
-        if step.get("rate_per_s"):
+    for step in load.get("steps", ()):
+        if rate_per_s := step.get("rate_per_s"):
             arrivals = step.get("arrivals") or "poisson"
-            said.append(f"{step['rate_per_s']:g}/s for {step.get('seconds')} s ({arrivals})")
+            said.append(f"{rate_per_s:g}/s for {step.get('seconds')} s ({arrivals})")
         else:
             said.append(f"{step.get('requests')} requests, {step.get('concurrency')} at a time")
-    slo = load.get("slo") or {}
-    limits = [
-        f"{name} {slo[key]:g} {unit}"
-        for key, name, unit in (("p99_ms", "p99", "ms"), ("max_error_pct", "errors", "%"))
-        if slo.get(key) is not None
-    ]
+    slo = load.get("slo") or SloDocument()
+    wanted = (("p99", slo.get("p99_ms"), "ms"), ("errors", slo.get("max_error_pct"), "%"))
+    limits = [f"{name} {value:g} {unit}" for name, value, unit in wanted if value is not None]
     api = f"{load['api']}: " if load.get("api") else ""
     return (api + "; ".join(said) + (f"; SLO {', '.join(limits)}" if limits else "")).strip("; ")
 
