@@ -92,6 +92,15 @@ def _attempt(data: bytes, folder: Path) -> object:
     return Record.from_dict(json.loads(json.dumps(record.to_dict())))
 
 
+def _requests(data: bytes, folder: Path) -> None:
+    from wattbench.analysis.meters import load_steps, requests_log
+    from wattbench.analysis.model.records import Phase
+
+    found = requests_log.read({requests_log.FILE: data})
+    expected = {"answers_compared": True, "slo": {"p99_ms": 50.0}}
+    load_steps.steps_of(found, [], [Phase("steady:c4", 0.0, 1.0)], expected)
+
+
 def _workload(data: bytes, folder: Path) -> object:
     from wattbench.analysis.meters import workload_log
 
@@ -236,6 +245,7 @@ TARGETS: dict[str, Target] = {
     "nvml": Target(("nvml.csv",), damaged, _nvml),
     "powercap": Target(("powercap.csv",), damaged, _powercap),
     "attempt": Target(("attempt.json",), damaged_json, _attempt),
+    "requests": Target(("requests.csv",), damaged, _requests),
     "workload": Target(("workload.jsonl",), damaged, _workload),
     "mapping": Target(("mapping.yaml",), damaged, _mapping),
     "run-table": Target(("run_table.csv",), damaged, _run_table),

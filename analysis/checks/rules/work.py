@@ -122,19 +122,25 @@ def equal_work(campaign: Campaign) -> Outcomes:
 
 
 def _equal_service(servers: Sequence[Record]) -> Outcomes:
-    """Answers of servers, and the requests that they got, against those of most."""
-    yield from load.odd_answers(servers)
-    for name in dict.fromkeys(s.name for r in servers for s in r.steps):
-        yield from _odd_ones(
-            servers,
-            f"planned requests of step {name}",
-            lambda r, name=name: next((s.planned for s in r.steps if s.name == name), None),  # type: ignore[misc]
-        )
-    if any(r.work.unit == "token" for r in servers):
-        yield from _odd_ones(
-            servers, "ways of counting tokens", lambda r: r.work.tokens_counted or "by the server"
-        )
+    """Answers of servers, and the requests that they got, against those of most with the same load."""
+    for group in grouped(servers, _asked_load).values():
+        yield from load.odd_answers(group)
+        for name in dict.fromkeys(s.name for r in group for s in r.steps):
+            yield from _odd_ones(group, f"planned requests of step {name}", _planned(name))
+        if any(r.work.unit == "token" for r in group):
+            yield from _odd_ones(
+                group, "ways of counting tokens", lambda r: r.work.tokens_counted or "by the server"
+            )
     yield from load.unproven(servers)
+
+
+def _planned(step: str) -> Callable[[Record], int | None]:
+    return lambda record: next((s.planned for s in record.steps if s.name == step), None)
+
+
+def _asked_load(record: Record) -> tuple[str, ...]:
+    """The load that an experiment may give to one image other than to another."""
+    return tuple(sorted(str(sorted(s.items())) for s in record.expected.get("steps") or ()))
 
 
 def _shows_work(record: Record) -> bool:

@@ -207,7 +207,9 @@ def _sentence(
         pairs = [p for p in step.energy if p.a in fit and p.b in fit]
         if not pairs:
             continue
-        at = f"at {_load_text(rows[rows['step'] == step.step])}{limit and f' within {limit}'}"
+        mine = rows[rows["step"] == step.step]
+        at = f"at {_load_text(mine)}{limit and f' within {limit}'}"
+        others = _left_out(step, limit, set(mine["image"]))
         decided = [
             p if p.verdict is PairVerdict.LESS else p.flipped()
             for p in pairs
@@ -217,7 +219,7 @@ def _sentence(
             pair = min(decided, key=lambda p: (p.estimate_pct or 0.0, p.a, p.b))
             size, bounds = less(pair)
             said = f"{at}, {pair.a} needs {size} ({bounds}) less per {load.unit} than {pair.b}."
-            return said + _left_out(step, limit, study)
+            return said + others
         pair = pairs[0]
         estimate = (
             ""
@@ -229,7 +231,7 @@ def _sentence(
             if pair.verdict is PairVerdict.EQUIVALENT
             else f"which image needs less per {load.unit} is undecided: {pair.a} against {pair.b}"
         )
-        return minus(f"{at}, {outcome}{estimate}.") + _left_out(step, limit, study)
+        return minus(f"{at}, {outcome}{estimate}.") + others
     if limit and steps:
         return (
             f"no step has two images that are shown to keep {limit}: nothing is compared within it."
@@ -237,11 +239,10 @@ def _sentence(
     return "no step of two images can be compared."
 
 
-def _left_out(step: StepComparison, limit: str, study: Study) -> str:
-    """Images that are not shown to keep the SLO."""
-    images = study.conclusion.images
-    failing = [i for i in images if step.meets[i] is False]
-    unknown = [i for i in images if step.meets[i] is None]
+def _left_out(step: StepComparison, limit: str, measured: set[str]) -> str:
+    """Images with trials that are not shown to keep the SLO."""
+    failing = [i for i, meets in step.meets.items() if meets is False]
+    unknown = [i for i, meets in step.meets.items() if meets is None and i in measured]
     said = f" Not within it: {listed(failing)}." if failing and limit else ""
     return said + (f" Undecided whether within it: {listed(unknown)}." if unknown and limit else "")
 

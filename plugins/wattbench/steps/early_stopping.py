@@ -73,6 +73,7 @@ def _by_precision(run: Run, host: str, rule: BlocksRule, block: int) -> dict[str
             precision_pct=rule.precision_pct,
             blocks_min=rule.min,
             blocks_max=rule.max,
+            endpoint=run.experiment.endpoint,
         ),
     )
     return {"stop": decision.stop, "reason": decision.reason, "block": block}

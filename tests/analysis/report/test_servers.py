@@ -21,16 +21,16 @@ from wattbench.analysis.storage.source import open_source
 Row = dict[str, str]
 
 
-def design(server: Server, **changes: object) -> simulated_run.Design:
+def design(server: Server, blocks: int = 8) -> simulated_run.Design:
     return simulated_run.small(
         hosts={"lab-a": simulated_run.HOSTS["lab-a"]},
         images={name: simulated_run.Image(size_gb=1.0) for name in server.images},
-        blocks=8, server=server, failing={}, idle_every=None, **changes,
+        blocks=blocks, server=server, failing={}, idle_every=None,
     )  # fmt: skip
 
 
-def reported(folder: Path, server: Server, **changes: object) -> tuple[Path, Made]:
-    root = simulated_run.write(folder, design(server, **changes))
+def reported(folder: Path, server: Server, blocks: int = 8) -> tuple[Path, Made]:
+    root = simulated_run.write(folder, design(server, blocks))
     return root, report.make(open_source(str(root)), folder / "report")
 
 
@@ -168,10 +168,10 @@ def test_planted_faults_are_named_and_take_out_what_they_spoil(tmp_path: Path) -
             "stalls": Image(2.0, 0.02, stalls_s=2.0),
         }
     )
-    root, made = reported(tmp_path, planted)
+    root, made = reported(tmp_path, planted, blocks=10)
     # wrong answers: error, and the cheap server wins nothing
     unequal = found(made, "unequal-work")
-    assert len({subject for _, subject, _ in unequal}) == 8
+    assert len({subject for _, subject, _ in unequal}) == 10
     assert all("-wrong/1" in subject for _, subject, _ in unequal)
     assert unequal[0][2].startswith(
         "step c4: the answers to 2 of 400 requests differ from those of most trials, request 7 first"
@@ -202,7 +202,7 @@ def test_planted_faults_are_named_and_take_out_what_they_spoil(tmp_path: Path) -
         75, abs=5
     )
     assert pairs["slow", "a", "c4", "energy per request"]["verdict"] in ("undecided", "equivalent")
-    assert "Not within it: stalls" in sentence(tmp_path)
+    assert sentence(tmp_path).endswith("). Not within it: errors and stalls.")
     assert not found(made, "load-saturated")
     assert next(records(root, "slow")).row.status == "valid"
 
