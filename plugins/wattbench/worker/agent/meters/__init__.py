@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
-    from wattbench.worker.agent.documents import MeterSpec
+    from wattbench.worker.agent.documents import AttemptSpec, MeterSpec
 
 #: The modules of this package that hold meters. The wrapper loads them just before the window: what
 #: is not for reading counters they import where they use it.
@@ -50,7 +50,7 @@ class Meter:
     def __init__(self, gpus: Sequence[str] = ()) -> None:
         self.gpus = [str(gpu) for gpu in gpus]
 
-    def begin(self, spec: Json, folder: str) -> None:
+    def begin(self, spec: AttemptSpec, folder: str) -> None:
         """Learn which attempt is about to be sampled.
 
         Args:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
 
     #: Column → what reads it.
     Sources = dict[str, Callable[[], "int | None"]]
@@ -159,7 +160,7 @@ class Hwmon(Meter):
         energies = {n: read() for n, read in self._sources.items() if "/energy_uj/" in n}
         return {"hwmon_uj": energies} if energies else {}
 
-    def prove(self, settings: Json, gpus: Sequence[str], folder: str) -> Json:
+    def prove(self, settings: MeterSpec, gpus: Sequence[str], folder: str) -> Json:
         del settings, gpus, folder
         before = self.row()
         time.sleep(_PROOF_S)
@@ -177,7 +178,7 @@ class Hwmon(Meter):
         return {"ok": bool(counted), "columns": alive, "message": message}
 
     @classmethod
-    def fixes(cls, settings: Json, error: str) -> list[str]:
+    def fixes(cls, settings: MeterSpec, error: str) -> list[str]:
         del settings, error
         return [
             "sudo chmod a+r /sys/class/hwmon/hwmon*/energy*_input; "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wattbench.worker.agent.base import Json
-    from wattbench.worker.agent.documents import MeterSpec
+    from wattbench.worker.agent.documents import AttemptSpec, MeterSpec
     from wattbench.worker.agent.meters.nvml_library import Nvml
 
 
@@ -82,7 +82,7 @@ class NvmlMeter(Meter):
         self.margin_s = limits.GPU_MARGIN_S if self._library else 0.0
         self._attempt: tuple[str, str] | None = None
 
-    def begin(self, spec: Json, folder: str) -> None:
+    def begin(self, spec: AttemptSpec, folder: str) -> None:
         from wattbench.worker.agent.sysfs import is_container
 
         if not is_container():  # there NVML's pids are the machine's, not this host's
