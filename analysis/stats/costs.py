@@ -46,7 +46,13 @@ class CarbonTable:
         Raises:
             ValueError: one line with the place.
         """
-        rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+        try:
+            return cls._of_rows(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))), name)
+        except csv.Error as error:
+            raise ValueError(f"{name} is not a CSV file: {error}") from None
+
+    @classmethod
+    def _of_rows(cls, rows: csv.DictReader[str], name: str) -> CarbonTable:
         if missing := [c for c in _COLUMNS if c not in (rows.fieldnames or ())]:
             raise ValueError(f"{name} has no column {missing[0]}; it needs time and g_per_kwh")
         since: list[float] = []

@@ -74,6 +74,20 @@ def _powercap(data: bytes, folder: Path) -> object:
     return powercap_reading(data, zones)
 
 
+def _hwmon(data: bytes, folder: Path) -> object:
+    from wattbench.analysis.meters.readers.hwmon import hwmon_reading
+
+    return hwmon_reading(data)
+
+
+def _carbon_table(data: bytes, folder: Path) -> object:
+    from wattbench.analysis.stats.costs import CarbonTable
+
+    with contextlib.suppress(ValueError):  # which the config makes one line of
+        return CarbonTable.of_csv(data.decode("utf-8", "replace"), "grid.csv")
+    return None
+
+
 def _attempt(data: bytes, folder: Path) -> object:
     """The agent's report, beside sound raw files."""
     from wattbench.analysis.meters.attempt import RawAttempt, evaluate
@@ -244,6 +258,8 @@ TARGETS: dict[str, Target] = {
     "energibridge": Target(("energibridge.csv", "energibridge_gpu.csv"), damaged, _energibridge),
     "nvml": Target(("nvml.csv",), damaged, _nvml),
     "powercap": Target(("powercap.csv",), damaged, _powercap),
+    "hwmon": Target(("hwmon.csv",), damaged, _hwmon),
+    "carbon-table": Target(("grid.csv",), damaged, _carbon_table),
     "attempt": Target(("attempt.json",), damaged_json, _attempt),
     "requests": Target(("requests.csv",), damaged, _requests),
     "workload": Target(("workload.jsonl",), damaged, _workload),

@@ -57,6 +57,7 @@ def test_the_mean_is_the_integral(values: list[float], ends: tuple[float, float]
         ("time,g_per_kwh\n2026-03-01T00:00Z,-3\n", "line 2: '-3' is not a carbon intensity"),
         ("time,g_per_kwh\n2026-03-01T00:00Z\n", "line 2: None is not a carbon intensity"),
         ("<html><body>Sign in</body></html>\n", "has no column time"),
+        ("time,g_per_kwh\n" + "1" * 200_000, "grid.csv is not a CSV file: field larger"),
         (HOURS + "2026-03-01T02:00Z,5\n", "line 5: its time is not after the line before"),
     ],
 )
