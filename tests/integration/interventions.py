@@ -60,14 +60,14 @@ def pause(lab: Lab, dag_id: str, paused: bool) -> None:
 
 
 def active(lab: Lab) -> str | None:
-    """The attempt whose window is open on the first host."""
+    """The attempt whose window is open on the first host, read past its sshd."""
     script = (
         "cd /var/spool/wattbench; python3 -c 'import json,os; "
         'a=(json.load(open("lease.json")) if os.path.exists("lease.json") else {}).get("active"); '
         'p=a and "trials/%s/%s/%s/command.json" % (a.split("/")[0], a.split("/")[2], a.split("/")[3]); '
         'print(a if p and os.path.exists(p) and not json.load(open(p)).get("ended") else "")\''
     )
-    return lab.on_host(0, script).strip() or None
+    return lab.in_container(0, "sh", "-c", script).strip() or None
 
 
 def running(tasks: list[Task], suffix: str) -> Task | None:
@@ -81,8 +81,8 @@ def assert_closed(lab: Lab, run: Run) -> None:
     assert summary
     assert lab.store.verify_manifest(store_keys.run_key(stored.run_id)) == ()
     folder = f"/var/spool/wattbench/trials/{stored.run_id}"
-    assert lab.on_host(0, f"ls {folder} 2>/dev/null || true") == ""
-    assert lab.on_host(0, "cat /var/spool/wattbench/lease.json 2>/dev/null || true") == ""
+    left = f"ls {folder}; cat /var/spool/wattbench/lease.json"
+    assert lab.in_container(0, "sh", "-c", f"({left}) 2>/dev/null || true") == ""
     assert host_claims.claims(lab.store) == []
     assert [one for one in host_claims.open_runs(lab.store) if one.run_id == stored.run_id] == []
     for name, records in stored.records("virtual-1").items():
