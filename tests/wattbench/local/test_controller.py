@@ -307,7 +307,12 @@ class AskedHost:
         ([], "energibridge", ["energibridge"]),
         ([], "powercap", ["energibridge", "powercap"]),
         (["GPU-a"], "nvml", ["energibridge", "nvml"]),
-        ([], "nvml", ["energibridge", "powercap"]),  # NVML says nothing about work on the CPU
+        ([], "hwmon", ["energibridge", "powercap", "hwmon"]),
+        (
+            [],
+            "nvml",
+            ["energibridge", "powercap", "hwmon"],
+        ),  # NVML says nothing about work on the CPU
     ],
 )
 def test_the_first_meter_that_yields_energy_is_taken(
