@@ -217,7 +217,7 @@ def test_the_settings_page_has_limits_defaults_and_meanings() -> None:
     rest = page.partition("### protocol.rest\n")[2].partition("\n### ")[0]
     assert "| `min_s` | number ≥ 0, ≤ 604 800 | `60` | Minimum cool-down, seconds. |" in rest
     assert "[protocol.rest.tolerance](#protocolresttolerance)" in rest
-    kinds = "`energibridge`, `modelled`, `nvml`, `powercap`"
+    kinds = "`energibridge`, `hwmon`, `modelled`, `nvml`, `powercap`"
     assert f"| `kind` | {kinds} | `energibridge` |" in page
 
 

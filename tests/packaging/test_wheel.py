@@ -112,7 +112,9 @@ def test_a_missing_extra_is_one_line_that_names_it(
     assert s3.stderr.count("\n") == 1
     assert s3.stderr.endswith(" is not installed; pip install 'wattbench[s3]'\n")
     added = wattbench("host", "add", "gpu-a", "--ssh", "me@localhost", code=2)
-    assert added.stderr.endswith("is not installed; pip install 'wattbench[airflow]'\n")
+    measured = wattbench("measure", "one", "other", code=2)
+    for done in (added, measured):
+        assert done.stderr.endswith("is not installed; pip install 'wattbench[airflow]'\n")
 
 
 def test_config_of_the_current_folder_is_used(wattbench: Command) -> None:

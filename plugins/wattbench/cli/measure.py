@@ -134,6 +134,7 @@ def _note(text: str) -> None:
 
 def _measure(options: argparse.Namespace) -> int:
     from wattbench.local import measurement as measurements
+    from wattbench.local.controller import require_extra
 
     images = measurements.image_names(options.images)
     wanted = measurements.Measurement(
@@ -151,6 +152,7 @@ def _measure(options: argparse.Namespace) -> int:
         rest_s=options.rest,
         timeout_s=options.timeout,
     )
+    require_extra()
     if options.out is not None and options.out.exists():
         raise UserError(f"--out {options.out}: exists; name a new folder")
     controller = _controller()
@@ -252,6 +254,9 @@ def _cancel(client: Client, run: Run) -> None:
 
 
 def _up(_: argparse.Namespace) -> int:
+    from wattbench.local.controller import require_extra
+
+    require_extra()
     controller = _controller()
     with controller.state.lock(_LOCK):
         controller.prepare(_note)

@@ -137,7 +137,6 @@ class Controller:
         Raises:
             UserError: something is missing, no room, or the folder is another version's.
         """
-        _require_extra()
         self._accept(say)
         self.sshd.ensure()
 
@@ -290,7 +289,7 @@ class Controller:
                 say(f"stopped {process.name}")
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
     """Refuse an installation without the controller's packages.
 
     Raises:

@@ -92,7 +92,7 @@ class Measurement:
                 "warm_up": {"seconds": 20, "until_steady": False},
                 "rest": {"min_s": self.rest_s, "max_s": max(60.0, self.rest_s)},
                 # Once, on the bare host: an image needs no waiting process for it.
-                "idle_baseline": {"seconds": 10, "every_blocks": self.blocks, "per": "host"},
+                "idle_baseline": {"seconds": 5, "every_blocks": self.blocks, "per": "host"},
                 "timeout_s": self.timeout_s,
             },
         }

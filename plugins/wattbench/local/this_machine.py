@@ -153,8 +153,8 @@ def _candidates(gpus: list[str]) -> list[dict[str, Any]]:
     """Meters to try, the one that sees most of the machine first."""
     usual = meter_kinds()["energibridge"].default_command or ""
     program = shutil.which("energibridge") or usual
-    found: list[dict[str, Any]] = [{"kind": "energibridge", "command": [program]}]
-    return [*found, {"kind": "nvml"}] if gpus else [*found, {"kind": "powercap"}]
+    kinds = ["nvml"] if gpus else ["powercap", "hwmon"]
+    return [{"kind": "energibridge", "command": [program]}, *({"kind": kind} for kind in kinds)]
 
 
 def choose_gpu(facts: list[dict[str, Any]], wanted: str | None) -> str:

@@ -82,7 +82,7 @@ def test_check_names_each_refused_file_and_the_sound_ones(
     ("key", "said"),
     [
         ("protocol.rest.min_s", "default 60"),
-        ("hosts.gpu-a.meter.kind", "energibridge, modelled, nvml, powercap"),
+        ("hosts.gpu-a.meter.kind", "energibridge, hwmon, modelled, nvml, powercap"),
         ("workload.passes.resolution", "required"),
         ("protocol.rest", "protocol.rest.max_s: Maximum cool-down, seconds"),
     ],

@@ -96,12 +96,13 @@ def test_a_path_that_settings_can_t_name_is_refused(tmp_path: Path, name: str) -
 
 
 def test_a_missing_package_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, controller: Controller
+    monkeypatch: pytest.MonkeyPatch, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError) as missing:
-        controller.prepare(print)
-    assert missing.value.name == "airflow"
+    for words in (["measure", "a", "b"], ["up"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err.endswith("pip install 'wattbench[airflow]'\n")
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_an_experiment_that_is_refused_leaves_nothing(
@@ -306,7 +307,12 @@ class AskedHost:
         ([], "energibridge", ["energibridge"]),
         ([], "powercap", ["energibridge", "powercap"]),
         (["GPU-a"], "nvml", ["energibridge", "nvml"]),
-        ([], "nvml", ["energibridge", "powercap"]),  # NVML says nothing about work on the CPU
+        ([], "hwmon", ["energibridge", "powercap", "hwmon"]),
+        (
+            [],
+            "nvml",
+            ["energibridge", "powercap", "hwmon"],
+        ),  # NVML says nothing about work on the CPU
     ],
 )
 def test_the_first_meter_that_yields_energy_is_taken(
