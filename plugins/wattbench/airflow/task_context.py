@@ -27,7 +27,7 @@ PREPARE = "prepare"
 
 #: Causes that may pass by themselves: the host is asked again.
 PASSING = frozenset({"unreachable", "timeout", "lost", "busy", "disk-full", "docker-unreachable"})
-#: For so long, s. Airflow's own retries are for tasks that were killed.
+#: Longest wait, s. Airflow's own retries are for tasks that were killed.
 PATIENCE_S = 300.0
 _PAUSES_S = (5.0, 30.0)
 
@@ -67,7 +67,7 @@ def load_run(context: Context) -> Run:
 
 
 def refuse_unprepared(context: Context) -> None:
-    """End a task that runs whatever became of the others, if there is no run that it could load.
+    """End a task that runs whatever became of the others, if no run can be loaded.
 
     Raises:
         AirflowFailException: ``prepare`` has failed or was skipped.
@@ -99,7 +99,7 @@ def connected(name: str) -> Iterator[Host]:
 
 
 def on_host(name: str, work: Callable[[Host], T]) -> T:
-    """Do something on a host; what may pass is waited for, with growing pauses, and told.
+    """Do something on a host; transient errors are retried with growing pauses, and logged.
 
     Args:
         name: the host.
