@@ -1,8 +1,8 @@
 """All benchmarks one after the other, each in three sizes; docs/performance.md holds what they came to.
 
 ``python tests/bench/all.py`` (``make bench``) takes some minutes; ``NAME …`` runs some alone, and the page says "not run" of the
-others. ``--small`` shows in a minute that they run and writes no page. Exit code 1: a script failed, or a figure is over
-its limit.
+others. ``--small`` shows in a minute that they run and writes no page. Interrupted, the page has what was done by then. Exit code 1:
+a script failed, or a figure is over its limit.
 """
 
 from __future__ import annotations
@@ -146,10 +146,13 @@ def page(outcomes: Sequence[Outcome], head: str) -> str:
 
 
 def runs(chosen: Sequence[Bench], *, small: bool) -> Iterator[Outcome]:
-    """Every script in every size."""
-    for bench in chosen:
-        for arguments in [bench.small] if small else bench.sizes:
-            yield execute(bench, arguments)
+    """Every script in every size, until it is interrupted."""
+    try:
+        for bench in chosen:
+            for arguments in [bench.small] if small else bench.sizes:
+                yield execute(bench, arguments)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
 
 
 def main() -> int:
