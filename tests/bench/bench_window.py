@@ -72,7 +72,12 @@ def main() -> None:
         chain = Chain(Path(name) / "chain")
         for number in range(ROUNDS):
             ours = Ours(window_s)
-            case = Case(fault=FLAT, says={"seconds": window_s}, meddle=ours.look)
+            case = Case(
+                fault=FLAT,
+                says={"seconds": window_s},
+                timeout_s=math.ceil(window_s) + 60,
+                meddle=ours.look,
+            )
             live = chain.run(f"window {number}", case)
             row = live.record.row
             if row.status != "valid" or row.energy_j is None:
