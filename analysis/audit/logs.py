@@ -44,12 +44,19 @@ _SUMMARY = re.compile(
 _PANIC = re.compile(r"thread '[^']*' (?:\(\d+\) )?panicked at")
 #: What Docker, its runtime, the kernel, a shell or Python say of a start that failed.
 _REFUSAL = re.compile(
-    r"^docker: (?!WARNING|\[WARN)|Error response from daemon|OCI runtime (?:create|exec|start) failed"
+    r"^docker: (?!WARNING|\[WARN)|Error response from daemon"
+    r"|OCI runtime (?:(?:create|exec|start) )?(?:failed|error)"
+    r"|^(?:Error: )?(?:crun|runc|youki): |^Error: .*(?:initializing source|image not known)"
+    r"|[Pp]ermission denied while trying to connect to the Docker"
     r"|could not select device driver|nvidia-container-cli: |pull access denied|manifest unknown"
     r"|No such image|Unable to find image .* (?:offline|policy)|Cannot connect to the Docker daemon"
     r"|^Traceback \(most recent call last\)|^Failed to execute command|^error: unable to start"
     r"|CUDA out of memory|CUDA error: |OutOfMemoryError|std::bad_alloc|Cannot allocate memory"
-    r"|^(?:\S+: line \d+: +\d+ )?(?:Killed|Segmentation fault|Aborted)(?: +\(core dumped\))?(?: .*)?$"
+    r"|[Nn]o space left on device|exec format error|error while loading shared libraries"
+    r"|^\S*python[\d.]*: (?:can't open file|No module named|Error while finding module)"
+    r"|^Fatal Python error|^terminate called |^Exception in thread |^Error: Cannot find module"
+    r"|^(?:\S+: line \d+: +\d+ )?(?:Killed|Segmentation fault|Aborted|Bus error|Illegal instruction)"
+    r"(?: +\(core dumped\))?(?: .*)?$"
     r"|[Oo]ut of memory: Killed process|oom-kill:|Received Ctrl\+C"
     r"|^(?:\S*sh|env|exec|sudo|/\S+): .*(?:[Pp]ermission denied|[Nn]ot found|No such file or directory"
     r"|[Ee]xec format error)"
@@ -61,7 +68,8 @@ _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warn
 #: What shows within a few lines that a text file is the output of a metered command.
 SIGNS = re.compile(
     rb"Energy consumption in joules|\busing \w+ device|\[sudo\] password|panicked at|Unable to find image"
-    rb"|^docker: |Error response from daemon|^Traceback \(most recent call last\)|CUDA out of memory",
+    rb"|^docker: |Error response from daemon|^Traceback \(most recent call last\)|CUDA out of memory"
+    rb"|OCI runtime \w*|exec format error|no space left on device|cannot connect to the docker daemon",
     re.IGNORECASE | re.MULTILINE,
 )
 #: A pass that is one of several repetitions over the same sizes.

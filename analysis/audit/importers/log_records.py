@@ -37,7 +37,8 @@ _CUDA_NAME = re.compile(r"cuda|nvcr|nvidia|\bgpu\b|rocm", re.IGNORECASE)
 
 #: Names of treatments in which a GPU has nothing to do.
 _WITHOUT_GPU = re.compile(
-    r"(?:^|[ _\-/])(?:control|idle|baseline|sleep|noop|empty|nothing|cpu|no[ _\-]?gpu)(?:[ _\-/]|$)",
+    r"(?:^|[ _\-/])(?:control|idle|baseline|sleep|noop|empty|nothing|unloaded|cpu"
+    r"|(?:no|without)[ _\-]?(?:gpu|load|work|workload|op))(?:[ _\-/]|$)",
     re.IGNORECASE,
 )
 
@@ -73,7 +74,7 @@ def record_of(
         owner: image and kind.
         start: of a text log.
         raw: a raw file, reduced.
-        digest: of the image, where a pull told it.
+        digest: of the image, where a pull reports it.
         closes: whether a log without a closing sample is suspicious.
     """
     (image, kind), mapping = owner, context.mapping
@@ -169,9 +170,7 @@ def _failure(
     if start is not None and start.refusal and not start.complete:
         return start.refusal[1]
     if closes and lacks_closing(raw):
-        return (
-            f"the file ends early, after {raw.duration_s:.0f} s: its last row is no closing sample"
-        )
+        return f"the file ends early, after {raw.duration_s:.0f} s: its last row is not a closing sample"
     cut = next((n for n in raw.notes if n.kind == "partial-row"), None)
     if cut is not None:
         return f"the file ends inside line {cut.line}: the meter was killed"
@@ -189,10 +188,10 @@ def _failed_line(start: Start, problem: str) -> int | None:
 
 
 def _naive_total_j(raw: Reduced) -> float | None:
-    """Joules of all counted domains as somebody computes them who overlooks wraps."""
+    """Joules of all counted domains without correction of wraps."""
     values = [e.naive_j if e.cumulative else e.joules for e in raw.energies if is_counted(e.name)]
-    told = [v for v in values if v is not None]
-    return sum(told) if told else None
+    summed = [v for v in values if v is not None]
+    return sum(summed) if summed else None
 
 
 def _without_file(start: Start) -> tuple[str, str]:
@@ -244,7 +243,7 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
 
 
 def _inferred(start: Start | None, mapping: CampaignMapping) -> int | None:
-    """Inferences done, where the mapping tells how many a pass has."""
+    """Inferences done, where the mapping has the number per pass."""
     if start is None or not mapping.iterations or not start.passes:
         return None
     done = [p.size for p in start.passes if p.seconds is not None]
@@ -299,7 +298,7 @@ def scope_of(names: tuple[str, ...]) -> str | None:
 
 
 def iso(unix_s: float) -> str | None:
-    """``started_at``; None for a time that is no date."""
+    """``started_at``; None for a time that is not a date."""
     if not 0 <= unix_s < LAST_S:
         return None
     return (
@@ -338,5 +337,5 @@ def number(rows: dict[str, list[Any]]) -> None:
 
 
 def failed(record: Record, reason: str) -> Record:
-    """The record of a run that is no usable measurement."""
+    """The record of a run that is not a usable measurement."""
     return replace(record, row=replace(record.row, status="failed", reason=reason), state="failed")

@@ -79,7 +79,7 @@ class Energy(NamedTuple):
         name: domain, as :func:`analysis.energibridge.spec_of` names it.
         column: the file's column.
         joules: first to last row, wraps corrected; None: can't be shown.
-        naive_j: last minus first value, as somebody computes who overlooks wraps.
+        naive_j: last minus first value, wraps not corrected.
         summary_j: last but one minus first value: what the tool's summary line adds up.
         wraps: wraps corrected.
         span_j: the counter's range, where it wrapped.
@@ -200,7 +200,7 @@ def scan(
         root: the folder that relative paths start from.
         limit: bytes of a file beyond which it is not read (a note says so).
         renames: columns of other names: as found → EnergiBridge's name.
-        progress: is told the number of files done.
+        progress: called with the number of files done.
     """
     files = [str(p) for p in paths]
     parts = chunks(files)
@@ -325,7 +325,7 @@ def _reduce_plain(head: bytes, files: Sequence[_Plain]) -> Iterator[Reduced]:
 
 
 def _parse(names: list[str], body: bytes) -> dict[str, FloatArray] | None:
-    """Columns of a body, in file units; None if a cell is no finite number."""
+    """Columns of a body, in file units; None if a cell is not a finite number."""
     try:
         # Types are left to be found: whole numbers are read twice as fast as floating ones.
         table = pyarrow.csv.read_csv(
@@ -405,8 +405,8 @@ _HEADER = re.compile(rb'"?Delta"?[,;\t|]"?Time"?[,;\t|\r\n]')
 def _runs(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The log of each run in a file: its line, lines of the file before its own, its text.
 
-    A run begins at a header, or at a first sample: ``Delta`` is 0, the next row follows at once, and
-    ``Time`` does not follow on from the row before.
+    A run begins at a header, or at a first sample: ``Delta`` is 0, the next row follows at once, and the
+    row before is more than an interval ago. A ``Time`` that goes back is a fault, not another run.
     """
     heads = [match.start() for match in _HEADER.finditer(data)] if data.count(b"Delta") > 1 else []
     cuts = [0, *(start for start in heads if start > 0), len(data)]
@@ -435,7 +435,7 @@ def _first_samples(rows: Sequence[bytes]) -> list[int]:
     return [
         i
         for i in candidates
-        if i < len(steps) and 0.0 <= steps[i] <= 2.0 and not 0.0 <= steps[i - 1] <= 1.5 * usual
+        if i < len(steps) and 0.0 <= steps[i] <= 2.0 and steps[i - 1] > 1.5 * usual
     ]
 
 
@@ -477,15 +477,15 @@ def reduce_one(path: str, data: bytes) -> Reduced:
     notes = [*tidied, *samples.notes]
     for name, column in samples.columns.items():
         values = column.values / column.spec.factor
-        told = np.isfinite(values)
-        if not told.all():
-            line = int(samples.lines[~told][0])
+        finite = np.isfinite(values)
+        if not finite.all():
+            line = int(samples.lines[~finite][0])
             sampled = column.kind in (Kind.CUMULATIVE, Kind.POWER)
-            if not sampled or told.mean() < _GAPS or not (told[0] and told[-1]):
+            if not sampled or finite.mean() < _GAPS or not (finite[0] and finite[-1]):
                 notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
                 continue
             notes.append(Note("bad-cell", f"{name} has gaps; bridged", line, name))
-            values = np.interp(columns["Time"], columns["Time"][told], values[told])
+            values = np.interp(columns["Time"], columns["Time"][finite], values[finite])
         columns[name] = values
     # Absurd values give no number, not a warning.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -730,7 +730,7 @@ def _courses(
         values = members[0] if len(members) == 1 else np.mean(members, axis=0)
         first, highest = values[starts], values
         if group == "CPU_USAGE":
-            # The first reading spans a millisecond: each core is idle or busy in it, which tells nothing.
+            # The first reading spans a millisecond: each core reads as idle or busy in it: no information.
             extreme = np.all([(m[starts] == 0) | (m[starts] == 100) for m in members], axis=0)
             first = np.where(extreme, np.nan, first)
         elif group == "GPU_USAGE":

@@ -400,11 +400,14 @@ def test_one_gpu_that_works_among_idle_ones_is_no_idle_gpu_and_a_control_may_idl
     )
     assert not found(result, "gpu-idle")
     texts = campaign(("llama",), gpu_w=200.0)
+    still = ("control", "no_load", "without-gpu")
     texts |= {
-        f"control/{i}.csv": log(1_760_010_000 + 100 * i, gpu_w=20.0, gpu_pct=0) for i in range(5)
+        f"{name}/{i}.csv": log(1_760_010_000 + 1000 * place + 100 * i, gpu_w=20.0, gpu_pct=0)
+        for place, name in enumerate(still)
+        for i in range(5)
     }
     result = audited(write(tmp_path / "control", texts))
-    assert status(result) == {("control", "valid"): 5, ("llama", "valid"): 5}
+    assert status(result) == {(name, "valid"): 5 for name in (*still, "llama")}
     assert not found(result, "gpu-idle")
 
 
@@ -449,6 +452,12 @@ REFUSALS = {
     "oom": "Killed",
     "cuda": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
     "shell": "bash: line 1: ./work: Permission denied",
+    "podman": "Error: crun: cannot find device nvidia.com/gpu=all: OCI runtime error",
+    "script": "python: can't open file '/app/run.py': [Errno 2] No such file or directory",
+    "architecture": "exec /usr/bin/python3: exec format error",
+    "disk": "write /var/lib/docker/tmp/GetImageBlob1: no space left on device",
+    "socket": "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+    "library": "./work: error while loading shared libraries: libcudart.so.12: cannot open shared object file",
 }
 
 
