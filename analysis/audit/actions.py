@@ -1,4 +1,4 @@
-"""What to do about a finding of somebody else's campaign: none of its trials can be cleared here."""
+"""Recommended actions for findings of an imported campaign, whose trials cannot be cleared here."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def sentence(result: Audit) -> str:
         runs = f"{number(valid, 0)} of {count(len(measured), 'run')}"
         usable = f"{runs} of {count(treatments, 'treatment')} can be used"
     if not errors:
-        start = "Yes, as far as the files show" if measured else "The files can't tell"
+        start = "Yes, as far as the files show" if measured else "The files do not show it"
         return f"{start}: {usable}, and no error was found."
     against = []
     if whole:
@@ -42,5 +42,5 @@ def sentence(result: Audit) -> str:
 
 
 def in_their_words(text: str) -> str:
-    """A sentence of the statistics about somebody else's campaign, which has treatments."""
+    """A sentence of the statistics in the words of an imported campaign, which has treatments."""
     return _IMAGE.sub(lambda m: "treatment" + m[2], text.replace("an image", "a treatment"))

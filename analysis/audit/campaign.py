@@ -12,7 +12,7 @@ from wattbench.analysis.model.records import Record
 
 @dataclass(frozen=True)
 class DerivedRow:
-    """A row of somebody's summary table."""
+    """A row of a published summary table."""
 
     file: str
     line: int

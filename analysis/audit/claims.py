@@ -41,20 +41,21 @@ def versions(claimed: Mapping[str, str], trials: Sequence[Record]) -> Iterator[F
         banner = re.compile(
             rf"{re.escape(name)}(?: Version)? (?P<version>\d[\w.\-]*)", re.IGNORECASE
         )
-        told = [
+        stated = [
             (r, match["version"])
             for r in trials
             for text in r.log.get("banners") or ()
             if (match := banner.fullmatch(text))
         ]
-        wrong = [(r, seen) for r, seen in told if not f"{seen}.".startswith(f"{version}.")]
+        wrong = [(r, seen) for r, seen in stated if not f"{seen}.".startswith(f"{version}.")]
         if wrong:
             record, seen = min(wrong, key=lambda w: (w[0].log["file"], w[0].log["line"]))
             yield finding(
                 "row-untraceable",
                 Verdict.FOUND,
                 f"image {record.row.image}",
-                f"the text says {name} {version}, the logs of {len(wrong)} of {len(told)} starts say {seen}",
+                f"the text says {name} {version}, the logs of {len(wrong)} of {len(stated)} starts "
+                f"say {seen}",
                 file=record.log.get("file"),
                 line=record.log.get("banner_line") or record.log.get("line"),
                 claimed=version,

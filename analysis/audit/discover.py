@@ -1,4 +1,4 @@
-"""What lies in a campaign's folder: each file's role as its importer claims it, and what nobody claims.
+"""Files of a campaign's folder: the role that an importer claims for each, and the unclaimed ones.
 
 Nothing is skipped silently: what can't be used is named.
 """
@@ -115,7 +115,7 @@ def _walk(root: Path, unread: dict[str, str], exclude: Path | None) -> Iterator[
             # There may be tens of thousands: no Path for each.
             relative = f"{name}/{entry.name}" if name else entry.name
             if not _is_text(entry.name):
-                unread[shown(relative)] = "its name is no UTF-8; rename it"
+                unread[shown(relative)] = "its name is not UTF-8; rename it"
                 continue
             kind, why = _inside(entry, base)
             if kind == "folder":
@@ -155,7 +155,7 @@ def _is_text(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """A name with the bytes that are no UTF-8 escaped."""
+    """A name with the bytes that are not UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

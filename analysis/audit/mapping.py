@@ -1,4 +1,4 @@
-r"""The mapping file: what a campaign's files can't tell, and how other layouts are named.
+r"""The mapping file: facts that a campaign's files do not hold, and names of other layouts.
 
 Every key is optional. An example::
 
@@ -61,7 +61,7 @@ class RawFiles(_Strict):
             try:
                 re.compile(value)
             except re.error as error:
-                raise ValueError(f"{value!r} is no regular expression: {error}") from error
+                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
         return value
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class Mapping(_Strict):
         sizes_gb: uncompressed image sizes, GB.
         expected_trials: trials an image that the campaign claims.
         iterations: inferences for each image size (resolution) of the workload.
-        cuda_images: images built for CUDA; by default told by name and banner.
+        cuda_images: images built for CUDA; by default recognised by name and banner.
         images: other names of images: as found → as shown.
         suffixes: what names of one image may end with: load, idle and published data that differ in
             these only are one image's.
@@ -153,7 +153,7 @@ def load(path: Path | None) -> Mapping:
     """Read a mapping file; None: one without entries.
 
     Raises:
-        InputError: it can't be read, is no YAML, or holds an unknown or ill-typed key.
+        InputError: it can't be read, is not YAML, or holds an unknown or ill-typed key.
     """
     if path is None:
         return Mapping()

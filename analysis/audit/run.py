@@ -44,7 +44,7 @@ def audit(
 
     Args:
         root: its folder.
-        mapping: what its files can't tell.
+        mapping: facts that its files do not hold.
         reference: the image the others are compared with; over the mapping's.
         layout: of the importer that reads it; None: the first that has files of its own.
         progress: called with one line of progress.
@@ -83,7 +83,7 @@ def audit(
     findings += published_tables.compare(mapping.printed, tables.tables, campaign.key)
     progress("verdicts")
     modelled = any(r.row.energy_source == "modelled" for r in trials)
-    told = verdicts.answers(
+    answers = verdicts.answers(
         tables.trials,
         chosen,
         modelled=modelled,
@@ -91,9 +91,9 @@ def audit(
         key=campaign.key,
     )
     if campaign.judged is None:
-        told = [a.worded(believed.in_their_words) for a in told]
-    tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(told)})
-    return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(told))
+        answers = [a.worded(believed.in_their_words) for a in answers]
+    tables = replace(tables, tables={**tables.tables, "verdicts": verdicts.table(answers)})
+    return Audit(campaign, attempts, trials, tuple(_settled(findings)), tables, tuple(answers))
 
 
 def _import(
@@ -160,7 +160,7 @@ def _nothing_to_audit(
     seen = f"; {len(files.unread)} files are none, such as {first[0]} ({first[1]})" if first else ""
     return (
         f"{root}: no EnergiBridge CSV, log, summary table or run to audit{seen}; "
-        "name a campaign's folder or tell its layout with --mapping"
+        "name a campaign's folder, or describe its layout with --mapping"
     )
 
 
@@ -189,7 +189,7 @@ def _unread(files: Files) -> list[Finding]:
 
 
 def _settled(findings: Iterable[Finding]) -> list[Finding]:
-    """Without "not found" rows of codes that somebody else found."""
+    """Findings without "not found" rows of codes that another check found."""
     findings = list(findings)
     found = {f.code for f in findings if f.verdict is Verdict.FOUND}
     return [f for f in findings if f.verdict is not Verdict.NOT_FOUND or f.code not in found]
@@ -221,7 +221,7 @@ def write(result: Audit, out: Path) -> None:
 
 
 def _status(record: Record) -> str:
-    """A trial's status; a published row that is all there is of a run is no trial that went missing."""
+    """A trial's status; a published row without raw data is not a missing trial."""
     return "published" if record.log.get("derived") else record.row.status
 
 

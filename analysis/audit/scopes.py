@@ -103,8 +103,8 @@ def scope_of(campaign: Campaign, trials: Sequence[Record]) -> Scope:
 
 def package_share(records: Sequence[Record]) -> float:
     """The CPU package's share of all joules that are metered in valid trials; 1 where nothing is."""
-    told = [
+    metered = [
         r.row for r in records if r.row.status == "valid" and r.row.energy_j and r.row.package_j
     ]
-    total = sum(row.energy_j or 0.0 for row in told)
-    return sum(row.package_j or 0.0 for row in told) / total if total > 0 else 1.0
+    total = sum(row.energy_j or 0.0 for row in metered)
+    return sum(row.package_j or 0.0 for row in metered) / total if total > 0 else 1.0

@@ -136,11 +136,11 @@ def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     )
 
 
-def _tidy(told: Iterable[tuple[Record, float | None]]) -> pd.DataFrame:
+def _tidy(pairs: Iterable[tuple[Record, float | None]]) -> pd.DataFrame:
     """Trials with the joules of a basis, None: not in it."""
     return _frame(
         (r.row.host, r.row.image, r.row.kind, joules, r.row.duration_s, r.subject)
-        for r, joules in told
+        for r, joules in pairs
         if joules is not None
     )
 
@@ -181,7 +181,7 @@ def sound_rows(campaign: Campaign, trials: Sequence[Record]) -> list[DerivedRow]
 def _with_own_fault(trials: Sequence[Record]) -> Iterator[Record]:
     """Trials of a treatment with an error that most of the others don't have.
 
-    That a start has no raw file left is no fault of a row made from its summary line.
+    A start without a raw file is not a fault of a row made from its summary line.
     """
     errors = {
         id(r): {f.code for f in r.findings if f.is_found_error} - {"trial-missing"} for r in trials
@@ -202,7 +202,7 @@ def covered(campaign: Campaign, scope: Scope) -> dict[str, float]:
 
 
 def _of_host(table: pd.DataFrame, host: str) -> pd.DataFrame:
-    """A table of one of several hosts: its labels tell the host."""
+    """A table of one of several hosts, with the host in its labels."""
     labels = [
         c for c in ("image", "image_a", "image_b", "reference", "test", "subject") if c in table
     ]

@@ -1,4 +1,4 @@
-"""Treatments and run numbers told by paths: folders at any depth, else names of files.
+"""Treatments and run numbers from paths: folders at any depth, else file names.
 
 Parts of a path that count runs or hold dates are not a treatment. What is left and differs between files
 is; where the last folder's name is the same for several treatments, the folders above it are named too, so
@@ -53,7 +53,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Treatments:
-    """What paths tell.
+    """Treatments inferred from paths.
 
     Attributes:
         of: path → treatment.
@@ -72,7 +72,7 @@ def folder_of(path: str) -> str:
 
 
 def stem_of(path: str) -> str:
-    """A file's name without what tells its format."""
+    """A file's name without the suffixes of its format."""
     return _SUFFIXES.sub("", path.rpartition("/")[2])
 
 
@@ -104,7 +104,7 @@ def infer(paths: Sequence[str], root_name: str) -> Treatments:
 
     Args:
         paths: relative to the campaign.
-        root_name: of its folder: the treatment where nothing else tells one.
+        root_name: of its folder: the treatment where the paths show no other.
     """
     if not paths:
         return Treatments({})
@@ -127,7 +127,7 @@ def infer(paths: Sequence[str], root_name: str) -> Treatments:
         said.append(how)
     if by_name:
         said.append(
-            f"treatments are told by the names of the files: {_few(by_name)}; "
+            f"treatments come from the names of the files: {_few(by_name)}; "
             "a pattern `raw: {image: …}` in a --mapping file overrides this"
         )
     labels = {name: label_of(name) for name in set(names.values())}
@@ -178,7 +178,7 @@ def _of_folders(
         if any(kept[f] != parts[f] for f in folders) and len(distinct) > 1:
             return named, _folders_say(named, "folders")
         return named, None
-    # Several folders share the last name: what differs above it tells them apart.
+    # Several folders share the last name: what differs above it distinguishes them.
     common = _shared({t[::-1] for t in tails.values()})
     cut = {k: t[: len(t) - common] or t for k, t in tails.items()}
     labels = {k: "/".join(t) or root_name for k, t in cut.items()}
@@ -188,7 +188,7 @@ def _of_folders(
 
 def _folders_say(named: Mapping[str, str], what: str) -> str:
     return (
-        f"treatments are told by the {what}: {_few(dict.fromkeys(named.values()))}; "
+        f"treatments come from the {what}: {_few(dict.fromkeys(named.values()))}; "
         "a pattern `raw: {image: …}` in a --mapping file overrides this"
     )
 
@@ -209,7 +209,7 @@ def _shared(parts: set[tuple[str, ...]]) -> int:
 
 
 def _of_names(paths: Sequence[str]) -> dict[str, str]:
-    """Path → treatment where names of one folder's files tell several; empty where they don't."""
+    """Path → treatment where the names of one folder's files show several; else empty."""
     stems = {path: _words(stem_of(path)) for path in paths}
     counts = Counter(stems.values())
     several = {stem for stem, n in counts.items() if n > 1 and stem}

@@ -1,8 +1,8 @@
 """What a campaign's numbers say by this product's own statistics, on each basis.
 
 The tables in the literature's form say whether images differ; this says by how much, how surely, and where
-nothing can be told. Imported campaigns have no blocks: images are compared as independent samples, which
-can't tell a drift of the machine from an effect.
+there is no verdict. Imported campaigns have no blocks: images are compared as independent samples, which
+cannot separate drift of the machine from an effect.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _qualified(answer: Answer, share: float) -> Answer:
     return replace(answer, sentence=text)
 
 
-def table(told: Iterable[Answer]) -> pd.DataFrame:
+def table(given: Iterable[Answer]) -> pd.DataFrame:
     """``tables/verdicts.csv``: a row a pair; percentages are of ``image_b``'s energy."""
     rows = [
         (
@@ -102,7 +102,7 @@ def table(told: Iterable[Answer]) -> pd.DataFrame:
             pair.simultaneous.upper_pct if pair.simultaneous else None,
             pair.p_adjusted, str(pair.verdict), pair.reason,
         )
-        for answer in told
+        for answer in given
         for pair in answer.pairs
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
@@ -130,7 +130,7 @@ def _answer(
             "pair by pair.",
         )
     named = {key(str(i)): str(i) for i in work["image"].unique()}
-    told = work[["host", "image", "energy_j", "duration_s"]].to_numpy(object).tolist()
+    values = work[["host", "image", "energy_j", "duration_s"]].to_numpy(object).tolist()
     trials = to_frame(
         TrialRow(
             run_id=basis, host=host, kind="workload", block=None, position=None, planned_position=None,
@@ -138,7 +138,7 @@ def _answer(
             energy_scope="package", package_j=joules,
             energy_source="modelled" if modelled else "measured",
         )
-        for host, image, joules, seconds in told
+        for host, image, joules, seconds in values
     )  # fmt: skip
     found = conclude(trials, Settings(reference=named.get(key(reference)) if reference else None))
     notes = [

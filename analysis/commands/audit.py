@@ -1,4 +1,4 @@
-"""``python -m analysis audit CAMPAIGN --out DIR``: can somebody's energy measurements be believed?"""
+"""``python -m analysis audit CAMPAIGN --out DIR``: can published energy measurements be believed?"""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "audit",
-        help="import, check and recompute somebody's campaign",
+        help="import, check and recompute a campaign measured with other tools",
         description=_DESCRIPTION,
         epilog=_MAPPING,
         formatter_class=_Help,
@@ -123,16 +123,16 @@ def _audit(args: argparse.Namespace) -> int:
         exclude=args.out,
     )
     write(result, args.out)
-    told = summary(result)
-    statuses = ", ".join(f"{n} {status}" for status, n in told["status"].items())
-    counts = told["findings"]["found"]
-    say(f"audit: {told['believed']}")
-    for said in told["inferred"]:
-        say(f"audit: {said}")
-    say(f"audit: {told['campaign']} ({told['layout']}): {told['trials']} trials ({statuses})")
+    facts = summary(result)
+    statuses = ", ".join(f"{n} {status}" for status, n in facts["status"].items())
+    counts = facts["findings"]["found"]
+    say(f"audit: {facts['believed']}")
+    for sentence in facts["inferred"]:
+        say(f"audit: {sentence}")
+    say(f"audit: {facts['campaign']} ({facts['layout']}): {facts['trials']} trials ({statuses})")
     say(
         f"audit: {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes found; "
-        f"{told['findings']['undecidable']} checks undecidable"
+        f"{facts['findings']['undecidable']} checks undecidable"
     )
     say(f"audit: {args.out / 'index.html'}")
     return 1 if result.has_errors else 0

@@ -29,7 +29,7 @@ six runs or more: nights
   For every host and image a control chart of nightly levels; changes of level with the first night,
   the plausible nights, the size with its interval, the digests on both sides and the facts that
   changed then. A rise of at least --regression-pct that still stands is an error named "regression".
-  A large one is told on its first night, to be confirmed by two more. Fewer than 5 % of comparisons
+  A large one is reported on its first night, to be confirmed by two more. Fewer than 5 % of comparisons
   name a false change; about one in 365 gives a false alarm on its last nights.
   A host whose control workload varies by more than --quarantine-pct is an error, "host-unsteady".
 

@@ -45,7 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("image", metavar="IMAGE", help="tarball, folder, or image of local Docker")
-    parser.add_argument("--diff", metavar="IMAGE", help="say what tells this image from the first")
+    parser.add_argument(
+        "--diff", metavar="IMAGE", help="show the differences of this image from the first"
+    )
     parser.add_argument("--format", choices=_FORMATS, default="text", help="of standard output")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write page, JSON and CSV")
     job = parser.add_argument_group("what the image is for")

@@ -188,7 +188,7 @@ def _noise_of_run(source: str) -> tuple[list[Noise], int]:
     if not noises:
         raise InputError(
             f"{source}: no two images have at least two valid trials each; "
-            "their noise can't be told: give --cv instead"
+            "their noise is not known: give --cv instead"
         )
     return noises, len(images)
 
@@ -285,7 +285,7 @@ def _plot(
     shown = [n for n in noises if n.paired_pct is not None or n.pooled_pct is not None][:4]
     figure = Figure(figsize=(4.2 * len(shown), 3.6), layout="constrained")
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    # Okabe and Ito's palette: told apart without colour vision, with a dash each for print.
+    # Okabe and Ito's palette: distinguishable without colour vision, with a dash each for print.
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
     dashes = ("-", "--", "-.", ":")
     for panel, noise in zip(panels, shown, strict=True):

@@ -13,7 +13,7 @@ _EPILOG = """\
 what SOURCE may be
   a folder with a run's run.json, or s3://BUCKET/PREFIX/runs/RUN_ID. For S3-compatible stores set
   AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
-  A folder of runs (…/runs) is reported as `compare` does, somebody else's campaign as `audit` does;
+  A folder of runs (…/runs) is reported as `compare` does, an imported campaign as `audit` does;
   those commands have more options.
 
 what lies in DIR afterwards
@@ -28,7 +28,7 @@ what lies in DIR afterwards
 how to read the answer
   Images are compared inside blocks; intervals hold jointly over all pairs. "less" and "more" mean
   that the interval excludes 0, "equivalent" that the difference was shown to lie inside the margin,
-  "undecided" that the data can't tell. Not significant is never called the same.
+  "undecided" that the data do not show which. Not significant is never called the same.
 
 exit codes
   0 done; 1 done, with a found finding of severity error; 2 unusable input
@@ -120,7 +120,7 @@ def _other(place: str) -> ModuleType:
 
 def _as(command: ModuleType, place: str, out: Path) -> int:
     name = command.__name__.rpartition(".")[2]
-    _progress(f"{place} is no run: doing what `python -m analysis {name}` does")
+    _progress(f"{place} is not a run: doing what `python -m analysis {name}` does")
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
     return int(command.run(parser.parse_args([name, place, "--out", str(out)])))

@@ -1,8 +1,8 @@
-"""Reads an image from where it lies: a tarball of ``docker save``, an OCI layout, a folder, local Docker.
+"""Reader of image archives: a tarball of ``docker save``, an OCI layout, a folder, local Docker.
 
 One pass, in whatever order the parts come, nothing unpacked to disk: `docker save` of older Dockers writes
-the manifest last. Every part is told by its first bytes; layers are read as they stream by, and put in order
-by the manifest at the end. Each layer is held against its digest: a damaged archive is never audited.
+the manifest last. Every part is recognised by its first bytes; layers are read as they stream by, and put in
+order by the manifest at the end. Each layer is held against its digest: a damaged archive is never audited.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Stored:
         source: where it was read from.
         config: the OCI image config.
         config_digest: its digest, the image's id.
-        digest: of the manifest, where the source tells.
+        digest: of the manifest, where the source gives it.
         tags: names it was saved under.
         layers: the base first.
     """
@@ -116,8 +116,8 @@ class _Parts:
         raw = self._documents.get(real)
         if raw is None:
             raise InputError(f"{self.place}: {what} {real[:200]} is missing; save it again")
-        told = _HEX_DIGEST.search(real)
-        if told is not None and hashlib.sha256(raw).hexdigest() != told[1]:
+        match = _HEX_DIGEST.search(real)
+        if match is not None and hashlib.sha256(raw).hexdigest() != match[1]:
             raise InputError(
                 f"{self.place}: {what} {real} is damaged (its digest is another); save it again"
             )
@@ -139,7 +139,7 @@ def read(
         place: a tarball, a folder, or the name of an image in the local Docker.
         platform: ``os/architecture``; which to take of several.
         name: ``repository:tag``; which to take of several.
-        tick: told the progress.
+        tick: called with the progress.
 
     Raises:
         InputError: nothing there, no image, several, damaged, or compressed in a way that can't be read.
@@ -286,18 +286,18 @@ def _assemble(parts: _Parts, platform: str | None, name: str | None) -> Stored:
         raise InputError(
             f"{parts.place}: no image in it (no manifest.json, no index.json); {_SAVE}"
         )
-    told = parts.document(config_name, "the image's config")
-    config = typed(Config, told, f"{parts.place}: the image's config")
+    document = parts.document(config_name, "the image's config")
+    config = typed(Config, document, f"{parts.place}: the image's config")
     stack = _stack(parts, names, config.rootfs.diff_ids)
     return Stored(parts.place, config, parts.digest_of(config_name), digest, tags, stack)
 
 
 def _choose_saved(parts: _Parts, name: str | None) -> SavedImage:
     place = f"{parts.place}: manifest.json"
-    told = parts.document("manifest.json", "the manifest")
-    if not isinstance(told, list) or not told:
+    document = parts.document("manifest.json", "the manifest")
+    if not isinstance(document, list) or not document:
         raise InputError(f"{place} names no image; {_SAVE}")
-    saved = [typed(SavedImage, one, place) for one in told]
+    saved = [typed(SavedImage, one, place) for one in document]
     images = saved if name is None else [one for one in saved if name in one.tags]
     if name is not None and not images:
         raise InputError(f"{parts.place}: holds no {name}; it holds {_tags(saved)}")
@@ -346,8 +346,8 @@ def _choose_oci(
             "choose with --platform or --name"
         )
     below = _blob(found[0].digest)
-    told = parts.document(below, "manifest")
-    if isinstance(told, dict) and "manifests" in told:
+    document = parts.document(below, "manifest")
+    if isinstance(document, dict) and "manifests" in document:
         if depth >= INDEX_DEPTH:
             raise InputError(f"{place}: indexes nested more than {INDEX_DEPTH} deep; {_SAVE}")
         return _choose_oci(parts, below, platform, name, depth + 1)

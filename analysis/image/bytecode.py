@@ -53,7 +53,7 @@ def examine(overlay: Overlay, minors: Iterable[str], more: Iterable[str]) -> tup
 
     Args:
         overlay: the image's files.
-        minors: Pythons in the image, ``3.11``; none: nothing can be told, and nothing is returned.
+        minors: Pythons in the image, ``3.11``; none: nothing is known, and nothing is returned.
         more: further roots: of ``PYTHONPATH``, and the application's folder.
     """
     tags = {f"cpython-{minor.replace('.', '')}" for minor in minors}

@@ -22,7 +22,7 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class Wants:
-    """What the image is audited for; None where nobody said.
+    """What the image is audited for; None where it was not given.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
@@ -90,7 +90,7 @@ def _entry_point(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG0
         yield _found(f"starts {start.argv[0]}, which is not in the image", argv=line)
     elif start.python is None:
         yield _unknown(
-            f"starts {start.program}; what that runs can't be told without running it", argv=line
+            f"starts {start.program}; what that runs is not known without running it", argv=line
         )
     else:
         yield _fine(f"starts {start.program}", argv=line)
@@ -166,13 +166,13 @@ def _debug(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
 
 
 def _threads(image: Image, wants: Wants) -> Iterable[Outcome]:
-    told = {name: image.env[name] for name in settings.THREADS if name in image.env}
-    if not told:
+    variables = {name: image.env[name] for name in settings.THREADS if name in image.env}
+    if not variables:
         yield _fine("no number of threads is fixed")
-    for name, value in told.items():
+    for name, value in variables.items():
         count = _first_number(value)
         if count is None or count < 1:
-            yield _found(f"{name}={value} is no number of threads", variable=name, value=value)
+            yield _found(f"{name}={value} is not a number of threads", variable=name, value=value)
         elif count == 1 and wants.cores != 1:
             yield _found(
                 f"{name}=1: one thread on whatever host it runs", variable=name, value=value
@@ -255,8 +255,8 @@ def _bytecode(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
 def _torch_copies(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
     torches = image.inventory.torches
     if len(torches) > 1:
-        told = [f"{one.version} at {one.path.removesuffix('/version.py')}" for one in torches]
-        yield _found(f"{len(torches)} copies: {'; '.join(told)}", copies=told)
+        copies = [f"{one.version} at {one.path.removesuffix('/version.py')}" for one in torches]
+        yield _found(f"{len(torches)} copies: {'; '.join(copies)}", copies=copies)
     elif torches:
         yield _fine(f"one copy, {torches[0].version}")
     else:
@@ -317,7 +317,7 @@ def _openmp(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
 
 def _waste(image: Image, wants: Wants) -> Iterable[Outcome]:
     waste = image.waste
-    told = (
+    shares = (
         f"{size(waste.total)} of {size(waste.stored)} ({waste.share_pct:.1f} %): "
         f"{size(waste.hidden)} hidden by later layers, {size(waste.left_behind)} left behind"
     )
@@ -333,11 +333,11 @@ def _waste(image: Image, wants: Wants) -> Iterable[Outcome]:
         "largest": _largest_hidden(image),
     }
     if over:
-        yield _found(f"{told}; {' and '.join(over)}", over_limit=over, **evidence)
+        yield _found(f"{shares}; {' and '.join(over)}", over_limit=over, **evidence)
     elif waste.total >= _NOTICED_BYTES:
-        yield _found(told, **evidence)
+        yield _found(shares, **evidence)
     else:
-        yield _fine(told, **evidence)
+        yield _fine(shares, **evidence)
 
 
 def _largest_hidden(image: Image) -> list[dict[str, Any]]:
@@ -372,21 +372,21 @@ def _caches(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
 
 
 def _size(image: Image, wants: Wants) -> Iterable[Outcome]:
-    told = f"{size(image.size_bytes)} unpacked"
+    sizes = f"{size(image.size_bytes)} unpacked"
     if image.packed_bytes is not None:
-        told += f", {size(image.packed_bytes)} compressed"
+        sizes += f", {size(image.packed_bytes)} compressed"
     if wants.max_size_gb is None:
-        yield _unknown(f"{told}; no limit given with --max-size-gb", bytes=image.size_bytes)
+        yield _unknown(f"{sizes}; no limit given with --max-size-gb", bytes=image.size_bytes)
     elif image.size_bytes > wants.max_size_gb * 1e9:
-        yield _found(f"{told}, over --max-size-gb {wants.max_size_gb:g}", bytes=image.size_bytes)
+        yield _found(f"{sizes}, over --max-size-gb {wants.max_size_gb:g}", bytes=image.size_bytes)
     else:
-        yield _fine(f"{told}, limit {wants.max_size_gb:g} GB", bytes=image.size_bytes)
+        yield _fine(f"{sizes}, limit {wants.max_size_gb:g} GB", bytes=image.size_bytes)
 
 
 def _preload(image: Image, wants: Wants) -> Iterable[Outcome]:  # noqa: ARG001
-    told = image.env.get("LD_PRELOAD", "").strip()
-    if told:
-        yield _found(f"LD_PRELOAD={told}", value=told)
+    preloaded = image.env.get("LD_PRELOAD", "").strip()
+    if preloaded:
+        yield _found(f"LD_PRELOAD={preloaded}", value=preloaded)
     else:
         yield _fine("LD_PRELOAD is not set")
 

@@ -17,7 +17,7 @@ _ABSENT = "–"
 
 @dataclass(frozen=True)
 class Difference:
-    """What tells image B from image A, a section a subject; nothing where they agree."""
+    """Differences of image B from image A, one section per subject; nothing where they agree."""
 
     a: str
     b: str
@@ -66,8 +66,8 @@ def _sizes(a: Image, b: Image) -> Grid:
     ]
     if a.packed_bytes is not None and b.packed_bytes is not None:
         rows.insert(1, ("compressed", a.packed_bytes, b.packed_bytes))
-    told = tuple((name, size(x), size(y), _change(x, y)) for name, x, y in rows if x != y)
-    return Grid.of("Sizes", ("what", "A", "B", "B−A"), told, "A B B−A")
+    changed = tuple((name, size(x), size(y), _change(x, y)) for name, x, y in rows if x != y)
+    return Grid.of("Sizes", ("what", "A", "B", "B−A"), changed, "A B B−A")
 
 
 def _change(x: int, y: int) -> str:
@@ -111,10 +111,10 @@ def _versions(image: Image) -> dict[tuple[str, str], str]:
 
 
 def _torch(image: Image) -> dict[str, str]:
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for place, one in enumerate(image.inventory.torches, start=1):
         mark = f" ({place})" if len(image.inventory.torches) > 1 else ""
-        told |= {
+        values |= {
             f"version{mark}": one.version or "?",
             f"CUDA{mark}": one.cuda or "none",
             f"debug{mark}": str(one.debug),
@@ -125,7 +125,7 @@ def _torch(image: Image) -> dict[str, str]:
             f"libraries{mark}": size(sum(library.size for library in one.libraries)),
             f"at{mark}": one.path.removesuffix("/version.py"),
         }
-    return told
+    return values
 
 
 def _libraries(image: Image) -> dict[str, str]:

@@ -132,7 +132,7 @@ class Config(_Document):
 
     @property
     def platform(self) -> str:
-        """``os/architecture/variant``, without what is not told."""
+        """``os/architecture/variant``, without what is not given."""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 

@@ -29,17 +29,17 @@ def load(path: Path) -> dict[str, Effect]:
         InputError: can't be read, or an entry is not an effect.
     """
     try:
-        told = read_yaml(path)
+        entries = read_yaml(path)
     except OSError as error:
         raise InputError(
             f"{path}: can't be read ({error.strerror}); give a JSON or YAML list of effects"
         ) from error
-    if not isinstance(told, list):
+    if not isinstance(entries, list):
         raise InputError(
             f"{path}: a list of effects is needed, each with {', '.join(sorted(_FIELDS))}"
         )
     best: dict[str, Effect] = {}
-    for place, one in enumerate(told, start=1):
+    for place, one in enumerate(entries, start=1):
         effect = _effect(f"{path}: effect {place}", one)
         other = best.get(effect.code)
         if other is None or _width(effect) < _width(other):
@@ -51,23 +51,23 @@ def _width(effect: Effect) -> float:
     return effect.high_pct - effect.low_pct
 
 
-def _effect(where: str, told: Any) -> Effect:
-    if not isinstance(told, dict) or set(told) != set(_FIELDS):
+def _effect(where: str, entry: Any) -> Effect:
+    if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
         raise InputError(f"{where}: needs exactly the keys {', '.join(sorted(_FIELDS))}")
     for name in ("energy_pct", "low_pct", "high_pct"):
-        value = told[name]
+        value = entry[name]
         if (
             not isinstance(value, (int, float))
             or isinstance(value, bool)
             or not math.isfinite(value)
         ):
             raise InputError(f"{where}: {name} {value!r} is not a number; give percent")
-    if not told["low_pct"] <= told["energy_pct"] <= told["high_pct"]:
+    if not entry["low_pct"] <= entry["energy_pct"] <= entry["high_pct"]:
         raise InputError(
             f"{where}: energy_pct lies outside low_pct … high_pct; correct the interval"
         )
-    if told["code"] not in IMAGE_CODES:
-        raise InputError(f"{where}: code {told['code']!r} is none of {', '.join(IMAGE_CODES)}")
-    if told["energy_source"] not in ENERGY_SOURCES:
+    if entry["code"] not in IMAGE_CODES:
+        raise InputError(f"{where}: code {entry['code']!r} is none of {', '.join(IMAGE_CODES)}")
+    if entry["energy_source"] not in ENERGY_SOURCES:
         raise InputError(f"{where}: energy_source must be one of {', '.join(ENERGY_SOURCES)}")
-    return Effect(**told)
+    return Effect(**entry)

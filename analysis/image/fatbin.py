@@ -15,7 +15,7 @@ _CONTAINER = struct.Struct("<IHHQ")
 #: Of an entry: kind, version, header size, payload size with padding, …, compute capability.
 _ENTRY = struct.Struct("<HHIQ12xI")
 _PTX, _MACHINE_CODE = 1, 2
-#: Headers of entries are 64 bytes and a few options; anything else is no entry.
+#: Headers of entries are 64 bytes and a few options; anything else is not an entry.
 _HEADERS = range(_ENTRY.size, 4096)
 #: Compute capability × 10 of any GPU; other values in an entry are not targets.
 _CAPABILITIES = range(10, 1000)

@@ -154,7 +154,7 @@ _CODES: tuple[tuple[str, Severity, str, str, str, str], ...] = (
         "base-unnamed",
         _I,
         "The image does not say what it was built from.",
-        "No energy; without base and revision nobody can build the measured image again.",
+        "No energy; without base and revision the measured image cannot be built again.",
         "Set the labels org.opencontainers.image.base.name, base.digest and revision.",
         "https://github.com/opencontainers/image-spec/blob/main/annotations.md",
     ),

@@ -57,7 +57,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Torch:
-    """One copy of PyTorch, as its files tell. None: they don't.
+    """One copy of PyTorch, as its files describe it. None: they do not.
 
     Attributes:
         path: of ``torch/version.py``, with a leading slash.
@@ -212,12 +212,12 @@ def _pythons(overlay: Overlay) -> Iterable[Python]:
             continue
         root, minor = found["root"], found["minor"]
         prefix = root.removesuffix(f"lib/python{minor}")
-        told = _PATCHLEVEL.search(
+        match = _PATCHLEVEL.search(
             _text(overlay.files.get(f"{prefix}include/python{minor}/patchlevel.h"))
         )
         tag = f".cpython-{minor.replace('.', '')}d-"
         debug = any(tag in name for name in _names(overlay, f"{root}/lib-dynload"))
-        yield Python(minor, told[1] if told else None, f"/{root}", debug)
+        yield Python(minor, match[1] if match else None, f"/{root}", debug)
 
 
 def _names(overlay: Overlay, path: str) -> list[str]:
@@ -256,8 +256,8 @@ def _libraries(files: Mapping[str, Entry]) -> Iterable[Library]:
         for group, family, pattern in _FAMILIES:
             if pattern.match(name):
                 seen.add(id(entry))
-                told = name.split(".so")[0] if family in ("torch", "cudnn parts") else family
-                yield Library(told, group, "/" + path, entry.size, entry.layer, entry.crc)
+                name_shown = name.split(".so")[0] if family in ("torch", "cudnn parts") else family
+                yield Library(name_shown, group, "/" + path, entry.size, entry.layer, entry.crc)
                 break
 
 
@@ -267,7 +267,7 @@ _TORCH = re.compile(r"(.*/)?torch/version\.py$")
 def _torches(files: Mapping[str, Entry], libraries: tuple[Library, ...]) -> Iterable[Torch]:
     copies = [path for path in sorted(files) if _TORCH.match(path) and files[path].head is not None]
     for path in copies:
-        told = _constants(_text(files[path]))
+        constants = _constants(_text(files[path]))
         folder = f"/{path.removesuffix('version.py')}"
         own = tuple(
             one for one in libraries if one.group == "torch" and one.path.startswith(folder)
@@ -279,14 +279,14 @@ def _torches(files: Mapping[str, Entry], libraries: tuple[Library, ...]) -> Iter
         cpu = [
             entry for one, entry in zip(own, entries, strict=True) if one.family == "libtorch_cpu"
         ]
-        debug = told.get("debug")
+        debug = constants.get("debug")
         yield Torch(
             path="/" + path,
-            version=_string(told.get("__version__")),
-            cuda=_string(told.get("cuda")),
-            rocm=_string(told.get("hip")) or _string(told.get("rocm")),
+            version=_string(constants.get("__version__")),
+            cuda=_string(constants.get("cuda")),
+            rocm=_string(constants.get("hip")) or _string(constants.get("rocm")),
             debug=debug if isinstance(debug, bool) else None,
-            git=_string(told.get("git_version")),
+            git=_string(constants.get("git_version")),
             linkage=_linkage(own, libraries),
             libraries=own,
             gpu=_union(gpu) if gpu else None,
@@ -346,8 +346,8 @@ def _machines(files: Mapping[str, Entry]) -> dict[str, int]:
 
 def _argv(settings: Settings) -> tuple[str, ...]:
     words: list[str] = []
-    for told in (settings.entrypoint, settings.command):
-        words += _words(told) if isinstance(told, str) else told or ()
+    for words_of in (settings.entrypoint, settings.command):
+        words += _words(words_of) if isinstance(words_of, str) else words_of or ()
     return tuple(words)
 
 

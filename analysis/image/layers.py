@@ -40,7 +40,7 @@ class Entry:
         kind: what it is.
         layer: index of the layer that stores it.
         size: bytes of content.
-        crc: CRC-32 of the content; with the size it tells whether two files are the same.
+        crc: CRC-32 of the content; with the size it shows whether two files are the same.
         mtime: whole seconds.
         mode: permission bits.
         target: of a link.

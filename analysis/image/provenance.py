@@ -33,7 +33,7 @@ class LayerFacts:
     Attributes:
         number: place.
         diff_id: digest of the uncompressed layer.
-        command: what made it, as the image's history tells.
+        command: what made it, from the image's history.
         files: regular files stored.
         size_bytes: their content.
         packed_bytes: compressed size, where the source has it compressed.

@@ -64,8 +64,8 @@ def as_markdown(image: Image, findings: Sequence[Finding]) -> str:
 
 def as_json(image: Image, findings: Sequence[Finding]) -> str:
     """One document: the image and its findings."""
-    told = image.to_dict() | {"findings": [f.to_dict() for f in ordered(findings)]}
-    return _json(told)
+    document = image.to_dict() | {"findings": [f.to_dict() for f in ordered(findings)]}
+    return _json(document)
 
 
 def as_html(image: Image, findings: Sequence[Finding]) -> str:
@@ -101,13 +101,13 @@ def difference_as_markdown(difference: Difference) -> str:
 
 def difference_as_json(difference: Difference) -> str:
     """Every section as a list of rows by column."""
-    told = {
+    differences = {
         section.title: [
             dict(zip(map(str, section.heads), row, strict=True)) for row in section.rows
         ]
         for section in difference.sections
     }
-    return _json({"a": difference.a, "b": difference.b, "differences": told})
+    return _json({"a": difference.a, "b": difference.b, "differences": differences})
 
 
 def difference_as_html(difference: Difference) -> str:
@@ -140,8 +140,8 @@ def _csv(path: Path, rows: list[dict[str, Any]], names: Iterable[str] = ()) -> N
         writer.writerows({key: escaping.cell(value) for key, value in row.items()} for row in rows)
 
 
-def _json(told: Any) -> str:
-    return visible(json.dumps(told, indent=1, ensure_ascii=False, default=list) + "\n")
+def _json(value: Any) -> str:
+    return visible(json.dumps(value, indent=1, ensure_ascii=False, default=list) + "\n")
 
 
 def _of(findings: Iterable[Finding], verdict: Verdict) -> list[Finding]:

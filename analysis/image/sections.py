@@ -21,7 +21,7 @@ def facts(image: Image) -> tuple[tuple[str, str], ...]:
     held = image.inventory
     packages = Counter(package.manager for package in held.packages)
     pythons = [f"{one.version or one.minor} ({one.path})" for one in held.pythons]
-    told = {
+    values = {
         "image": image.name,
         "id": image.id,
         "digest": image.digest or "",
@@ -40,7 +40,7 @@ def facts(image: Image) -> tuple[tuple[str, str], ...]:
         "starts": " ".join(held.start.argv) or "nothing",
         "user": image.user or "root",
     }
-    return tuple((name, one_line(value)) for name, value in told.items() if value)
+    return tuple((name, one_line(value)) for name, value in values.items() if value)
 
 
 def sections(image: Image) -> tuple[Grid, ...]:
@@ -97,7 +97,7 @@ def _left(image: Image) -> Grid:
 def _torch(image: Image) -> Grid:
     rows = []
     for one in image.inventory.torches:
-        mkl = {True: "MKL linked in", False: "no MKL inside", None: "not told"}[one.mkl]
+        mkl = {True: "MKL linked in", False: "no MKL inside", None: "not known"}[one.mkl]
         rows.append(
             (
                 one.version or "?",
@@ -122,8 +122,8 @@ def _libraries(image: Image) -> Grid:
 
 
 def _env(image: Image) -> Grid:
-    told = settings.that_matter(image.env)
-    rows = tuple((name, shortened(value, 90)) for name, value in told.items())
+    variables = settings.that_matter(image.env)
+    rows = tuple((name, shortened(value, 90)) for name, value in variables.items())
     return Grid.of("Environment variables that matter", ("name", "value"), rows)
 
 

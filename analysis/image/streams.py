@@ -32,7 +32,7 @@ class Readable(Protocol):
     """All that is needed of a stream."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most ``size`` bytes; none at the end."""
 
 
 class DamagedError(Exception):
@@ -57,7 +57,7 @@ class Buffered:
         return self._data[:size]
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most ``size`` bytes; none at the end."""
         if self._at >= len(self._data):
             wanted = PIECE if size < 0 else size
             if wanted >= _FILL:
@@ -144,7 +144,7 @@ class Decompressed:
         self._over = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end.
+        """At most ``size`` bytes; none at the end.
 
         Raises:
             DamagedError: the stream is cut or damaged.

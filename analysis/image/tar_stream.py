@@ -39,7 +39,7 @@ class Member:
     """One member of an archive.
 
     Attributes:
-        name: as stored; bytes that are no UTF-8 as surrogates.
+        name: as stored; bytes that are not UTF-8 as surrogates.
         type: the type byte.
         size: bytes of the file, holes of a sparse file included.
         mtime: whole seconds.
@@ -85,7 +85,7 @@ class Content:
         self.left = size
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end.
+        """At most ``size`` bytes; none at the end.
 
         Raises:
             DamagedError: the archive ends early.
@@ -112,15 +112,15 @@ def looks_like_tar(head: bytes) -> bool:
 
 def _checksum_fits(block: bytes) -> bool:
     try:
-        told = _number(block[148:156])
+        stored = _number(block[148:156])
     except DamagedError:
         return False
     plain = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    if told == plain:
+    if stored == plain:
         return True
     # Some old programs summed signed characters.
     high = sum(byte > 127 for byte in block[:148]) + sum(byte > 127 for byte in block[156:])
-    return told == plain - 256 * high
+    return stored == plain - 256 * high
 
 
 def members(stream: Readable) -> Iterator[tuple[Member, Content]]:
@@ -198,9 +198,9 @@ def _member(
     mtime = extended.get("mtime")
     seconds = _number(block[136:148])
     if mtime is not None:
-        if (told := _SECONDS.fullmatch(mtime)) is None:
+        if (match := _SECONDS.fullmatch(mtime)) is None:
             raise DamagedError(f"{name[:80]!r} has the time {mtime[:40]!r}")
-        seconds = int(told[1])
+        seconds = int(match[1])
     mode = _number(block[100:108])
     return Member(name, kind, size, seconds & 0xFFFFFFFF, mode & 0o7777, target, sparse), stored
 
@@ -238,12 +238,12 @@ def _number(field: bytes) -> int:
 
 
 def _whole(extended: Mapping[str, str], key: str, usual: int) -> int:
-    told = extended.get(key)
-    if told is None:
+    value = extended.get(key)
+    if value is None:
         return usual
-    if not _DIGITS.fullmatch(told):
-        raise DamagedError(f"an extended header with {key}={told[:40]!r}")
-    return int(told)
+    if not _DIGITS.fullmatch(value):
+        raise DamagedError(f"an extended header with {key}={value[:40]!r}")
+    return int(value)
 
 
 def _records(data: bytes) -> dict[str, str]:
@@ -257,7 +257,7 @@ def _records(data: bytes) -> dict[str, str]:
         record = data[blank + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
         if not equals or record[-1:] != b"\n" or end > len(data):
-            raise DamagedError("an extended header that is no list of records")
+            raise DamagedError("an extended header that is not a list of records")
         if key in _USED and b"\0" in value:
             raise DamagedError(f"an extended header with a zero byte in {key.decode()}")
         if key in _USED or key.startswith(b"GNU.sparse."):

@@ -93,9 +93,9 @@ def left_behind(overlay: Overlay, tags: set[str]) -> tuple[LeftBehind, ...]:
             kinds[id(entry)].add(_kind(path, overlay.files, tags))
             names[id(entry)] = (path, entry)
     files: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
-    for key, told in kinds.items():
-        if None not in told:
-            files[min(kind for kind in told if kind)].append(names[key])
+    for key, found_kinds in kinds.items():
+        if None not in found_kinds:
+            files[min(kind for kind in found_kinds if kind)].append(names[key])
     found = [
         LeftBehind(
             kind,

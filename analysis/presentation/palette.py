@@ -1,4 +1,4 @@
-"""Colours: one an image, the same everywhere, told apart by the colour-blind, in light and in dark.
+"""Colours: one per image, the same everywhere, distinguishable without colour vision, in light and in dark.
 
 Figures are drawn in the light values. On a page each is replaced by a CSS variable, so that figures
 follow the reader's theme; a figure's own file keeps the light values.
@@ -34,7 +34,7 @@ SERIES: tuple[tuple[str, str], ...] = (
     ("#7a4fb5", "#b99af0"),
     ("#7d4a3a", "#d7a08d"),
 )
-#: Beside the colour, so that print and colour-blind readers tell images apart.
+#: Beside the colour, so that print and colour-blind readers can distinguish images.
 MARKERS = "oDs^vPX*h"
 
 

@@ -266,7 +266,7 @@ class Artist:
                 legend(panels[-1])
             panels[-1].set_xlabel("place in the order executed")
             rests = course["rest_s"].dropna()
-            told = (
+            text = (
                 f"rests from {rests.min():.0f} to {rests.max():.0f} s" if len(rests) else "no rests"
             )
             return self._finish(
@@ -274,7 +274,7 @@ class Artist:
                 name,
                 f"Rest and temperature on {host}. How long it rested before each window, and its "
                 "temperature at the window’s edges; bands are blocks.",
-                f"Rest and temperature on {host} over {len(course)} windows: {told}.",
+                f"Rest and temperature on {host} over {len(course)} windows: {text}.",
             )
 
     def startup(self, cost: pd.DataFrame, name: str, host: str) -> Drawing | None:
@@ -347,7 +347,7 @@ class Artist:
             figure, (axes,) = canvas.new(2.7)
             axes.set_xscale("log")
             axes.axhline(0, color=self.look[reference].colour, lw=1.4, label=reference)
-            told = []
+            crossings = []
             for image in self.look.images:
                 if image == reference or image not in lines:
                     continue
@@ -359,7 +359,7 @@ class Artist:
                 )  # fmt: skip
                 if image in decided and (own_fixed - fixed) * (own_marginal - marginal) < 0:
                     meets = (own_fixed - fixed) / (marginal - own_marginal)
-                    told.append(f"{image} at {formatting.significant(meets, 3)}")
+                    crossings.append(f"{image} at {formatting.significant(meets, 3)}")
                     if inferences[0] <= meets <= inferences[-1]:
                         axes.plot(meets, 0, look.marker, color=look.colour, mec=PAPER, ms=7)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: formatting.number(n, 0)))
@@ -375,7 +375,7 @@ class Artist:
                 "line crosses zero, a dearer start has paid, or a cheaper one is used up; dotted where the "
                 "intervals allow both signs.",
                 f"Break-even against {reference} on {host}: "
-                f"{'; '.join(told) or 'no line crosses zero'}.",
+                f"{'; '.join(crossings) or 'no line crosses zero'}.",
             )
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────
@@ -396,7 +396,7 @@ class Artist:
             canvas.bare_y(axes, [r.image for r in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel(f"energy against {conclusion.reference}, %")
-            told = "; ".join(
+            text = "; ".join(
                 f"{r.image} {pct(r.pair.estimate_pct)} ({formatting.interval(r.pair.simultaneous)})"
                 for r in rows
                 if r.pair
@@ -407,7 +407,7 @@ class Artist:
                 f"Energy against {conclusion.reference} with simultaneous "
                 f"{100 * (1 - conclusion.settings.alpha):g} % intervals. The band is the margin of "
                 "equivalence.",
-                f"Energy against {conclusion.reference}: {told}.",
+                f"Energy against {conclusion.reference}: {text}.",
             )
 
     def _whisker(
@@ -516,7 +516,7 @@ class Artist:
             canvas.bare_y(axes, [e.name for e, *_ in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel("effect, %")
-            told = "; ".join(
+            text = "; ".join(
                 f"{e.name} {pct(p.estimate_pct)} ({formatting.interval(p.simultaneous)})"
                 for e, p, _ in rows
             )
@@ -527,7 +527,7 @@ class Artist:
                 f"against the rung below; simultaneous {100 * (1 - settings.alpha):g} % intervals, dotted "
                 "where unbounded. The band is the margin of equivalence."
                 + (" Beyond ±1 % the axis is logarithmic." if scale.symmetric_log else ""),
-                f"Effects on energy: {told}.",
+                f"Effects on energy: {text}.",
             )
 
     def ranks(self, conclusion: Conclusion) -> Drawing | None:
@@ -537,7 +537,7 @@ class Artist:
             return None
         with canvas.style():
             figure, (axes,) = canvas.new(0.8 + 0.34 * len(conclusion.images))
-            told = []
+            ranks = []
             for image in self.look.images:
                 places = [
                     (x, next((i.rank for i in h.images if i.image == image), None))
@@ -554,7 +554,7 @@ class Artist:
                     image, known[-1], xytext=(9, 0), textcoords="offset points", va="center",
                     fontsize=8, color=INK,
                 )  # fmt: skip
-                told.append(f"{image} {', '.join(str(rank) for _, rank in known)}")
+                ranks.append(f"{image} {', '.join(str(rank) for _, rank in known)}")
             axes.set_xticks(range(len(hosts)), [h.host for h in hosts])
             axes.set_yticks(range(1, len(conclusion.images) + 1))
             axes.set_ylim(len(conclusion.images) + 0.5, 0.5)
@@ -566,7 +566,7 @@ class Artist:
                 figure,
                 "ranks",
                 "Ranks on each host. Lines that cross mean that the order depends on the host.",
-                f"Ranks by host ({', '.join(h.host for h in hosts)}): {'; '.join(told)}.",
+                f"Ranks by host ({', '.join(h.host for h in hosts)}): {'; '.join(ranks)}.",
             )
 
     def pareto(

@@ -49,7 +49,7 @@ def markdown(data: RunData, conclusion: Conclusion, findings: tuple[Finding, ...
     ]
     unknown = groups(findings, Verdict.UNDECIDABLE)
     if unknown:
-        lines += ["", f"Could not be told: {', '.join(f'`{g.code}`' for g in unknown)}."]
+        lines += ["", f"Could not be decided: {', '.join(f'`{g.code}`' for g in unknown)}."]
     if not counts.get("valid"):
         lines += ["", "No workload trial is valid: nothing is compared."]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"

@@ -28,7 +28,7 @@ from wattbench.analysis.trends.read import StoredRun
 from wattbench.analysis.trends.series import HostNights
 from wattbench.analysis.trends.side_by_side import Difference
 
-#: From so many runs on they are nights: a series. Fewer are laid side by side.
+#: Number of runs from which on they are a series of nights; fewer are compared side by side.
 NIGHTS = 6
 
 #: Names of all tables, of both modes.
@@ -67,7 +67,7 @@ class Comparison:
         hosts: the nights by host; empty for few runs.
         conclusions: one a run; empty for nights.
         differences: of few runs, each later one against the first.
-        findings: everything found, looked for, or not to be told.
+        findings: everything found, not found, or undecidable.
         notes: sentences that belong on the first screen.
     """
 
@@ -109,8 +109,8 @@ class Comparison:
     @property
     def energy_source(self) -> str | None:
         """``measured``, ``modelled``, ``mixed`` or None."""
-        told = {b.energy_source for b in self.baselines if b.energy_source}
-        return None if not told else told.pop() if len(told) == 1 else "mixed"
+        sources = {b.energy_source for b in self.baselines if b.energy_source}
+        return None if not sources else sources.pop() if len(sources) == 1 else "mixed"
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The machine-readable tables by name."""
@@ -136,7 +136,7 @@ def compare(where: Sequence[str], options: Options, progress: Callable[[str], No
     Args:
         where: folders, ``s3://`` prefixes, folders of runs or patterns.
         options: as asked for.
-        progress: is told how far the work is.
+        progress: called with one line of progress.
 
     Raises:
         InputError: a place holds no run, no trial is valid, or the runs share no image.
@@ -179,19 +179,19 @@ def compare_places(
     if is_nights:
         progress("changes of level")
         hosts = series.by_host(by_run, baselines, options.quarantine_pct)
-        told = [f for h in hosts for f in watch.of_host(h)]
+        named = [f for h in hosts for f in watch.of_host(h)]
         more: dict[str, Any] = {"hosts": hosts}
     else:
         concluded = side_by_side.conclusions(stored, settings, progress)
         different = side_by_side.differences(trials, baselines, len(stored), reference, settings)
-        told = [*watch.of_differences(different), *states(baselines)]
+        named = [*watch.of_differences(different), *states(baselines)]
         notes += _few_notes(stored, different)
         more = {"conclusions": concluded, "differences": different}
     empty = sorted(set(range(len(stored))) - set(trials["run"].unique()))
     if empty:
         names = formatting.listed([stored[i].run_id for i in empty])
         notes.append(f"Without any valid trial: {names}.")
-    findings = (*told, *watch.of_facts(), *unread)
+    findings = (*named, *watch.of_facts(), *unread)
     return _with(result, findings=findings, notes=tuple(notes), **more)
 
 
@@ -242,11 +242,13 @@ def _share_an_image(runs: Sequence[StoredRun], trials: pd.DataFrame) -> None:
     if len(spread) and int(spread.max()) >= 2:
         return
     per_run = workload.groupby("run", observed=True)["image"].unique()
-    told = "; ".join(
+    images_of = "; ".join(
         f"{runs[int(str(i))].run_id}: {', '.join(sorted(map(str, names)))}"
         for i, names in per_run.head(3).items()
     )
-    raise InputError(f"the runs have no image in common ({told}); name runs of the same images")
+    raise InputError(
+        f"the runs have no image in common ({images_of}); name runs of the same images"
+    )
 
 
 def _few_notes(runs: Sequence[StoredRun], found: Sequence[Difference]) -> list[str]:

@@ -14,7 +14,7 @@ from wattbench.analysis.trends.read import StoredRun
 
 @dataclass(frozen=True)
 class FactChange:
-    """One fact that differs from the last run that told it.
+    """One fact that differs from the last run that reported it.
 
     Attributes:
         run: the first run with the new value, by its place among the runs.
@@ -52,13 +52,13 @@ def changes(runs: Sequence[StoredRun], levels: pd.DataFrame) -> tuple[FactChange
 
     Args:
         runs: in the order in which they are compared.
-        levels: by :func:`analysis.history.levels.of_runs`: digests and work as the trials tell them.
+        levels: by :func:`analysis.history.levels.of_runs`: digests and work as the trials report them.
     """
     known: dict[tuple[str, str, str], str] = {}
     found = []
-    told = _of_trials(levels)
+    by_place = _of_trials(levels)
     for place, run in enumerate(runs):
-        for key, value in {**_of_run(run), **told.get(place, {})}.items():
+        for key, value in {**_of_run(run), **by_place.get(place, {})}.items():
             before = known.get(key)
             if before is not None and before != value:
                 host, what, image = key

@@ -160,7 +160,7 @@ class Watch:
         ]
 
     def _verdicts_of_none(self, host: HostNights, found: Sequence[Finding]) -> list[Finding]:
-        """What was looked for and not found, or could not be told."""
+        """Checks that found nothing or could not decide."""
         subject = f"host {host.host}" if host.host else "campaign"
         short_ones = [t.image for t in host.tracks if t.course.reason]
         result = []
@@ -385,7 +385,7 @@ def _quarantine(host: HostNights) -> list[Finding]:
         return [
             finding(
                 "host-unsteady", Verdict.UNDECIDABLE, subject,
-                f"{_on(host)}no control workload: how steady the host is can't be told",
+                f"{_on(host)}no control workload: the host's steadiness is not known",
                 action="add protocol.control to the experiment",
             )
         ]  # fmt: skip

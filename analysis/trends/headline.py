@@ -16,12 +16,12 @@ _NAMED = 2
 
 def sentence(result: Comparison) -> str:
     """What a reader has to know first."""
-    told = _nights(result) if result.is_nights else _few(result)
+    answer = _nights(result) if result.is_nights else _few(result)
     prefix = {
         "modelled": "Modelled, not measured: ",
         "mixed": "Partly modelled, not measured: ",
     }.get(result.energy_source or "", "")
-    return prefix + told
+    return prefix + answer
 
 
 def label(result: Comparison, run: int) -> str:

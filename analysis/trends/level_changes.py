@@ -3,7 +3,7 @@
 Candidates come from PELT (:mod:`analysis.control`); a change is kept only where a t test between
 its neighbouring levels still holds after Bonferroni over all nights of all series looked at. The
 last nights, too few for a level of their own, are held against a stricter limit, so that a large
-change is told on its first night.
+change is reported on its first night.
 
 Sources: Killick, Fearnhead & Eckley 2012 (PELT); Yao 1987, *Ann. Statist.* 15:1321, and Siegmund
 1988 (the confidence set of a change point); Davies & Gather 1993 (Hampel identifier).
@@ -83,7 +83,7 @@ class Course:
         sd: of single values around their level; None below three values.
         excursions: values of one or two nights that left the level and came back.
         persistence: correlation of neighbouring nights that the tests allow for, ≥ 0.
-        reason: why no change can be told, or None.
+        reason: why no change can be detected, or None.
     """
 
     values: Array
@@ -139,8 +139,8 @@ def follow(values: Array, family: int = 1) -> Course:
 def _without_excursions(x: Array) -> tuple[Array, tuple[int, ...]]:
     """Values with single nights far from the median of five put onto it.
 
-    A lasting change is no excursion: from its third night on it owns the median. The last two
-    nights are left alone, as it can't be told yet whether they come back.
+    A lasting change is not an excursion: from its third night on it owns the median. The last two
+    nights are left alone, since it is not known yet whether they come back.
     """
     n = len(x)
     sd = control_chart.local_sd(x)
@@ -156,7 +156,7 @@ def _without_excursions(x: Array) -> tuple[Array, tuple[int, ...]]:
 def _without_borrowed(x: Array, edges: list[int]) -> list[int]:
     """Edges without a last one that only makes up the shortest level by an older night.
 
-    A change one or two nights ago is :func:`_tonight`'s to tell.
+    A change one or two nights ago is reported by :func:`_tonight`.
     """
     n = len(x)
     if len(edges) < 3 or n - edges[-2] != control_chart.SHORTEST:

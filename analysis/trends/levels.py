@@ -30,7 +30,7 @@ class Baseline:
     Attributes:
         host: its name.
         name: ``control`` or the reference image; None where there is neither.
-        scope: the domains compared, those common to all trials; None where not told.
+        scope: the domains compared, those common to all trials; None where not reported.
         energy_source: measured, modelled or mixed.
         note: which domains had to be left out.
         reason: why there is no baseline.

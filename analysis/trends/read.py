@@ -53,9 +53,9 @@ class StoredRun:
     Attributes:
         place: where it is.
         run_id: its name.
-        when: when it was due, else when its first trial began; None where neither is told.
+        when: when it was due, else when its first trial began; None where neither is known.
         facts: what was run and on what (``digests``, ``hosts``, ``versions``, ``reference``);
-            empty where the file does not tell.
+            empty where the file does not say.
         table: the columns that the comparison needs.
         parquet: the file, for the rows in full.
     """
@@ -153,7 +153,7 @@ def read_run(source: Source) -> StoredRun:
         lacking = [c for c in _NEEDED if c not in names]
         if lacking:
             raise InputError(
-                f"{source.place}/trials.parquet has no column {lacking[0]}; it is no table of trials"
+                f"{source.place}/trials.parquet has no column {lacking[0]}; it is not a table of trials"
             )
         read_columns = [c for c in ("run_id", *_SCHEMA.names) if c in names]
         table = whole.read(columns=read_columns)
@@ -202,7 +202,7 @@ def _from_csv(source: Source) -> bytes:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{source.place}/{name} is no table of trials "
+                f"{source.place}/{name} is not a table of trials "
                 f"({' '.join(str(error).split())[:120]}); write it again"
             ) from error
         buffer = io.BytesIO()

@@ -22,7 +22,7 @@ class Track:
         host: the host.
         image: the image.
         runs: places of its runs, ascending, one a value of the course.
-        digests: of each of these runs; None where not told.
+        digests: of each of these runs; None where not reported.
         course: of the log ratio to the baseline (of a baseline's own track: of its log joules).
     """
 
@@ -138,13 +138,13 @@ def _host(
 
 
 def _track(host: str, image: str, rows: pd.DataFrame, column: str, family: int) -> Track:
-    told = rows[rows[column].notna()].sort_values("run")
+    measured = rows[rows[column].notna()].sort_values("run")
     return Track(
         host,
         image,
-        tuple(int(r) for r in told["run"]),
-        tuple(None if pd.isna(d) else str(d) for d in told["digest"]),
-        follow(told[column].to_numpy(float), family),
+        tuple(int(r) for r in measured["run"]),
+        tuple(None if pd.isna(d) else str(d) for d in measured["digest"]),
+        follow(measured[column].to_numpy(float), family),
     )
 
 

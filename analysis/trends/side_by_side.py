@@ -99,8 +99,10 @@ def verdict_changes(table: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["host", "image", "run_before", "verdict_before", "run_after", "verdict_after"]
     rows = []
-    told = table[table["verdict"].notna()] if len(table) else table
-    for (host, image), group in told.groupby(["host", "image"], sort=True) if len(told) else ():
+    decided = table[table["verdict"].notna()] if len(table) else table
+    for (host, image), group in (
+        decided.groupby(["host", "image"], sort=True) if len(decided) else ()
+    ):
         first, *later = group.to_dict("records")
         rows += [
             (host, image, first["run_id"], first["verdict"], r["run_id"], r["verdict"])

@@ -51,7 +51,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Context:
-    """What an importer is told beside the files.
+    """What an importer gets beside the files.
 
     Attributes:
         name: the campaign's name in ``run_id``.

@@ -31,7 +31,7 @@ class AIPerf:
         return TELEMETRY if b'"telemetry_data"' in head and b'"timestamp_ns"' in head else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import one run per file; paths tell the treatments."""
+        """Import one run per file; treatments come from the paths."""
         return records.of_courses(
             self, TELEMETRY, files, context, _course, "is not a telemetry record"
         )
@@ -46,10 +46,10 @@ def _course(text: str) -> tuple[Course, list[int]]:
         if not row.strip():
             continue
         try:
-            told = json.loads(row)
-            data = told["telemetry_data"]
-            time_s = float(told["timestamp_ns"]) * 1e-9
-            gpu = f"gpu{int(told.get('gpu_index') or 0)}"
+            sample = json.loads(row)
+            data = sample["telemetry_data"]
+            time_s = float(sample["timestamp_ns"]) * 1e-9
+            gpu = f"gpu{int(sample.get('gpu_index') or 0)}"
         except (ValueError, KeyError, TypeError, RecursionError):
             bad.append(line)
             continue
@@ -66,5 +66,5 @@ def _course(text: str) -> tuple[Course, list[int]]:
 
 
 def _first(data: Mapping[str, object], names: tuple[str, ...]) -> float | None:
-    told = (records.number(data[name]) for name in names if data.get(name) is not None)
-    return next((value for value in told if value is not None), None)
+    numbers = (records.number(data[name]) for name in names if data.get(name) is not None)
+    return next((value for value in numbers if value is not None), None)

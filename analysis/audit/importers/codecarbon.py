@@ -38,7 +38,7 @@ class CodeCarbon:
         return EMISSIONS if path.endswith(".csv") and wanted <= set(cells_of(head)) else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import rows; projects of different names are treatments, else paths tell these."""
+        """Import rows; treatments are the projects' names where they differ, else come from the paths."""
         findings: list[Finding] = []
         labels, said = records.labels_of(files, EMISSIONS, context)
         rows: list[tuple[str, int, dict[str, str]]] = []
@@ -48,7 +48,7 @@ class CodeCarbon:
         projects = {row.get("project_name") or "" for _, _, row in rows}
         if len(projects) > 1 and context.mapping.factors is None:
             said = (
-                f"treatments are told by the column project_name: {', '.join(sorted(projects)[:8])}; "
+                f"treatments come from the column project_name: {', '.join(sorted(projects)[:8])}; "
                 "`factors: [column]` in a --mapping file overrides this",
             )
         factors = context.mapping.factors or (["project_name"] if len(projects) > 1 else [])

@@ -141,11 +141,11 @@ def _lines(
 ) -> tuple[tuple[int, dict[str, str]], ...]:
     """Rows of a run table by line and column."""
     text, why = summary_tables.read_text(files.root / table)
-    told, end = summary_tables.rows_of(text or "")
+    numbered, end = summary_tables.rows_of(text or "")
     if end:
         findings.append(_unread(table, end[1], end[0]))
-    columns = [name.strip() for name in told[0][1]] if told else []
-    lines = tuple((n, dict(zip(columns, cells, strict=False))) for n, cells in told[1:])
+    columns = [name.strip() for name in numbered[0][1]] if numbered else []
+    lines = tuple((n, dict(zip(columns, cells, strict=False))) for n, cells in numbered[1:])
     if "__run_id" not in columns or not lines:
         findings.append(_unread(table, why or "no row with a __run_id", 1))
         return ()

@@ -54,7 +54,7 @@ class GreenMetricsTool:
         return EXPORT if {"time", "metric", "value", "unit"} <= set(cells_of(head)) else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import one run per file; paths tell the treatments."""
+        """Import one run per file; treatments come from the paths."""
         findings: list[Finding] = []
         labels, said = records.labels_of(files, EXPORT, context)
         runs = []
@@ -77,10 +77,10 @@ IMPORTER = GreenMetricsTool()
 
 def _json(path: str, text: str) -> Iterator[_Sample]:
     try:
-        told = documents.parse_json(text.encode(), path)
+        document = documents.parse_json(text.encode(), path)
     except documents.DocumentError:
         return
-    rows = told.get("data") if isinstance(told, Mapping) else told
+    rows = document.get("data") if isinstance(document, Mapping) else document
     for row in rows if isinstance(rows, Sequence) else ():
         if isinstance(row, Mapping):
             row = [row.get(c) for c in _COLUMNS]
@@ -116,7 +116,7 @@ def _run(
     if "system" in joules:
         # A wall meter covers the parts.
         joules = {"system": joules["system"]}
-    told = joules or modelled
-    if not told:
+    domains = joules or modelled
+    if not domains:
         return None
-    return told, max(times) - min(times), min(times), "measured" if joules else "modelled"
+    return domains, max(times) - min(times), min(times), "measured" if joules else "modelled"

@@ -38,17 +38,17 @@ def pair_by_name(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
     """
     last = {start.file: start for start in starts}
     named: dict[str, tuple[Start, Reduced]] = {}
-    for told in (stem_of, run_of):
+    for name_of in (stem_of, run_of):
         of_name: defaultdict[tuple[str, object], list[Reduced]] = defaultdict(list)
         files: defaultdict[tuple[str, object], list[str]] = defaultdict(list)
         for raw in raws:
-            of_name[folder_of(raw.path), told(raw.path)].append(raw)
+            of_name[folder_of(raw.path), name_of(raw.path)].append(raw)
         for file in last:
-            files[folder_of(file), told(file)].append(file)
+            files[folder_of(file), name_of(file)].append(file)
         for (folder, name), mine in files.items():
             same = of_name[folder, name]
             # One log alone with a number may be the log of all runs.
-            sure = told is stem_of or len(last) > 1
+            sure = name_of is stem_of or len(last) > 1
             if name is not None and sure and len(same) == len(mine) == 1:
                 named.setdefault(same[0].path, (last[mine[0]], same[0]))
         if named:

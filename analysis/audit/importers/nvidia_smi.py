@@ -34,7 +34,7 @@ class NvidiaSmi:
         return SMI if "timestamp" in cells and any(map(_POWER.fullmatch, cells)) else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import one run per file; paths tell the treatments."""
+        """Import one run per file; treatments come from the paths."""
         return records.of_courses(self, SMI, files, context, _course, "has no time or no power")
 
 

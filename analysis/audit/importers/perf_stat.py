@@ -40,7 +40,7 @@ class PerfStat:
         return PERF if re.search(_EVENT, head) and b"Joules" in head else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import one run per file; paths tell the treatments."""
+        """Import one run per file; treatments come from the paths."""
         findings: list[Finding] = []
         labels, said = records.labels_of(files, PERF, context)
         runs = []
@@ -59,14 +59,14 @@ def _run(path: str, text: str, label: Label, findings: list[Finding]) -> Run:
     longest_s: dict[str, float] = {}
     intervals_s = 0.0
     for line, row in enumerate(text.splitlines(), start=1):
-        if told := _STARTED.match(row):
-            started_s = records.unix_s(told["date"], _DATE)
-        elif told := _ELAPSED.match(row):
-            seconds = records.number(told["value"].replace(",", ""))
-        elif (told := _PLAIN.match(row)) or _NAME.search(row):
+        if match := _STARTED.match(row):
+            started_s = records.unix_s(match["date"], _DATE)
+        elif match := _ELAPSED.match(row):
+            seconds = records.number(match["value"].replace(",", ""))
+        elif (match := _PLAIN.match(row)) or _NAME.search(row):
             event, value, runtime_s, at_s = (
-                (told["event"], records.number(told["value"].replace(",", "")), None, None)
-                if told
+                (match["event"], records.number(match["value"].replace(",", "")), None, None)
+                if match
                 else _fields(row)
             )
             if value is None:

@@ -52,7 +52,7 @@ class PowerTables:
         return TABLE if any(_POWERSTAT.match(s) or _TURBOSTAT.match(s) for s in lines) else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import one run per file; paths tell the treatments."""
+        """Import one run per file; treatments come from the paths."""
         findings: list[Finding] = []
         labels, said = records.labels_of(files, TABLE, context)
         runs = []
@@ -67,14 +67,14 @@ IMPORTER = PowerTables()
 
 
 def _powerstat(path: str, lines: list[str], label: Label) -> Run:
-    """Rows of a clock time and, last, watts; the day is not told."""
+    """Rows of a clock time and, last, watts; without the day."""
     course = Course()
     every_s = 0.0
     days, before = 0, -1.0
     place = -1
     for line in lines:
-        if told := _EVERY.search(line):
-            every_s = float(told["seconds"])
+        if match := _EVERY.search(line):
+            every_s = float(match["seconds"])
         cells = line.split()
         if _POWERSTAT.match(line):
             place = cells.index("Watts")
@@ -87,7 +87,7 @@ def _powerstat(path: str, lines: list[str], label: Label) -> Run:
             if watts is not None:
                 course.add("package", days * _DAY_S + second, watts)
     run = course.run(path, label, run_of(path), lambda t: _lengths(t, every_s))
-    # A time of day is no date.
+    # A time of day is not a date.
     return _undated(run)
 
 
@@ -99,8 +99,8 @@ def _turbostat(path: str, lines: list[str], label: Label) -> Run:
     seconds, dated, count = None, False, 0
     for line in lines:
         cells = line.split()
-        if told := _TOOK.match(line.strip()):
-            seconds = float(told["seconds"])
+        if match := _TOOK.match(line.strip()):
+            seconds = float(match["seconds"])
         elif _TURBOSTAT.match(line) and not any(map(records.number, cells)):
             header = cells
         elif header and len(cells) == len(header):

@@ -1,8 +1,8 @@
 """Importer of raw EnergiBridge logs, with text logs and tables beside them.
 
-Folders, at any depth, or names of files tell the treatment (:mod:`wattbench.analysis.audit.treatments`);
-the run's number comes from the file. The output of all runs may be one text log per folder, or one per run
-with the raw log's name.
+The treatment comes from folders, at any depth, or from file names
+(:mod:`wattbench.analysis.audit.treatments`); the run's number comes from the file. The output of all runs
+may be one text log per folder, or one per run with the raw log's name.
 """
 
 from __future__ import annotations

@@ -120,10 +120,10 @@ def unix_s(text: str, formats: Sequence[str]) -> float | None:
     """Unix seconds of a date in one of some formats, taken for UTC where it names no zone."""
     for form in formats:
         try:
-            told = datetime.strptime(text.strip(), form)  # noqa: DTZ007 - the zone is set below
+            moment = datetime.strptime(text.strip(), form)  # noqa: DTZ007 - the zone is set below
         except ValueError:
             continue
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return None
 
 
@@ -291,12 +291,12 @@ def _sum(joules: Mapping[str, float], prefix: str) -> float | None:
 def _iso(started_s: float | None) -> str | None:
     if started_s is None or not 0 <= started_s < LAST_S:
         return None
-    told = datetime.fromtimestamp(started_s, UTC).isoformat(timespec="milliseconds")
-    return told.replace("+00:00", "Z")
+    text = datetime.fromtimestamp(started_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def _placed(records: Sequence[Record]) -> Iterator[Record]:
-    """Positions in order of time, and numbers where none is told."""
+    """Positions in order of time, and numbers where a run has none."""
     timed = sorted(
         (i for i, r in enumerate(records) if r.row.started_at),
         key=lambda i: records[i].row.started_at or "",

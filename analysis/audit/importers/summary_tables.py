@@ -195,7 +195,7 @@ class Source:
     """What may stand behind a published row: a summary line, or one reading of a raw file (no line).
 
     Attributes:
-        energy_j: as somebody reads it who overlooks wraps; may be negative.
+        energy_j: read without regard to wraps; may be negative.
         duration_s: of a summary line.
         file: of the log or the raw file.
         line: of a log.
@@ -277,21 +277,21 @@ def read(
     text, why = read_text(root / relative)
     if text is None:
         return [], [unread(why, 1)]
-    told, end = rows_of(text)
+    numbered, end = rows_of(text)
     rows: list[DerivedRow] = []
     findings: list[Finding] = [unread(end[1], end[0])] if end else []
     columns: dict[str, int] | None = None
     factors: Sequence[str] = ()
     header: list[str] = []
     factor = 1.0
-    for line, cells in told:
+    for line, cells in numbered:
         if columns is None:
             header = [c.strip() for c in cells]
             columns = _columns(header, names)
             if "energy_j" not in columns:
                 return [], [unread("no column of joules in its header", line)]
             factor = joules_per_unit(header[columns["energy_j"]])
-            factors = _factors(header, columns, [c for _, c in told[1:]], mapping)
+            factors = _factors(header, columns, [c for _, c in numbered[1:]], mapping)
             continue
         values = {what: number(cells[i]) if i < len(cells) else None for what, i in columns.items()}
         label = " / ".join(
@@ -347,13 +347,13 @@ def _factors(
     mapping: CampaignMapping,
 ) -> Sequence[str]:
     """Columns that name the treatment of a table in long form; none of a table of one treatment."""
-    told = [dict(zip(header, row, strict=False)) for row in rows]
+    records = [dict(zip(header, row, strict=False)) for row in rows]
     ignored = [header[i] for i in columns.values()]
     ignored += [c for c in header if _RUN_COLUMN.fullmatch(c)]
-    found = factors_of(header, told, mapping.factors, ignored).names
-    found = tuple(f for f in found if len({row.get(f) for row in told}) > 1)
-    distinct = {tuple(row.get(f) for f in found) for row in told}
-    return found if 1 < len(distinct) < len(told) else ()
+    found = factors_of(header, records, mapping.factors, ignored).names
+    found = tuple(f for f in found if len({row.get(f) for row in records}) > 1)
+    distinct = {tuple(row.get(f) for f in found) for row in records}
+    return found if 1 < len(distinct) < len(records) else ()
 
 
 def number(cell: str) -> float | None:
@@ -438,8 +438,8 @@ class _Known:
     joules: np.ndarray
 
     @classmethod
-    def of(cls, told: Iterable[tuple[Source, str]]) -> _Known:
-        ordered = sorted(told, key=lambda t: (t[0].energy_j, t[0].line is None, t[0].file))
+    def of(cls, labelled: Iterable[tuple[Source, str]]) -> _Known:
+        ordered = sorted(labelled, key=lambda t: (t[0].energy_j, t[0].line is None, t[0].file))
         sources = tuple(s for s, _ in ordered)
         return cls(sources, tuple(w for _, w in ordered), np.array([s.energy_j for s in sources]))
 
@@ -483,7 +483,7 @@ class _Table:
             return None, elsewhere
         if row.line in self.off_grid:
             return None, (
-                f"its joules are no multiple of the counter's unit of {self.off_grid[row.line]:.3g} J, "
+                f"its joules are not a multiple of the counter's unit of {self.off_grid[row.line]:.3g} J, "
                 "as the others are: no single reading gives it"
             )
         if self.median_w and row.duration_s:
@@ -515,7 +515,9 @@ class _Table:
         return free, None
 
     def _negative(self, energy_j: float, matches: Sequence[Source]) -> str:
-        text = "a run can't use negative joules: the counter wrapped and nobody corrected it"
+        text = (
+            "a run can't use negative joules: the counter wrapped and the value was not corrected"
+        )
         if energy_j == 0:
             return "a run can't use 0 J: the meter gave no energy"
         if matches and matches[0].true_j is not None:
@@ -555,11 +557,11 @@ def _truth(source: Source) -> str:
     return "" if source.true_j is None else f"; the samples give {source.true_j:.8g} J"
 
 
-def _same_time(told: float | None, published: float | None) -> bool:
+def _same_time(sourced: float | None, published: float | None) -> bool:
     """Whether seconds agree, or one of them is not known."""
-    if told is None or published is None:
+    if sourced is None or published is None:
         return True
-    return abs(told - published) <= max(SAME_S, 0.001 * told)
+    return abs(sourced - published) <= max(SAME_S, 0.001 * sourced)
 
 
 def _cut(rows: Sequence[DerivedRow], unsupported: Sequence[DerivedRow], sources: int) -> Finding:
@@ -586,7 +588,7 @@ def _by_table(rows: Iterable[DerivedRow]) -> dict[tuple[str, str], list[DerivedR
 
 
 def _off_grid(rows: Sequence[DerivedRow]) -> dict[int, float]:
-    """Rows whose joules are no multiple of the counter's unit although nearly all others are."""
+    """Rows whose joules are not a multiple of the counter's unit although nearly all others are."""
     values = np.array([r.energy_j or 0.0 for r in rows])
     if len(values) < 10:
         return {}

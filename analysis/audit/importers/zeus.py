@@ -44,7 +44,7 @@ class Zeus:
         return RESULT if is_result else None
 
     def read(self, files: Files, context: Context) -> Campaign:
-        """Import windows: their names are treatments where a log has several, else paths tell these."""
+        """Import windows; treatments are their names where a log has several, else come from the paths."""
         findings: list[Finding] = []
         runs: list[Run] = []
         labels, said = records.labels_of(files, WINDOWS, context)
@@ -67,7 +67,7 @@ _KEYS = (*_MEASUREMENTS, "steady_state_energy")
 
 def _windows(path: str, text: str, label: Label, context: Context) -> Iterator[Run]:
     rows = list(csv.DictReader(io.StringIO(text)))
-    # What counts the windows of a loop is no part of the treatment's name.
+    # A window's number in a loop is not part of the treatment's name.
     names = [re.sub(r"[ _\-]*\d+$", "", (row.get("window_name") or "").strip()) for row in rows]
     several = len(set(names)) > 1
     for line, (row, name) in enumerate(zip(rows, names, strict=True), start=2):
@@ -90,13 +90,13 @@ def _windows(path: str, text: str, label: Label, context: Context) -> Iterator[R
 
 def _result(path: str, text: str, label: Label) -> Run | None:
     try:
-        told = documents.parse_json(text.encode(), path)
+        document = documents.parse_json(text.encode(), path)
     except documents.DocumentError:
         return None
-    if not isinstance(told, Mapping):
+    if not isinstance(document, Mapping):
         return None
     for key in _MEASUREMENTS:
-        measured = told.get(key)
+        measured = document.get(key)
         if isinstance(measured, Mapping) and isinstance(measured.get("gpu_energy"), Mapping):
             joules = {
                 f"gpu{index}": value
@@ -105,8 +105,8 @@ def _result(path: str, text: str, label: Label) -> Run | None:
             }
             cpu = measured.get("cpu_energy")
             if isinstance(cpu, Mapping):
-                told_j = [v for c in cpu.values() if (v := records.number(c)) is not None]
-                joules |= {"package": sum(told_j)} if told_j else {}
+                package_j = [v for c in cpu.values() if (v := records.number(c)) is not None]
+                joules |= {"package": sum(package_j)} if package_j else {}
             seconds = records.number(measured.get("time"))
             return Run(path, 1, label, run_of(path), joules, seconds, whole_file=True)
     return None

@@ -61,7 +61,7 @@ def open_store(hosts: HostsConfig, *, wait_s: float = 0.0, mendable: bool = Fals
 
     Args:
         hosts: its content.
-        wait_s: an outage is waited for so long.
+        wait_s: longest outage that is waited for, s.
         mendable: refused keys and a missing bucket are an outage too, that a person mends meanwhile: of
             a run that has begun, not of one that begins.
     """

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one verb.
 
     Returns:
-        0 done; 1 not healthy; 2 a mistake of the user, told in one line.
+        0 done; 1 not healthy; 2 a mistake of the user, reported in one line.
     """
     options = _parser().parse_args(argv)
     try:
@@ -61,7 +61,7 @@ def init(store: Store) -> None:
     """Makes bucket, database and first user; what is there already stays as it is.
 
     Raises:
-        StoreError: the store does not come up, or the bucket is somebody else's.
+        StoreError: the store does not come up, or the bucket belongs to another account.
     """
     made = store.ensure_bucket()
     sys.stderr.write(f"{store.target.place}: {'made' if made else 'is there'}\n")

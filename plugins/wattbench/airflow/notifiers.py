@@ -31,8 +31,8 @@ class LogNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Log one event."""
-        told = context["wattbench"]  # type: ignore[typeddict-item]
-        log.warning("%s: %s – %s", told["event"], told["title"], told["text"])
+        event_facts = context["wattbench"]  # type: ignore[typeddict-item]
+        log.warning("%s: %s – %s", event_facts["event"], event_facts["title"], event_facts["text"])
 
 
 def link_of(dag_id: str, dag_run_id: str) -> str:
@@ -52,20 +52,20 @@ def send(
     """Tell every event to every notifier that asked for it.
 
     Returns:
-        One line a notifier that failed; the others have been told all the same.
+        One line per notifier that failed; the others were notified all the same.
     """
     trouble = []
     for config in notifiers:
         for event in (e for e in events if e.kind in config.events):
-            told = {
+            event_facts = {
                 "event": event.kind, "title": event.title, "text": event.text,
                 "run_id": run_id, "link": link,
             }  # fmt: skip
             try:
-                _made(config)({**context, "wattbench": told})
-            except Exception as error:  # noqa: BLE001 - somebody else's code and network
+                _made(config)({**context, "wattbench": event_facts})
+            except Exception as error:  # noqa: BLE001 - third-party code and network
                 why = " ".join(str(error).split())[:200] or type(error).__name__
-                trouble.append(f"{config.notifier} could not tell of {event.kind}: {why}")
+                trouble.append(f"{config.notifier} could not report {event.kind}: {why}")
                 log.error("%s", trouble[-1])
     return trouble
 

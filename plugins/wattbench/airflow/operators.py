@@ -347,7 +347,7 @@ class Notify(BaseOperator):
     ui_color = "#f6ecd0"
 
     def execute(self, context: Context) -> None:
-        """Send what ``analyze`` found to tell, and that the run is incomplete if it is."""
+        """Send the events that ``analyze`` found, and that the run is incomplete if it is."""
         from wattbench.airflow.notifiers import link_of, send
         from wattbench.steps import run_events, verdict
 
@@ -366,7 +366,7 @@ class Notify(BaseOperator):
                 run_events.Event("run-incomplete", f"{dag_run.dag_id}: the run is incomplete", lack)
             )
         if not events:
-            skip("nothing new to tell")
+            skip("no new events")
         with one_clear_line():
             trouble = send(
                 events, hosts_config().notify, {**context}, run_id=run_id,

@@ -181,7 +181,7 @@ class Rest(BaseSensorOperator):
         """Start nothing in a run that has just been ended: its tasks live on for some seconds.
 
         Raises:
-            AirflowFailException: this task's state is no longer its own.
+            AirflowFailException: another process has changed this task's state.
         """
         state = states.get(f"{self.group}.rest_{index}")
         if state != "running":

@@ -65,7 +65,7 @@ def load_run(context: Context) -> Run:
 
 
 def refuse_unprepared(context: Context) -> None:
-    """End a task that runs whatever became of the others, if there is no run that it could load.
+    """End a task that runs whatever became of the others, if no run can be loaded.
 
     Raises:
         AirflowFailException: ``prepare`` has failed or was skipped.
@@ -97,7 +97,7 @@ def connected(name: str) -> Iterator[Host]:
 
 
 def on_host(name: str, work: Callable[[Host], T]) -> T:
-    """Do something on a host; what may pass is waited for, with growing pauses, and told.
+    """Do something on a host; transient errors are retried with growing pauses, and logged.
 
     Args:
         name: the host.

@@ -1,4 +1,4 @@
-"""Whose turn is it on a host? Decided from Airflow's task states, so that nobody asks the host itself.
+"""Mutual exclusion of trials on a host, decided from Airflow's task states without asking the host.
 
 Airflow has no concurrency limit for a mapped task group. The ``rest`` sensor of each trial therefore waits
 until every earlier trial is over and no other one is in its window. The lease on the host stays the last
@@ -30,7 +30,7 @@ def turn(states: Mapping[str, str | None], group: str, index: int) -> Turn:
         index: this trial's map index.
 
     Returns:
-        GO: all earlier trials are over and nobody else is measuring. WAIT: somebody is.
+        GO: all earlier trials are over and no other task is measuring. WAIT: one is.
         GIVE_WAY: an earlier trial has not begun and can't, because this sensor occupies its place
         (after a retry, say); leave the place and come back.
     """

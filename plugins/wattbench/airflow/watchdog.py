@@ -35,8 +35,8 @@ class Limits:
 
     Attributes:
         poll_s: between two looks.
-        start_s: a process may take so long until it is healthy.
-        unhealthy_s: it is started again when it has been unhealthy for so long.
+        start_s: longest time until a process is healthy, s.
+        unhealthy_s: time after which an unhealthy process is started again, s.
         grace_s: from a polite end to a hard one.
         quick_s: a process that ends sooner than this has not come up.
         longest_pause_s: before it is started again; the pause grows from one second.
@@ -60,7 +60,7 @@ class Watchdog:
     Args:
         name: one of ``NAMES``, for messages.
         argv: the process's command.
-        is_healthy: True, False, or None where it can't be told.
+        is_healthy: True, False, or None where it is not known.
         limits: how patient.
     """
 
@@ -76,7 +76,7 @@ class Watchdog:
         self._ending = False
 
     def run(self) -> int:
-        """Keep the process at work until told to end.
+        """Keep the process running until it is asked to end.
 
         Returns:
             The process's exit code: after a signal to end, or if it has never come up.
@@ -160,7 +160,7 @@ class Watchdog:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """All processes that descend from one, with the start times that tell a pid from its next user."""
+    """All processes that descend from one, with the start times that distinguish a pid from its next user."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _stat(int(folder.name))):

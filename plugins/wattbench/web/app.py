@@ -47,7 +47,7 @@ def _readable(run_id: str, user: GetUserDep) -> str:
     """A run id of an experiment that the user may see."""
     experiment = experiment_of(run_id)
     if experiment is None:
-        raise HTTPException(404, f"{run_id!r} is no run id")
+        raise HTTPException(404, f"{run_id!r} is not a run id")
     if not _may_see(user, experiment):
         raise HTTPException(403, f"you may not see runs of {experiment}")
     return run_id
@@ -96,7 +96,7 @@ def dag_run(
         raise HTTPException(403, f"you may not see runs of {dag_id}")
     known = pages.run_of(dag_id, dag_run_id)
     if known is None or dag_id not in pages.experiments:
-        raise HTTPException(404, f"{dag_id} is no experiment of wattbench, or has no such run")
+        raise HTTPException(404, f"{dag_id} is not an experiment of wattbench, or has no such run")
     base = request.scope.get("root_path", "")
     return RedirectResponse(f"{base}/runs/{known.run.run_id}", 303)
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 PAGE = 25
 #: A page waits for the store no longer than a person does.
 _WAITS_S = (0.5,)
-#: A host's runs are read again after so long.
+#: Age after which a host's runs are read again, s.
 _STANDING_S = 60.0
-#: Findings about a host that its problems and its standing tell already.
+#: Findings about a host that its problems and its quarantine status show already.
 _TOLD_APART = frozenset({"host-unsteady", "host-setup"})
 
 
@@ -87,7 +87,7 @@ class HostLine:
         name: in hosts.yaml.
         meter: kind of its meter.
         checked: the run that last checked it.
-        problems: that this check found, as the agent tells them.
+        problems: that this check found, as the agent reports them.
         facts: `{what: value}` for people.
         findings: that the report of that run has about the host.
         doing: what a run does there at this moment.

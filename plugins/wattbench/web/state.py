@@ -40,7 +40,7 @@ def runs(
     Args:
         session: of Airflow's database.
         dag_ids: whose.
-        limit: at most so many.
+        limit: largest number returned.
         before: only runs that were due earlier.
     """
     query = _columns().where(DagRun.dag_id.in_(dag_ids))

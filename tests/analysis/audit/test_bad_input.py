@@ -182,7 +182,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(campaign):
     plain.rename(os.fsdecode(os.fsencode(plain.parent) + b"/energy_results_\xff_2.csv"))
     code, out = run(campaign)
     assert code == 0
-    assert "energy_results_\\udcff_2.csv: its name is no UTF-8" in messages(out, "file-unread")
+    assert "energy_results_\\udcff_2.csv: its name is not UTF-8" in messages(out, "file-unread")
 
 
 @pytest.mark.parametrize(

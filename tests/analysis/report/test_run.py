@@ -307,7 +307,7 @@ def test_unusable_input_is_one_line_and_exit_code_2(
     lines = [
         line
         for line in told.err.splitlines()
-        if not line.startswith("report: reading") and "is no run: doing" not in line
+        if not line.startswith("report: reading") and "is not a run: doing" not in line
     ]
     assert len(lines) == 1
     assert says in lines[0]
