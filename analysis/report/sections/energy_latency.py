@@ -146,7 +146,7 @@ class EnergyLatency(Section):
                 f"Medians over valid trials with their {100 * level:g} % intervals; “metered to” is the "
                 "meter’s uncertainty in a trial. Latencies are those of successful requests, from the "
                 "intended time.",
-                pd.DataFrame(steps, columns=list(_COLUMNS)),
+                pd.DataFrame(steps, columns=list(_COLUMNS)).astype({"concurrency": "Int64"}),
                 shown,
                 "an empty cell under “keeps SLO” or “on the front”: the intervals don’t decide it",
             ),
