@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class ImageNaming:
                 return registry.resolve(text, self._platform).ref_by_digest
             except RegistryError as error:
                 raise RegistryError(f"{error} (and this machine's Docker has no {text})") from None
-        return self._in_its_registry(found) or self._copied(text, found)
+        return self._in_its_registry(text, found) or self._copied(text, found)
 
     def _in_docker(self, text: str) -> dict[str, Any] | None:
         from docker.errors import DockerException, ImageNotFound
@@ -60,9 +61,16 @@ class ImageNaming:
         except DockerException as error:
             raise UserError(f"{text}: Docker can't look it up: {error}") from None
 
-    def _in_its_registry(self, found: dict[str, Any]) -> str | None:
-        """The same image as its registry has it; None: it was built here, or its registry is away."""
+    def _in_its_registry(self, text: str, found: dict[str, Any]) -> str | None:
+        """The same image as its registry has it; None: it was built here, or its registry is away.
+
+        A registry on this machine counts only where it is named: another one is a controller's, and goes
+        with it.
+        """
         for digest in found.get("RepoDigests") or ():
+            where = ImageRef.parse(digest).registry
+            if where.startswith(("127.", "localhost")) and not text.startswith(f"{where}/"):
+                continue
             try:
                 known = registry.resolve(digest, self._platform, waits_s=())
             except RegistryError:
@@ -128,11 +136,14 @@ def forget_copies(client: docker.DockerClient, address: str) -> int:
     Returns:
         How many names were removed.
     """
+    from docker.errors import DockerException
+
     removed = 0
-    for image in client.images.list():
-        ours = [tag for tag in image.tags if tag.startswith(f"{address}/")]
-        if len(ours) < len(image.tags):
-            for tag in ours:
+    for image in client.api.images():
+        tags = image.get("RepoTags") or []
+        ours = [tag for tag in tags if tag.startswith(f"{address}/")]
+        for tag in ours if len(ours) < len(tags) else ():
+            with contextlib.suppress(DockerException):  # gone meanwhile, or in use
                 client.images.remove(tag, noprune=True)
                 removed += 1
     return removed

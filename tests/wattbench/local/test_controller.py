@@ -360,17 +360,80 @@ def test_a_push_that_reports_an_error_or_no_digest_is_refused() -> None:
 
 
 def test_only_names_of_copies_are_forgotten_and_no_image_with_them() -> None:
+    from docker.errors import ImageNotFound
+
     removed: list[str] = []
+
+    def remove(tag: str, noprune: bool) -> None:
+        assert noprune
+        if "gone" in tag:
+            raise ImageNotFound("removed by another meanwhile")
+        removed.append(tag)
+
     listed = [
-        SimpleNamespace(tags=["app:dev", "127.0.0.1:1/app:dev"]),
-        SimpleNamespace(tags=["127.0.0.1:1/by-id/x:latest"]),  # its only name
-        SimpleNamespace(tags=["127.0.0.1:10/other:1", "other:1"]),
+        {"RepoTags": ["gone:dev", "127.0.0.1:1/gone:dev"]},
+        {"RepoTags": ["app:dev", "127.0.0.1:1/app:dev"]},
+        {"RepoTags": ["127.0.0.1:1/by-id/x:latest"]},  # its only name
+        {"RepoTags": ["127.0.0.1:10/other:1", "other:1"]},
+        {"RepoTags": None},
     ]
     client: Any = SimpleNamespace(
-        images=SimpleNamespace(list=lambda: listed, remove=lambda tag, noprune: removed.append(tag))
+        api=SimpleNamespace(images=lambda: listed), images=SimpleNamespace(remove=remove)
     )
     assert images.forget_copies(client, "127.0.0.1:1") == 1
     assert removed == ["127.0.0.1:1/app:dev"]
+
+
+class KnownImages:
+    """Docker's answers about images that it has, and what it was asked to push."""
+
+    def __init__(self, known: dict[str, dict[str, Any]]) -> None:
+        self.known, self.pushed = known, list[str]()
+        self.images = self
+
+    def version(self) -> dict[str, str]:
+        return {"Arch": "amd64"}
+
+    def get(self, name: str) -> SimpleNamespace:
+        from docker.errors import ImageNotFound
+
+        for ref, attrs in self.known.items():
+            if name in (ref, attrs["Id"]):
+                return SimpleNamespace(attrs=attrs, tag=lambda *_: True)
+        raise ImageNotFound(name)
+
+    def push(self, name: str, tag: str, **_: Any) -> list[dict[str, Any]]:
+        self.pushed.append(f"{name}:{tag}")
+        return [{"aux": {"Digest": IMAGE_ID}}]
+
+
+def test_an_image_is_named_as_its_registry_has_it_and_copied_only_where_none_has(
+    registry: Any,
+) -> None:
+    pushed = registry.push_image("team/app", "1", {"a": b"1"})
+    name = f"{registry.address}/team/app"
+    by_digest = f"{name}@{pushed['digest']}"
+    attrs = {"Id": pushed["config_digest"], "RepoDigests": [by_digest], "Size": 1e6}
+    built = {"Id": IMAGE_ID, "RepoDigests": [], "Size": 1e6}
+    moved = {"Id": IMAGE_ID, "RepoDigests": [by_digest], "Size": 1e6}
+    client: Any = KnownImages(
+        {f"{name}:1": attrs, "renamed:1": attrs, "built:dev": built, f"{name}:2": moved}
+    )
+    naming = images.ImageNaming(client, lambda: "127.0.0.1:21000", print)
+    assert naming.by_digest(f"{name}:1") == by_digest
+    assert client.pushed == []
+    own = "127.0.0.1:21000"
+    # Another registry on this machine may be gone tomorrow, and a digest may be of other bytes.
+    for text, copy in (
+        ("renamed:1", f"{own}/docker.io/library/renamed:1"),
+        ("built:dev", f"{own}/docker.io/library/built:dev"),
+        (f"{name}:2", f"{own}/{name.replace(':', '-')}:2"),
+    ):
+        assert naming.by_digest(text) == f"{copy}@{IMAGE_ID}"
+        assert client.pushed.pop() == copy
+    unknown = f"{registry.address}/team/nothing:1"
+    with pytest.raises(UserError, match=r"does not know it.*and this machine's Docker has no"):
+        naming.by_digest(unknown)
 
 
 def test_a_docker_that_this_user_may_not_use_names_the_group(
