@@ -373,8 +373,8 @@ def test_a_refused_pull_and_a_process_are_told_from_a_pull() -> None:
     row = tables._pull_row(there | {"tag_moved_to": "sha256:" + 64 * "b"})
     assert (row["pulled_mb"], row["mb_per_s"], row["pull_j"]) == (0, None, None)
     assert row["remark"].startswith("nothing was pulled; its tag has since moved to sha256:bbb")
-    document = {"hosts": {"h": {"pulls": {"bare": {"image": None, "packages": []}}}}}
-    data: Any = SimpleNamespace(hosts=("h",), document=document)
+    documents = {"h": {"pulls": {"bare": {"image": None, "packages": []}}}}
+    data: Any = SimpleNamespace(hosts=("h",), host=documents.get)
     assert tables.pulls(data).frame.empty
 
 
