@@ -40,6 +40,9 @@ from wattbench.worker.attempt_spec import attempt_spec, expectation
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "images/worker-host/energibridge"
 
+#: Stands in a case's environment for the folder of its own of each measurement.
+HOME = "{home}"
+
 #: Field 22 is the start time by which boots are told apart.
 INIT = "1 (init) S " + " ".join(["0"] * 40) + "\n"
 
@@ -91,7 +94,7 @@ class Case:
         command: another program than the spoken workload.
         kind: of the trial.
         idle_s: how long an idle trial lasts.
-        env: of the agent and its meters.
+        env: of the agent and its meters; may name HOME.
         meddle: called with the attempt's folder while it runs.
         spec: changes of the attempt's spec.
     """
@@ -287,7 +290,7 @@ class Chain:
             "WATTBENCH_METER_CONFIG": "/nonexistent",
             "WATTBENCH_METER_FAULT": case.fault,
             "WATTBENCH_METER_TRUTH": str(home / "truth.json"),
-            **case.env,
+            **{key: value.replace(HOME, str(home)) for key, value in case.env.items()},
         }
         started = subprocess.run(
             [sys.executable, "-IS", str(self.agent), "start"], input=json.dumps(spec), env=environ, text=True,
@@ -354,6 +357,11 @@ class Chain:
 
 
 Lives = dict[str, Live]
+
+
+def home_of(attempt: Path) -> Path:
+    """What HOME stands for, of an attempt's folder."""
+    return attempt.parents[4]
 
 
 def judged(

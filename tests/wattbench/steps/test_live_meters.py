@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import itertools
 import json
 import math
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live_chain import INIT, Case, Chain, Live, Lives
+from tests.support.live_chain import HOME, INIT, Case, Chain, Live, Lives, home_of
 from wattbench.analysis import checks
 from wattbench.worker.agent.meters.nvml import open_library
 from wattbench.worker.agent_bundle import bundle
@@ -303,7 +302,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
 def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
     folder = tmp_path_factory.mktemp("gpus")
 
-    def lose(flag: Path, attempt: Path) -> None:
+    def lose(attempt: Path) -> None:
         deadline = time.monotonic() + 30
         while not (attempt / "command.json").exists():
             assert time.monotonic() < deadline
@@ -312,12 +311,10 @@ def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
         while (attempt / "nvml.csv").read_text().count("\n") < 8:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        flag.write_text("")
+        (home_of(attempt) / "lost").touch()
 
-    def losing(name: str, **settings: Any) -> Case:
-        flag = folder / name
-        meddle = functools.partial(lose, flag)
-        return case(GPU_LOST=flag, says={"seconds": 2.0}, meddle=meddle, **settings)
+    def losing(**settings: Any) -> Case:
+        return case(GPU_LOST=f"{HOME}/lost", says={"seconds": 2.0}, meddle=lose, **settings)
 
     def case(fault: str = "", meter: str = "nvml", **changes: Any) -> Case:
         env = {"WATTBENCH_NVML": driver} | {
@@ -337,8 +334,8 @@ def gpus(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
             "throttled": case(GPU_THROTTLE=0x20),
             "at rest": case(GPU_USAGE=0),
             "on the cpu": case(says={"device": "cpu"}),
-            "lost": losing("lost"),
-            "lost, no counter": losing("lost-too", GPU_COUNTER=0),
+            "lost": losing(),
+            "lost, no counter": losing(GPU_COUNTER=0),
             "unknown": case(gpus=("GPU-7",)),
             "beside energibridge": case(GPU_STAND_IN, "energibridge"),
             "against energibridge": case(f"{FLAT},gpus:1,gpu_w:60", "energibridge"),
