@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from demo import settings
 from tests.integration.conftest import Lab
 from tests.support import console_blocks
 
@@ -30,6 +31,8 @@ def experiments(request: pytest.FixtureRequest, lab: Lab) -> Iterator[list[str]]
             assert not path.exists()
             path.write_text(text)
             written.append(name)
+    bed = lab.bed
+    settings.write(bed.checkout, bed.hosts, bed.store, bed.registry, print)  # as `demo up` does
     yield written
     for name in written:
         for folder in (lab.bed.checkout.root / "config", lab.config):
