@@ -9,6 +9,8 @@ from wattbench.run.run_id import make_run_id
 
 #: The tag of every wattbench DAG.
 TAG = "wattbench"
+#: The tag of a DAG in the place of an experiment whose file is refused.
+REFUSED_TAG = "refused"
 #: States of a DAG run that is not over.
 RUN_GOING_ON = ("queued", "running")
 #: States in which a task instance will not run again by itself.

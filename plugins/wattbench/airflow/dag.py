@@ -35,6 +35,7 @@ from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import experiment_paths, load_experiment, load_hosts
 from wattbench.config.yaml_document import place_of
+from wattbench.dag_runs import REFUSED_TAG, TAG
 from wattbench.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         catchup=False,
         max_active_runs=1,
         max_active_tasks=4 * len(experiment.hosts) + 8,
-        tags=["wattbench", "nightly" if experiment.schedule else "on demand"],
+        tags=[TAG, "nightly" if experiment.schedule else "on demand"],
         doc_md=_doc(path.stem, experiment),
         default_args=RETRIES,
     ) as dag:
@@ -128,7 +129,7 @@ def refused_dag(name: str, error: ConfigError, taken: Container[str] = ()) -> DA
     while f"experiment: {dag_id}" in taken:
         dag_id += "-refused"
     with DAG(
-        dag_id=dag_id, start_date=START, schedule=None, tags=["wattbench", "refused"],
+        dag_id=dag_id, start_date=START, schedule=None, tags=[TAG, REFUSED_TAG],
         description=str(error)[:200], doc_md=f"**This experiment is refused.**\n\n{error}",
     ) as dag:  # fmt: skip
 

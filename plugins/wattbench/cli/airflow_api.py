@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.dag_runs import RUN_GOING_ON, TAG, Run, Task
+from wattbench.dag_runs import REFUSED_TAG, RUN_GOING_ON, TAG, Run, Task
 from wattbench.run.run_id import parse_run_id
 
 if TYPE_CHECKING:
@@ -80,23 +80,36 @@ class Client:
         )["dags"]
         return sorted(dag["dag_id"] for dag in dags)
 
-    def wait_for_dag(self, dag_id: str, within_s: float) -> None:
-        """Waits until Airflow knows the DAG.
+    def wait_for_dag(self, dag_id: str, within_s: float) -> dict[str, Any]:
+        """Airflow's view of an experiment, once it has parsed the file as it is now.
 
         Raises:
-            UserError: it does not in time; tells the import error where there is one.
+            UserError: not in time; the refusal or the import error where there is one.
         """
         deadline = time.monotonic() + within_s
-        # A file that was away and is back leaves a stale DAG until it is parsed again.
-        while (known := self.dag(dag_id)) is None or known.get("is_stale"):
+        while not is_runnable(known := self.dag(dag_id)):
             if time.monotonic() > deadline:
-                errors = self._call("GET", "/importErrors")["import_errors"]
-                why = [error["stack_trace"].strip().splitlines()[-1] for error in errors]
-                raise UserError(
-                    f"Airflow: no DAG {dag_id!r} after {within_s:.0f} s: "
-                    f"{why[0] if why else 'its file was not parsed; see the dag-processor log'}"
+                why = (self.refusal(dag_id) if is_refused(known) else None) or next(
+                    iter(self.import_errors().values()),
+                    "its file was not parsed; see the dag-processor log",
                 )
+                raise UserError(f"Airflow: no DAG {dag_id!r} after {within_s:.0f} s: {why}")
             time.sleep(0.5)
+        assert known is not None  # is_runnable
+        return known
+
+    def refusal(self, dag_id: str) -> str:
+        """The reason in the documentation of a refused experiment's DAG."""
+        doc = str(self._call("GET", f"/dags/{dag_id}/details").get("doc_md") or "")
+        return " ".join(doc.rpartition("\n\n")[2].split())
+
+    def import_errors(self) -> dict[str, str]:
+        """The DAG files that Airflow can't import, each with the last line of its traceback."""
+        found = self._call("GET", "/importErrors", params={"limit": _PAGE})["import_errors"]
+        return {
+            str(error["filename"]): (error["stack_trace"].strip().splitlines() or ["?"])[-1]
+            for error in found
+        }
 
     def runs(self, dag_id: str, limit: int, **filters: Any) -> list[Run]:
         """The newest runs of a DAG (`~`: of all), newest first; none if there is no such DAG."""
@@ -209,6 +222,18 @@ class Client:
         """
         self._call("POST", "/connections", json=body)
 
+    def remove_connection(self, conn_id: str) -> bool:
+        """Removes a connection; false: its database has none of that id.
+
+        Raises:
+            UserError: the user may not.
+        """
+        try:
+            self._response("DELETE", f"/api/v2/connections/{conn_id}", None, None)
+        except NotFoundError:
+            return False
+        return True
+
     def fetch(self, path: str) -> bytes:
         """The content of one of wattbench's own pages, `path` below Airflow's address.
 
@@ -314,6 +339,19 @@ def _said(response: requests.Response) -> str:
     if isinstance(detail, list):  # a form that does not validate
         detail = "; ".join(str(part.get("msg", part)) for part in detail)
     return " ".join(str(detail).split())[:300]
+
+
+def is_refused(dag: Mapping[str, Any] | None) -> bool:
+    """Whether a DAG stands for an experiment whose file is refused."""
+    return any(tag["name"] == REFUSED_TAG for tag in (dag or {}).get("tags") or ())
+
+
+def is_runnable(dag: Mapping[str, Any] | None) -> bool:
+    """Whether Airflow has the experiment's file, and accepts it.
+
+    A file that was away and is back leaves a stale DAG until it is parsed again.
+    """
+    return dag is not None and not dag.get("is_stale") and not is_refused(dag)
 
 
 def reasons(client: Client, run: Run, tasks: Sequence[Task], limit: int = 5) -> Iterator[str]:

@@ -18,7 +18,7 @@ from wattbench.analysis.model.errors import UserError, missing_package
 
 #: Modules of this package that add commands, in the order of the help text: each has ``add_parsers``,
 #: which gives its commands ``do``: options → exit code.
-FAMILIES = ("measure", "hosts", "plans", "experiments", "runs", "reports")
+FAMILIES = ("measure", "hosts", "plans", "experiments", "runs", "reports", "doctor")
 
 _ABOUT = """\
 Which Docker image runs this ML workload on the least energy, and how sure are we?
@@ -32,6 +32,7 @@ Which Docker image runs this ML workload on the least energy, and how sure are w
   how far is it?        wattbench status
   why did it fail?      wattbench logs nightly
   the answer            wattbench report nightly --out out
+  is all well here?     wattbench doctor
 
 without an Airflow
   report of a run       wattbench report s3://wattbench/runs/RUN_ID --out out

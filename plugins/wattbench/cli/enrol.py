@@ -22,7 +22,7 @@ from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
-from wattbench.errors import ConfigError, HostError
+from wattbench.errors import ConfigError, HostError, UserError
 from wattbench.local import connections
 from wattbench.steps import check_host
 from wattbench.worker.agent.preparation import script
@@ -176,6 +176,18 @@ def pin(address: Address, key: HostKey, file: Path) -> None:
         write_atomically(file, f"{present}{gap}{line}\n")
 
 
+def unpin(address: Address, file: Path) -> bool:
+    """Forget the keys of an address; the other lines stay. False: it had none."""
+    if not file.exists():
+        return False
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.split(maxsplit=1)[:1] != [address.known_as]]
+    if kept == lines:
+        return False
+    write_atomically(file, "".join(kept))
+    return True
+
+
 # ── hosts.yaml ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -212,13 +224,7 @@ def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
         return path
     before = path.read_text(encoding="utf-8")
     after = _with_entry(before, name, entry)
-    with tempfile.TemporaryDirectory() as trial:
-        (Path(trial) / "hosts.yaml").write_text(after, encoding="utf-8")
-        try:
-            whole = name in load_hosts(Path(trial)).hosts
-        except ConfigError:
-            whole = False
-    if not whole:
+    if not _reads_as(after, load_hosts(folder).hosts | {name: HostConfig.model_validate(entry)}):
         raise ConfigError(
             f"{path}: its form allows no addition by a program; add by hand: "
             f"{name}: {_one_line(entry)}"
@@ -227,19 +233,70 @@ def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
     return path
 
 
+def remove_entry(folder: Path, name: str) -> Path:
+    """Take a host out of hosts.yaml, which keeps its other lines and the comments around the entry.
+
+    Raises:
+        ConfigError: it is not there or the only one, or the file's form allows no removal.
+    """
+    path, hosts = folder / "hosts.yaml", load_hosts(folder).hosts
+    if name not in hosts:
+        raise ConfigError(f"{path} has no host {name!r} ({', '.join(hosts)})")
+    if len(hosts) == 1:
+        raise ConfigError(
+            f"{path}: {name!r} is its only host, and it needs one; add another first, or remove the file"
+        )
+    after = _without_entry(path.read_text(encoding="utf-8"), name)
+    if not _reads_as(after, {other: hosts[other] for other in hosts if other != name}):
+        raise ConfigError(
+            f"{path}: its form allows no removal by a program; remove the entry {name!r} by hand"
+        )
+    write_atomically(path, after)
+    return path
+
+
+def _reads_as(text: str, hosts: Mapping[str, HostConfig]) -> bool:
+    """Whether such a hosts.yaml is accepted and has exactly these hosts."""
+    with tempfile.TemporaryDirectory() as trial:
+        (Path(trial) / "hosts.yaml").write_text(text, encoding="utf-8")
+        try:
+            return load_hosts(Path(trial)).hosts == hosts
+        except ConfigError:
+            return False
+
+
 def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
     """The text with one more host at the end of its block of hosts."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert root is not None  # load_hosts has read it
-    hosts = next(v for k, v in root.value if k.value == "hosts")
+    hosts = _hosts_node(text)
     indent = " " * hosts.value[0][0].start_mark.column
     lines = text.splitlines(keepends=True)
-    end = hosts.end_mark.line + (hosts.end_mark.column > 0)
-    while lines[end - 1].strip() == "" or lines[end - 1].lstrip().startswith("#"):
-        end -= 1
+    end = _end_line(lines, hosts)
     if not lines[end - 1].endswith("\n"):
         lines[end - 1] += "\n"
     return "".join([*lines[:end], f"{indent}{name}: {_one_line(entry)}\n", *lines[end:]])
+
+
+def _without_entry(text: str, name: str) -> str:
+    """The text without the lines of a host's entry in a block of hosts."""
+    hosts = _hosts_node(text)
+    key, value = next(pair for pair in hosts.value if pair[0].value == name)
+    lines = text.splitlines(keepends=True)
+    return "".join(lines[: key.start_mark.line] + lines[_end_line(lines, value) :])
+
+
+def _hosts_node(text: str) -> yaml.MappingNode:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)  # load_hosts has read it
+    found: yaml.MappingNode = next(v for k, v in root.value if k.value == "hosts")
+    return found
+
+
+def _end_line(lines: Sequence[str], node: yaml.Node) -> int:
+    """The line after a node's last one; comments and blank lines behind it are not the node's."""
+    end = node.end_mark.line + (node.end_mark.column > 0)
+    while lines[end - 1].strip() == "" or lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    return end
 
 
 def _one_line(entry: Mapping[str, Any]) -> str:
@@ -284,14 +341,19 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
                 )
             facts, _, problems = check_host.examine(host, config, config.gpus)
     except HostError as error:
-        what, _, action = str(error).partition("; ")
-        return Health(target.name, "hard", (Problem(error.code, "hard", what, action),))
+        return unreachable(target.name, error, error.code)
     found = [_problem(p) for p in problems]
     found.sort(key=lambda problem: problem.severity != "hard")
     worst: State = "fine"
     if found:
         worst = "hard" if found[0].severity == "hard" else "soft"
     return Health(target.name, worst, tuple(found), facts)
+
+
+def unreachable(name: str, error: UserError, code: str = "connection") -> Health:
+    """The health of a host that could not be looked at."""
+    what, _, action = str(error).partition("; ")
+    return Health(name, "hard", (Problem(code, "hard", what, action),))
 
 
 def _problem(found: ProblemDocument) -> Problem:

@@ -1,4 +1,4 @@
-"""``wattbench host add | check | release``: worker hosts."""
+"""``wattbench host add | check | release | remove``: worker hosts."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NO_WAY_IN = ("auth", "host-key", "unreachable", "timeout", "lost")
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the command with its three subcommands."""
+    """Add the command with its four subcommands."""
     airflow = login()
-    hosts = commands.add_parser("host", help="add a worker host, check hosts").add_subparsers(
-        metavar="COMMAND", required=True
-    )
+    hosts = commands.add_parser(
+        "host", help="add, check, free, remove worker hosts"
+    ).add_subparsers(metavar="COMMAND", required=True)
     command = hosts.add_parser(
         "add", parents=[airflow], help="name a host, pin its key, tell what it lacks",
         description="Connects, shows the host's key for comparison, pins it, writes hosts.yaml, makes "
@@ -78,6 +78,18 @@ def add_parsers(commands: Any) -> None:
     )
     command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_release)
+    command = hosts.add_parser(
+        "remove", parents=[airflow], help="take a host out of hosts.yaml, and what was made for it",
+        description="Remove a host from hosts.yaml, its pinned key and its Airflow connection; runs that "
+        "were measured on it stay. Refuses while a run has the host, or an experiment names it. Exit "
+        "code 1: removed, but its connection stays.",
+    )  # fmt: skip
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--yes", action="store_true", help="without a question")
+    command.add_argument(
+        "--force", action="store_true", help="also while a run has it or an experiment names it"
+    )
+    command.set_defaults(do=_remove, key=None)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -252,15 +264,35 @@ def _check(options: argparse.Namespace) -> int:
                 f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)}); add it: wattbench host add"
             )
     client = client_of(options, needed=False)
-    targets = [_known_target(name, hosts, client, options.key) for name in names]
+    if options.key is not None:
+        _text_of(options.key)
+    targets = [_target_or_health(name, hosts, client, options.key) for name in names]
+
+    def look(target: HostTarget | Health) -> Health:
+        if isinstance(target, enrol.Health):
+            return target
+        return enrol.examine(target, hosts.hosts[target.name])
+
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(enrol.examine, targets, [hosts.hosts[name] for name in names]))
+        found = list(pool.map(look, targets))
     found = _with_standing(found, hosts)
     say(_table(found))
     for text, hosts_of in check_host.unknown_on([(h.name, h.facts) for h in found]).items():
         where = "all hosts" if len(hosts_of) == len(found) > 1 else ", ".join(hosts_of)
         say(f"\nnot known of {where}: {text}")
     return enrol.worst_of(found)
+
+
+def _target_or_health(
+    name: str, hosts: HostsConfig, client: Client | None, key: Path | None
+) -> HostTarget | Health:
+    """The way to a host, or its health where there is none: the other hosts are looked at all the same."""
+    from wattbench.cli import enrol
+
+    try:
+        return _known_target(name, hosts, client, key)
+    except UserError as error:
+        return enrol.unreachable(name, error)
 
 
 def _release(options: argparse.Namespace) -> int:
@@ -294,6 +326,61 @@ def _release(options: argparse.Namespace) -> int:
             "wattbench-housekeeping collects them once their run is over"
         )
     return 1 if found.left else 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    """Undo `host add`; 1 if the connection could not be removed."""
+    from wattbench.cli import enrol, host_remove
+    from wattbench.config.loader import config_dir, load_hosts
+
+    folder, name = config_dir(), options.name
+    hosts = load_hosts(folder)
+    if name not in hosts.hosts:
+        raise ConfigError(f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)})")
+    reasons = host_remove.reasons_against(name, folder, hosts)
+    if reasons and not options.force:
+        raise UserError(
+            f"{name} stays: {'; '.join(reasons)}; give --force to remove it all the same"
+        )
+    client = client_of(options, needed=False)
+    addresses = {other: _address_of(other, hosts, client) for other in hosts.hosts}
+    for reason in reasons:
+        say(f"{name}: {reason}", to_stderr=True)
+    _confirm_removal(name, options)
+    path = enrol.remove_entry(folder, name)
+    say(f"{path}: {name} is removed; what was measured on it stays")
+    say(host_remove.forget_key(name, addresses, folder / enrol.KNOWN_HOSTS))
+    conn_id = hosts.hosts[name].ssh_conn_id
+    users = [n for n, host in hosts.hosts.items() if host.ssh_conn_id == conn_id and n != name]
+    if users:
+        say(f"Airflow: connection {conn_id} stays, {', '.join(users)} has it too")
+        return 0
+    return host_remove.forget_connection(client, conn_id)
+
+
+def _address_of(name: str, hosts: HostsConfig, client: Client | None) -> Address | None:
+    """Where a host is; None: no connection that can be read here says so."""
+    from wattbench.cli.enrol import Address
+
+    try:
+        target = _known_target(name, hosts, client, None)
+    except UserError:
+        return None
+    return Address(target.username, target.hostname, target.port)
+
+
+def _confirm_removal(name: str, options: argparse.Namespace) -> None:
+    """Ask before anything is removed.
+
+    Raises:
+        UserError: not confirmed.
+    """
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{name} stays: there is no terminal to confirm it on; give --yes")
+    if input(f"Remove {name}? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError(f"{name} stays: not confirmed")
 
 
 def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
@@ -338,7 +425,12 @@ def _known_target(
                 "Airflow runs, or log in (WATTBENCH_AIRFLOW_URL …)"
             ) from None
     address = Address(shown.get("login") or "root", shown["host"], shown.get("port") or 22)
-    pinned = json.loads(shown.get("extra") or "{}").get("host_key")
+    try:
+        pinned = json.loads(shown.get("extra") or "{}").get("host_key")
+    except ValueError:
+        raise ConfigError(
+            f"host {name}: the extra of connection {hosts.hosts[name].ssh_conn_id!r} is not JSON; mend it"
+        ) from None
     return _target(name, address, pinned, hosts.hosts[name], key)
 
 

@@ -102,21 +102,20 @@ def add_parsers(commands: Any) -> None:
 
 def local_client() -> Client | None:
     """A login to the controller on this machine; None where it is not up."""
-    from wattbench.local.controller import Controller, default_path
-    from wattbench.local.state_folder import StateFolder
-
-    controller = Controller(StateFolder(default_path()))
-    return _connect(controller) if controller.exists and controller.is_up else None
+    controller = own_controller()
+    return connect(controller) if controller.exists and controller.is_up else None
 
 
-def _controller() -> Controller:
+def own_controller() -> Controller:
+    """The controller of the calling user's state folder, whether it exists or not."""
     from wattbench.local.controller import Controller, default_path
     from wattbench.local.state_folder import StateFolder
 
     return Controller(StateFolder(default_path()))
 
 
-def _connect(controller: Controller) -> Client:
+def connect(controller: Controller) -> Client:
+    """A login to an embedded controller."""
     from wattbench.cli.airflow_api import Client, Login
 
     airflow = controller.airflow
@@ -155,7 +154,7 @@ def _measure(options: argparse.Namespace) -> int:
     require_extra()
     if options.out is not None and options.out.exists():
         raise UserError(f"--out {options.out}: exists; name a new folder")
-    controller = _controller()
+    controller = own_controller()
     with controller.state.lock(_LOCK):
         try:
             return _measured(controller, wanted, options)
@@ -174,7 +173,7 @@ def _measured(controller: Controller, wanted: Measurement, options: argparse.Nam
         _note(_MODELLED)
     controller.prepare(_note)
     if controller.is_up:
-        _refuse_second(_connect(controller))
+        _refuse_second(connect(controller))
     machine = controller.look(wanted.device, options.gpu)
     wanted = replace(wanted, host=machine.host_for(wanted.modelled))
     controller.write_hosts(machine.hosts)
@@ -184,7 +183,7 @@ def _measured(controller: Controller, wanted: Measurement, options: argparse.Nam
         wanted.name, wanted.text(refs), list(wanted.files.values())
     )
     controller.up(_note)
-    client = _connect(controller)
+    client = connect(controller)
     _refuse_second(client)  # one that was interrupted goes on when its controller is up again
     client.wait_for_dag(wanted.name, within_s=120)
     run = client.trigger(wanted.name)
@@ -257,7 +256,7 @@ def _up(_: argparse.Namespace) -> int:
     from wattbench.local.controller import require_extra
 
     require_extra()
-    controller = _controller()
+    controller = own_controller()
     with controller.state.lock(_LOCK):
         controller.prepare(_note)
         controller.write_hosts(controller.look("cpu", None).hosts)
@@ -270,13 +269,13 @@ def _up(_: argparse.Namespace) -> int:
 
 
 def _down(options: argparse.Namespace) -> int:
-    controller = _controller()
+    controller = own_controller()
     if not controller.exists:
         say(f"nothing to do: there is no controller in {controller.state.path}")
         return 0
     with controller.state.lock(_LOCK):
         if controller.is_up:
-            client = _connect(controller)
+            client = connect(controller)
             while (run := client.running("~")) is not None:
                 _note(f"cancelling {run.run_id}")
                 _cancel(client, run)
@@ -298,7 +297,7 @@ def _remove(controller: Controller) -> None:
 
 
 def _hosts(_: argparse.Namespace) -> int:
-    controller = _controller()
+    controller = own_controller()
     if not controller.exists:
         say("no controller on this machine yet; wattbench measure, or wattbench up, starts one")
         return 1

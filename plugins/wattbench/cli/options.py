@@ -8,9 +8,12 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
+
+if TYPE_CHECKING:
+    from wattbench.local.controller import Controller
 
 
 def natural(text: str) -> int:
@@ -95,3 +98,13 @@ def client_of(options: argparse.Namespace, *, needed: bool = True) -> Any:
 def airflow_url(options: argparse.Namespace) -> str:
     """Address of Airflow; empty: none is given."""
     return (options.url or os.environ.get("WATTBENCH_AIRFLOW_URL") or "").rstrip("/")
+
+
+def local_controller(options: argparse.Namespace) -> Controller | None:
+    """The controller on this machine, where no address is given and it has been brought up before."""
+    if airflow_url(options):
+        return None
+    from wattbench.cli.measure import own_controller
+
+    controller = own_controller()
+    return controller if controller.exists else None

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.errors import UserError
 from wattbench.cli import follow
-from wattbench.cli.options import client_of, login, natural, selection
+from wattbench.cli.options import client_of, local_controller, login, natural, selection
 from wattbench.cli.output import columns, say
 
 if TYPE_CHECKING:
     from wattbench.cli.airflow_api import Client
     from wattbench.dag_runs import Run, Task
+    from wattbench.local.controller import Controller
+
+#: Airflow lists and parses new files every 30 s, and takes some seconds for it.
+_PARSE_S = 90
 
 
 def add_parsers(commands: Any) -> None:
     """Add the three commands."""
     command = commands.add_parser(
         "run", parents=[selection(), login()], help="start an experiment; prints the run's id",
-        description="Start a run as the trigger form would. Prints the run's id on stdout.",
+        description="Start a run as the trigger form would. Prints the run's id on stdout. An experiment "
+        f"whose file was just written is waited for, {_PARSE_S} s at most.",
     )  # fmt: skip
     command.add_argument("experiment")
     command.add_argument(
@@ -52,13 +57,7 @@ def add_parsers(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     client = client_of(options)
-    dag = client.dag(options.experiment)
-    if dag is None:
-        known = ", ".join(client.experiments()) or "none"
-        raise UserError(
-            f"Airflow at {client.login.url} has no experiment {options.experiment!r} (there: {known}); "
-            "its file belongs in experiments/"
-        )
+    dag = _parsed(client, options.experiment, local_controller(options))
     if dag["is_paused"] and dag.get("timetable_summary") and not options.unpause:
         raise UserError(
             f"{options.experiment} is paused, and has a schedule ({dag['timetable_summary']}) that would "
@@ -73,6 +72,35 @@ def _run(options: argparse.Namespace) -> int:
     say(run.run_id)
     say(f"{client.login.url}/dags/{run.dag_id}/runs/{run.id}", to_stderr=True)
     return follow.follow(client, run) if options.wait else 0
+
+
+def _parsed(client: Client, name: str, local: Controller | None) -> dict[str, Any]:
+    """Airflow's view of an experiment; one whose file is here and good is waited for.
+
+    Raises:
+        UserError: there is none, its file is refused, or Airflow does not parse it in time.
+    """
+    from wattbench.cli.airflow_api import is_refused, is_runnable
+    from wattbench.config.loader import config_dir, load_experiment, load_hosts
+
+    dag = client.dag(name)
+    if dag is not None and is_runnable(dag):
+        return dag
+    folder = config_dir() if local is None else local.config
+    path = folder / "experiments" / f"{name}.yaml"
+    if not path.is_file():
+        if is_refused(dag):
+            raise UserError(f"Airflow refuses {name}: {client.refusal(name)}")
+        known = ", ".join(client.experiments()) or "none"
+        raise UserError(
+            f"Airflow at {client.login.url} has no experiment {name!r} (there: {known}), and there is "
+            f"no {path}; write it: wattbench new {name}"
+        )
+    load_experiment(path, load_hosts(folder))
+    say(f"{path}: waiting up to {_PARSE_S} s for Airflow to parse it …", to_stderr=True)
+    if local is not None:
+        local.parse_again()
+    return client.wait_for_dag(name, within_s=_PARSE_S)
 
 
 def _status(options: argparse.Namespace) -> int:

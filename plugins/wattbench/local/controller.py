@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
@@ -30,6 +29,7 @@ from wattbench.local.processes import Service, service, services
 from wattbench.local.sshd import ADDRESS, PrivateSshd
 from wattbench.local.state_folder import StateFolder
 from wattbench.local.this_machine import ThisMachine
+from wattbench.run.versions import installed
 from wattbench.worker.target import HostTarget
 
 Say = Callable[[str], None]
@@ -117,13 +117,17 @@ class Controller:
     @property
     def is_up(self) -> bool:
         """Whether all of Airflow, store and sshd run."""
-        names = (*airflow_services.PROCESSES, object_store.NAME, "sshd")
-        return all(service(self.state, name).pid() for name in names)
+        return not self.down()
 
     @property
     def exists(self) -> bool:
         """Whether it has been brought up before."""
         return (self.state.path / _VERSIONS).is_file()
+
+    def down(self) -> list[str]:
+        """The processes of Airflow, store and sshd that do not run."""
+        names = (*airflow_services.PROCESSES, object_store.NAME, "sshd")
+        return [name for name in names if service(self.state, name).pid() is None]
 
     def services(self) -> list[Service]:
         """Its processes that have been started."""
@@ -217,8 +221,12 @@ class Controller:
             path.unlink()
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        (self.state.path / "dags" / "wattbench_dags.py").touch()
+        self.parse_again()
         return path
+
+    def parse_again(self) -> None:
+        """Has Airflow parse all experiments now."""
+        (self.state.path / "dags" / "wattbench_dags.py").touch()
 
     def write_hosts(self, hosts: Mapping[str, HostConfig]) -> None:
         """Writes hosts.yaml, the connections, and the files by which Airflow finds both."""
@@ -304,13 +312,8 @@ def require_extra() -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": sys.executable}
-    for package in ("wattbench", "apache-airflow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    known = installed("wattbench", "apache-airflow")
+    return {"python": sys.executable, "wattbench": "unknown", "apache-airflow": "unknown"} | known
 
 
 def _write_changed(path: Path, text: str) -> None:

@@ -16,15 +16,16 @@ SOCKET = Path("/var/run/docker.sock")
 _TIMEOUT_S = 600
 
 
-def connect() -> docker.DockerClient | None:
+def connect(timeout_s: float = _TIMEOUT_S) -> docker.DockerClient | None:
     """A client of the daemon that answers now, or None."""
     import docker
+    import requests
     from docker.errors import DockerException
 
     try:
-        client = docker.from_env(timeout=_TIMEOUT_S)
+        client = docker.from_env(timeout=timeout_s)
         client.ping()
-    except DockerException:
+    except (DockerException, requests.RequestException):
         return None
     return client
 
@@ -47,7 +48,7 @@ def refuse_unusable() -> None:
         )
 
 
-def require() -> docker.DockerClient:
+def require(timeout_s: float = _TIMEOUT_S) -> docker.DockerClient:
     """A client of the daemon at its usual socket, which trials use.
 
     Raises:
@@ -59,7 +60,7 @@ def require() -> docker.DockerClient:
             f"DOCKER_HOST={named}: trials use the Docker daemon at {SOCKET}; unset DOCKER_HOST, or add "
             "that machine as a host: wattbench host add"
         )
-    client = connect()
+    client = connect(timeout_s)
     if client is None:
         refuse_unusable()
         raise UserError(

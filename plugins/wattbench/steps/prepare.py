@@ -7,7 +7,6 @@ import logging
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +25,7 @@ from wattbench.history import deadline
 from wattbench.run import host_claims, store_keys
 from wattbench.run.plan import make_plan, seed_of
 from wattbench.run.stored_run import Run
+from wattbench.run.versions import installed
 from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
@@ -204,17 +204,6 @@ def _show_plan(run: Run, host: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in (
-        "wattbench",
-        "apache-airflow",
-        "paramiko",
-        "scipy",
-        "pandas",
-        "scikit-posthocs",
-    ):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version()} | installed(
+        "wattbench", "apache-airflow", "paramiko", "scipy", "pandas", "scikit-posthocs"
+    )

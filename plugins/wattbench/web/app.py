@@ -20,6 +20,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from wattbench.analysis.model.errors import InputError, UserError
+from wattbench.run.versions import installed
 from wattbench.storage.object_store import ObjectMissingError, media_type
 from wattbench.web import render, state
 from wattbench.web.pages import Pages, experiment_of, report_file
@@ -73,6 +74,12 @@ def _existing(pages: Pages, run_id: str) -> Known:
 def runs(request: Request, pages: PagesDep, before: datetime | None = None) -> HTMLResponse:
     """Runs and their verdicts."""
     return _html(request, "runs", runs=pages.runs(before), first=before is None)
+
+
+@router.get("/version")
+def version() -> dict[str, str]:
+    """The versions that serve these pages, for `wattbench doctor`."""
+    return installed("wattbench", "apache-airflow")
 
 
 @router.get("/hosts")

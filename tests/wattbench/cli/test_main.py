@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
-import json
 import re
 import socket
 import subprocess
@@ -21,6 +19,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.airflow_server import FakeAirflow
+from tests.wattbench.cli.conftest import HOSTS
 from wattbench.analysis.model.errors import UserError
 from wattbench.cli import command_line, enrol
 from wattbench.cli.airflow_api import Client, Login
@@ -30,39 +30,6 @@ from wattbench.config.loader import load_hosts
 from wattbench.errors import ConfigError, HostError
 from wattbench.progress import spoken
 from wattbench.run.run_id import make_run_id
-
-HOSTS = """\
-store: {conn_id: wattbench_store, bucket: wattbench}   # where logs go
-hosts:
-  # the old one
-  cpu-a:
-    ssh_conn_id: wattbench_cpu_a
-    meter: {kind: powercap}
-# the end
-registries: {}
-"""
-EXPERIMENT = """\
-seed: 7
-hosts: [cpu-a]
-workload: {passes: [{resolution: 64, iterations: 2}]}
-images: {one: {ref: 'example.org/one:1'}, two: {ref: 'example.org/two:1'}}
-reference: one
-protocol: {blocks: 2, idle_baseline: null, rest: {min_s: 10}}
-"""
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "config"
-    (folder / "experiments").mkdir(parents=True)
-    (folder / "hosts.yaml").write_text(HOSTS)
-    (folder / "experiments" / "small.yaml").write_text(EXPERIMENT)
-    monkeypatch.setenv("WATTBENCH_CONFIG", str(folder))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("URL", "USER", "PASSWORD", "TOKEN"):
-        monkeypatch.delenv(f"WATTBENCH_AIRFLOW_{name}", raising=False)
-    return folder
-
 
 # ── addresses and hosts.yaml ────────────────────────────────────────────────────────────────────
 
@@ -345,51 +312,6 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
 
 
 # ── Airflow's REST API ──────────────────────────────────────────────────────────────────────────
-
-
-class FakeAirflow:
-    """Answers what it was told to answer, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, Any]] = {"/auth/token": (201, {"access_token": "t"})}
-        self.asked: list[tuple[str, str, Any]] = []
-        fake = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else None
-                path = self.path.partition("?")[0]
-                fake.asked.append((self.command, self.path, body))
-                status, value = fake.answers.get(path, (404, {"detail": "not found"}))
-                data = value if isinstance(value, bytes) else json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_PATCH = _answer  # noqa: N815
-
-            def log_message(self, *args: object) -> None:
-                del args
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
-@pytest.fixture
-def airflow(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
-    fake = FakeAirflow()
-    thread = threading.Thread(target=fake.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("WATTBENCH_AIRFLOW_URL", fake.url)
-    monkeypatch.setenv("WATTBENCH_AIRFLOW_USER", "ann")
-    monkeypatch.setenv("WATTBENCH_AIRFLOW_PASSWORD", "secret")
-    yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
-    thread.join()
 
 
 DUE = "2026-01-02T01:00:00.250000Z"
