@@ -83,7 +83,9 @@ class Site:
         if not self.url:
             raise UserError("not asked, since Airflow is not known or not running; see above")
         made: Client = (
-            client_of(self.options) if self.controller is None else connect(self.controller)
+            client_of(self.options, waits_s=())
+            if self.controller is None
+            else connect(self.controller)
         )
         return made
 

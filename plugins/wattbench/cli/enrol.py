@@ -270,7 +270,7 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
     hosts = _hosts_node(text)
     indent = " " * hosts.value[0][0].start_mark.column
     lines = text.splitlines(keepends=True)
-    end = _end_line(lines, hosts)
+    end = _last_line(lines, hosts)
     if not lines[end - 1].endswith("\n"):
         lines[end - 1] += "\n"
     return "".join([*lines[:end], f"{indent}{name}: {_one_line(entry)}\n", *lines[end:]])
@@ -278,10 +278,12 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
 
 def _without_entry(text: str, name: str) -> str:
     """The text without the lines of a host's entry in a block of hosts."""
-    hosts = _hosts_node(text)
-    key, value = next(pair for pair in hosts.value if pair[0].value == name)
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: key.start_mark.line] + lines[_end_line(lines, value) :])
+    hosts, lines = _hosts_node(text), text.splitlines(keepends=True)
+    names = [key.value for key, _ in hosts.value]
+    starts = [key.start_mark.line for key, _ in hosts.value]
+    ends = [*(_without_comments(lines, start) for start in starts[1:]), _last_line(lines, hosts)]
+    place = names.index(name)
+    return "".join(lines[: starts[place]] + lines[ends[place] :])
 
 
 def _hosts_node(text: str) -> yaml.MappingNode:
@@ -291,9 +293,13 @@ def _hosts_node(text: str) -> yaml.MappingNode:
     return found
 
 
-def _end_line(lines: Sequence[str], node: yaml.Node) -> int:
-    """The line after a node's last one; comments and blank lines behind it are not the node's."""
-    end = node.end_mark.line + (node.end_mark.column > 0)
+def _last_line(lines: Sequence[str], hosts: yaml.MappingNode) -> int:
+    """The number of lines up to the last one of a block of hosts."""
+    return _without_comments(lines, hosts.end_mark.line + (hosts.end_mark.column > 0))
+
+
+def _without_comments(lines: Sequence[str], end: int) -> int:
+    """The end of an entry without the comments and blank lines behind it: they belong to what follows."""
     while lines[end - 1].strip() == "" or lines[end - 1].lstrip().startswith("#"):
         end -= 1
     return end

@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,18 @@ def add_login(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--user", help="who you are (WATTBENCH_AIRFLOW_USER)")
 
 
-def client_of(options: argparse.Namespace, *, needed: bool = True) -> Any:
+def client_of(
+    options: argparse.Namespace,
+    *,
+    needed: bool = True,
+    waits_s: Sequence[float] = (1.0, 2.0, 4.0),
+) -> Any:
     """Airflow's REST API as the user; None where it is not needed and no address is given.
+
+    Args:
+        options: with the login's options.
+        needed: an address has to be given.
+        waits_s: pauses between tries while Airflow does not answer.
 
     Raises:
         UserError: an address or a login is missing.
@@ -92,7 +103,7 @@ def client_of(options: argparse.Namespace, *, needed: bool = True) -> Any:
         if not sys.stdin.isatty():
             raise UserError(f"no password for {user!r}: set WATTBENCH_AIRFLOW_PASSWORD")
         password = getpass.getpass(f"Airflow password of {user}: ")
-    return Client(Login(url, user, password or "", token), waits_s=(1.0, 2.0, 4.0))
+    return Client(Login(url, user, password or "", token), waits_s=waits_s)
 
 
 def airflow_url(options: argparse.Namespace) -> str:

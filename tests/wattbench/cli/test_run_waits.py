@@ -1,0 +1,117 @@
+"""``wattbench run`` of an experiment that Airflow has not parsed yet, or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.airflow_server import Answer, FakeAirflow
+from wattbench.analysis.model.errors import UserError
+from wattbench.cli import command_line
+from wattbench.cli.airflow_api import Client, Login
+
+ABSENT: Answer = (404, {"detail": "not found"})
+PARSED: dict[str, Any] = {
+    "is_paused": False,
+    "timetable_summary": None,
+    "tags": [{"name": "wattbench"}],
+}
+STALE = PARSED | {"is_stale": True}
+REFUSED = PARSED | {"tags": [{"name": "wattbench"}, {"name": "refused"}]}
+REASON = "experiments/small.yaml line 6: protocol.blocks: 0: must be at least 1"
+TRIGGERED = {
+    "dag_id": "small", "dag_run_id": "manual__1", "run_after": "2026-01-02T01:00:00Z",
+    "state": "queued",
+}  # fmt: skip
+
+
+def in_turn(*answers: Answer) -> Callable[[], Answer]:
+    """One after the other; the last one from then on."""
+    left = list(answers)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+def triggered(airflow: FakeAirflow) -> bool:
+    return any(verb == "POST" and "dagRuns" in path for verb, path, _ in airflow.asked)
+
+
+@pytest.mark.parametrize("before", [ABSENT, (200, STALE), (200, REFUSED)])
+def test_a_file_that_was_just_written_is_waited_for(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], before: Answer
+) -> None:
+    airflow.answers |= {
+        "/api/v2/dags/small": in_turn(before, before, (200, PARSED)),
+        "/api/v2/dags/small/dagRuns": (200, TRIGGERED),
+    }
+    assert command_line.main(["run", "small"]) == 0
+    said = capsys.readouterr()
+    assert "waiting up to 90 s for Airflow to parse it" in said.err
+    assert said.out.startswith("small-20260102T010000Z-")
+    assert said.out.count("\n") == 1
+    assert triggered(airflow)
+
+
+def test_a_refused_file_is_not_waited_for(
+    airflow: FakeAirflow, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config / "experiments/small.yaml"
+    path.write_text(path.read_text().replace("blocks: 2", "blocks: 0"))
+    for answer in (ABSENT, (200, REFUSED)):
+        airflow.answers["/api/v2/dags/small"] = answer
+        assert command_line.main(["run", "small"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("wattbench: experiments/small.yaml line 6: protocol.blocks: 0")
+        assert said.count("\n") == 1
+    assert not triggered(airflow)
+
+
+def test_a_refusal_of_a_file_that_is_elsewhere_is_airflow_s_own(
+    airflow: FakeAirflow, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config / "experiments/small.yaml").unlink()
+    doc = f"**This experiment is refused.**\n\n{REASON}"
+    airflow.answers |= {
+        "/api/v2/dags/small": (200, REFUSED),
+        "/api/v2/dags/small/details": (200, {"doc_md": doc}),
+    }
+    assert command_line.main(["run", "small"]) == 2
+    assert capsys.readouterr().err == f"wattbench: Airflow refuses small: {REASON}\n"
+    assert not triggered(airflow)
+
+
+def test_an_experiment_without_a_file_is_not_waited_for(
+    airflow: FakeAirflow, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    airflow.answers["/api/v2/dags"] = (200, {"dags": [{"dag_id": "small"}]})
+    assert command_line.main(["run", "smal"]) == 2
+    said = capsys.readouterr().err
+    assert "has no experiment 'smal' (there: small)" in said
+    assert str(config / "experiments/smal.yaml") in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("dag", "says"),
+    [
+        (ABSENT, "ModuleNotFoundError: No module named 'wattbench'"),
+        ((200, STALE), "ModuleNotFoundError"),
+        ((200, REFUSED), REASON),
+    ],
+)
+def test_the_wait_ends_with_the_reason(airflow: FakeAirflow, dag: Answer, says: str) -> None:
+    error = {
+        "filename": "experiments.py",
+        "stack_trace": "Traceback …\nModuleNotFoundError: No module named 'wattbench'\n",
+    }
+    airflow.answers |= {
+        "/api/v2/dags/small": dag,
+        "/api/v2/dags/small/details": (200, {"doc_md": f"**refused**\n\n{REASON}"}),
+        "/api/v2/importErrors": (200, {"import_errors": [error]}),
+    }
+    client = Client(Login(airflow.url, "ann", "secret"), waits_s=())
+    with pytest.raises(UserError, match="no DAG 'small' after 0 s") as caught:
+        client.wait_for_dag("small", within_s=0)
+    assert says in str(caught.value)
