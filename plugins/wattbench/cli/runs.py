@@ -92,9 +92,10 @@ def _parsed(client: Client, name: str, local: Controller | None) -> dict[str, An
         if is_refused(dag):
             raise UserError(f"Airflow refuses {name}: {client.refusal(name)}")
         known = ", ".join(client.experiments()) or "none"
+        elsewhere = "" if local is None else f"WATTBENCH_CONFIG={folder} "
         raise UserError(
             f"Airflow at {client.login.url} has no experiment {name!r} (there: {known}), and there is "
-            f"no {path}; write it: wattbench new {name}"
+            f"no {path}; write it: {elsewhere}wattbench new {name}"
         )
     load_experiment(path, load_hosts(folder))
     say(f"{path}: waiting up to {_PARSE_S} s for Airflow to parse it …", to_stderr=True)

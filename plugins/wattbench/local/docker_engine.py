@@ -16,7 +16,7 @@ SOCKET = Path("/var/run/docker.sock")
 _TIMEOUT_S = 600
 
 
-def connect(timeout_s: float = _TIMEOUT_S) -> docker.DockerClient | None:
+def connect(timeout_s: int = _TIMEOUT_S) -> docker.DockerClient | None:
     """A client of the daemon that answers now, or None."""
     import docker
     import requests
@@ -48,7 +48,7 @@ def refuse_unusable() -> None:
         )
 
 
-def require(timeout_s: float = _TIMEOUT_S) -> docker.DockerClient:
+def require(timeout_s: int = _TIMEOUT_S) -> docker.DockerClient:
     """A client of the daemon at its usual socket, which trials use.
 
     Raises:

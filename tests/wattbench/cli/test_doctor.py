@@ -14,7 +14,7 @@ import pytest
 from tests.support.airflow_server import FakeAirflow
 from tests.support.s3_server import KEY, SECRET, Server
 from wattbench.cli import command_line, doctor
-from wattbench.local.controller import default_path
+from wattbench.local.controller import Controller, default_path
 
 HEALTH = {
     "metadatabase": {"status": "healthy"},
@@ -277,3 +277,19 @@ def test_a_controller_of_this_machine_that_is_down_is_named(
     assert "api-server" in rows["Airflow"][1]
     assert rows["Airflow"][1].endswith("wattbench up")
     assert "not asked" in rows["login"][1]
+
+
+def test_the_embedded_controller_is_looked_at_where_no_other_is_named(
+    well: FakeAirflow, own: Controller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = command_line.main(["doctor"])
+    rows = table(capsys)
+    assert set(states(rows).values()) == {"fine"}
+    assert code < 2
+    assert "admin, sees 1 experiments" in rows["login"][1]
+    assert "1 of 1" in rows["experiments"][1]
+    (own.state.path / "run/triggerer.pid").unlink()
+    assert command_line.main(["doctor"]) == 2
+    line = next(x for x in capsys.readouterr().out.splitlines() if "not running here" in x)
+    assert "triggerer" in line
+    assert "scheduler" not in line

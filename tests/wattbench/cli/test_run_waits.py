@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.airflow_server import Answer, FakeAirflow
 from wattbench.analysis.model.errors import UserError
 from wattbench.cli import command_line
 from wattbench.cli.airflow_api import Client, Login
+from wattbench.local.controller import Controller
 
 ABSENT: Answer = (404, {"detail": "not found"})
 PARSED: dict[str, Any] = {
@@ -91,6 +93,27 @@ def test_an_experiment_without_a_file_is_not_waited_for(
     assert "has no experiment 'smal' (there: small)" in said
     assert str(config / "experiments/smal.yaml") in said
     assert said.count("\n") == 1
+
+
+def test_the_embedded_controller_parses_a_new_file_at_once(
+    airflow: FakeAirflow, own: Controller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = own.state.path / "dags/wattbench_dags.py"
+    os.utime(file, (0, 0))
+
+    def once_touched() -> Answer:
+        return (200, PARSED) if file.stat().st_mtime > 0 else ABSENT
+
+    airflow.answers |= {
+        "/api/v2/dags/small": once_touched,
+        "/api/v2/dags/small/dagRuns": (200, TRIGGERED),
+        "/api/v2/dags": (200, {"dags": []}),
+    }
+    assert command_line.main(["run", "small"]) == 0
+    assert triggered(airflow)
+    capsys.readouterr()
+    assert command_line.main(["run", "other"]) == 2
+    assert f"WATTBENCH_CONFIG={own.config} wattbench new other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ for route in app.routes:
         print("asked", path, answer.status_code)
 for path in ("/docs", "/redoc", "/openapi.json"):
     print("docs", client.get(path).status_code)
+from wattbench.web.app import version
+print("version", version()["wattbench"])
 def unreachable():
     raise AssertionError("the store was opened")
 pages.open_store = unreachable
@@ -76,6 +79,10 @@ def test_no_route_answers_without_a_login_whatever_the_credentials(said: str) ->
     assert {status for _, status in asked} == {"401"}
     assert not any("{" in path for path, _ in asked)
     assert re.findall(r"^docs (\d+)$", said, re.MULTILINE) == ["404"] * 3
+
+
+def test_the_pages_say_which_wattbench_serves_them(said: str) -> None:
+    assert f"version {metadata.version('wattbench')}\n" in said
 
 
 @pytest.mark.parametrize("path", PATHS)
