@@ -63,6 +63,7 @@ class Client:
         self.login = login
         self._advice = advice
         self._waits_s = tuple(waits_s)
+        self._gave_up = False
         self._session = requests.Session()
         self._session.trust_env = False  # ~/.netrc would replace the token
 
@@ -270,18 +271,21 @@ class Client:
         import requests
         from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
-        for wait_s in (*self._waits_s, None):
+        # Waited for once: of many questions each would wait as long again.
+        for wait_s in (*(() if self._gave_up else self._waits_s), None):
             try:
                 response = self._once(verb, path, params, json)
             except requests.RequestException as error:
                 # A restarting server is no reason to lose sight of a run that goes on without it.
                 if wait_s is None or isinstance(error, (InvalidSchema, InvalidURL, MissingSchema)):
+                    self._gave_up = True
                     raise UserError(
                         f"Airflow at {self.login.url} does not answer: {type(error).__name__}; "
                         f"{self._advice}"
                     ) from error
                 time.sleep(wait_s)
                 continue
+            self._gave_up = False
             if response.ok:
                 return response
             kind = NotFoundError if response.status_code == 404 else UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -200,33 +200,36 @@ def _login(site: Site) -> Iterator[Row]:
 
 
 def _versions(site: Site) -> Iterator[Row]:
-    """What is installed here, and what serves the controller's pages."""
+    """Whether the code here is the one that serves the controller's pages."""
     import json
 
-    from wattbench.run.versions import installed
+    from wattbench.run import versions
 
-    here = installed("wattbench").get("wattbench", "unknown")
+    here = {"code": versions.code(), **versions.installed("wattbench")}
     if not site.url:
-        yield Row("versions", "soft", f"wattbench {here} here; the controller was not asked")
+        yield Row("versions", "soft", f"{_spoken(here)} here; the controller was not asked")
         return
-    airflow = _get(f"{site.url}/api/v2/version")[0].get("version", "?")
+    airflow = f"Airflow {_get(f'{site.url}/api/v2/version')[0].get('version', '?')}"
     try:
-        page = json.loads(site.client.fetch("/wattbench/version"))
-        there = str(page["wattbench"])
+        there = json.loads(site.client.fetch("/wattbench/version"))
+        same = bool(there["code"] == here["code"])
     except (UserError, ValueError, KeyError, TypeError):
         yield Row(
-            "versions", "soft",
-            f"wattbench {here} here, Airflow {airflow}; its wattbench doesn't say which it is",
+            "versions", "soft", f"{_spoken(here)} here; which is on the controller is not known; {airflow}",
             "there: the same wattbench, with plugins/wattbench_plugin.py in Airflow's plugins folder",
         )  # fmt: skip
         return
-    if there != here:
+    if same:
+        yield Row("versions", "fine", f"{_spoken(here)} here and on the controller; {airflow}")
+    else:
         yield Row(
-            "versions", "soft", f"wattbench {here} here, {there} there, Airflow {airflow}",
-            f"pip install wattbench=={there}",
+            "versions", "soft", f"{_spoken(here)} here, {_spoken(there)} on the controller; {airflow}",
+            "install the same wattbench in both places",
         )  # fmt: skip
-        return
-    yield Row("versions", "fine", f"wattbench {here} here and there, Airflow {airflow}")
+
+
+def _spoken(found: Mapping[str, str]) -> str:
+    return f"wattbench {found.get('wattbench', 'of a checkout')} (code {found['code']})"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import requests
 
-import wattbench
 from wattbench.airflow.watchdog import PARTS
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.local.credentials import Credentials
 from wattbench.local.processes import service
 from wattbench.local.state_folder import StateFolder
+from wattbench.run import versions
 
 #: Started in this order: what parses DAG files has the longest way to go.
 PROCESSES = ("dag-processor", "scheduler", "api-server", "triggerer")
@@ -128,17 +127,7 @@ def ensure(state: StateFolder, airflow: Airflow, credentials: Credentials) -> No
     for name, process in processes.items():
         argv = [sys.executable, "-m", "wattbench.watchdog", name]
         holds_our_code = name in ("scheduler", "api-server")
-        process.ensure(argv, env=airflow.settings, also=_code() if holds_our_code else "")
-
-
-def _code() -> str:
-    """A hash of our code that Airflow's processes hold in memory."""
-    digest = hashlib.sha256()
-    package = Path(wattbench.__file__).parent
-    for folder in (package, package / "analysis"):  # a link in a checkout
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+        process.ensure(argv, env=airflow.settings, also=versions.code() if holds_our_code else "")
 
 
 def wait_until_ready(state: StateFolder, airflow: Airflow, within_s: float = 120) -> None:

@@ -20,7 +20,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from wattbench.analysis.model.errors import InputError, UserError
-from wattbench.run.versions import installed
+from wattbench.run import versions
 from wattbench.storage.object_store import ObjectMissingError, media_type
 from wattbench.web import render, state
 from wattbench.web.pages import Pages, experiment_of, report_file
@@ -78,8 +78,8 @@ def runs(request: Request, pages: PagesDep, before: datetime | None = None) -> H
 
 @router.get("/version")
 def version() -> dict[str, str]:
-    """The versions that serve these pages, for `wattbench doctor`."""
-    return installed("wattbench", "apache-airflow")
+    """What serves these pages, for `wattbench doctor`; an image of a checkout knows no version."""
+    return {"code": versions.code(), **versions.installed("wattbench")}
 
 
 @router.get("/hosts")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.support.airflow_server import FakeAirflow
 from tests.support.s3_server import KEY, SECRET, Server
 from wattbench.cli import command_line, doctor
 from wattbench.local.controller import Controller, default_path
+from wattbench.run import versions
 
 HEALTH = {
     "metadatabase": {"status": "healthy"},
@@ -34,7 +34,7 @@ def well(
         "/api/v2/version": (200, {"version": "3.3.2"}),
         "/api/v2/dags": (200, {"dags": [{"dag_id": "small"}]}),
         "/api/v2/importErrors": (200, {"import_errors": []}),
-        "/wattbench/version": (200, {"wattbench": version("wattbench")}),
+        "/wattbench/version": (200, {"code": versions.code()}),
     }
     know_store(monkeypatch, server.target.endpoint_url)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
@@ -151,8 +151,10 @@ def test_dag_files_that_airflow_can_not_import_are_listed(
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [((200, {"wattbench": "9.9"}), "pip install wattbench==9.9"),
-     ((200, b"<!doctype html>"), "doesn't say which"), ((404, {"detail": "no"}), "doesn't say which")],
+    [((200, {"code": "abc", "wattbench": "9.9"}), "wattbench 9.9 (code abc) on the controller"),
+     ((200, {"code": "abc"}), "wattbench of a checkout (code abc) on the controller"),
+     ((200, b"<!doctype html>"), "on the controller is not known"),
+     ((404, {"detail": "no"}), "on the controller is not known")],
 )  # fmt: skip
 def test_another_version_on_the_controller_is_soft(
     well: FakeAirflow, capsys: pytest.CaptureFixture[str], answer: tuple[int, Any], says: str

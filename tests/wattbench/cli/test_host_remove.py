@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from tests.support.airflow_server import FakeAirflow
 from tests.support.s3_server import KEY, SECRET, Server
 from wattbench.cli import command_line, enrol
+from wattbench.cli.airflow_api import Client, Login
 from wattbench.config.loader import load_hosts
-from wattbench.errors import ConfigError
+from wattbench.errors import ConfigError, UserError
 from wattbench.run import host_claims
 from wattbench.run.host_claims import Claim
 from wattbench.storage.object_store import Store
@@ -276,3 +278,30 @@ def test_a_connection_that_airflow_does_not_show_is_a_row_too(
     rows = check(capsys)
     assert list(rows) == ["cpu-a", "cpu-b", "cpu-c"]
     assert "403" in rows["cpu-b"] or "is not JSON" in rows["cpu-b"]
+
+
+def test_an_airflow_that_is_away_is_waited_for_once_and_not_for_each_host() -> None:
+    tries: list[int] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        while True:
+            try:
+                listener.accept()[0].close()
+            except OSError:
+                return
+            tries.append(1)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client = Client(Login(url, "ann", "secret"), waits_s=(0.0, 0.0))
+    seen = []
+    for _ in range(3):
+        with pytest.raises(UserError, match="does not answer"):
+            client.connection("wattbench_cpu_a")
+        seen.append(len(tries))
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+    assert seen == [3, 4, 5]

@@ -287,6 +287,7 @@ def test_the_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> N
         "compare",
         "image",
         "power",
+        "doctor",
     ):
         assert f"wattbench {command}" in said
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from wattbench.dag_runs import Run
 from wattbench.history.quarantine import Standing
 from wattbench.progress import HostProgress
 from wattbench.report_summary import Answer, Effect, answer, trends
+from wattbench.run import versions
 from wattbench.web import render
 
 RUN_ID = "nightly-20260102T010000Z-1a2b3c"
@@ -57,7 +57,7 @@ for route in app.routes:
 for path in ("/docs", "/redoc", "/openapi.json"):
     print("docs", client.get(path).status_code)
 from wattbench.web.app import version
-print("version", version()["wattbench"])
+print("version", version()["code"])
 def unreachable():
     raise AssertionError("the store was opened")
 pages.open_store = unreachable
@@ -82,7 +82,7 @@ def test_no_route_answers_without_a_login_whatever_the_credentials(said: str) ->
 
 
 def test_the_pages_say_which_wattbench_serves_them(said: str) -> None:
-    assert f"version {metadata.version('wattbench')}\n" in said
+    assert f"version {versions.code()}\n" in said
 
 
 @pytest.mark.parametrize("path", PATHS)
