@@ -440,7 +440,7 @@ def test_a_docker_that_this_user_may_not_use_names_the_group(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(docker_engine, "connect", lambda: None)
+    monkeypatch.setattr(docker_engine, "connect", lambda _: None)
     monkeypatch.setattr(docker_engine, "SOCKET", tmp_path / "docker.sock")
     with pytest.raises(UserError, match="no Docker daemon answers"):
         docker_engine.require()
