@@ -197,7 +197,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 def _escaped(words: str) -> str:
     """Text for a table's cell: what stands between backticks stays code."""
     parts = re.split(r"(`[^`]+`)", " ".join(words.split()))
-    plain = (re.sub(r"([\\*_<>\[\]#|~`])", r"\\\1", part) for part in parts[::2])
+    plain = (re.sub(r"([\\*<>\[\]#|~`]|\b_|_\b(?!_))", r"\\\1", part) for part in parts[::2])
     code = (part.replace("|", "\\|") for part in parts[1::2])
     return "".join(part for pair in zip(plain, [*code, ""], strict=True) for part in pair)
 
@@ -293,7 +293,7 @@ _LEADS = {
     ),
     "Hosts": "An error of a host has a code, which stays the same when the words change.",
     "Images and registries": "Each image is resolved to a digest once per run, by the controller; then each host pulls that digest.",
-    "Command line": "`wattbench COMMAND --help` lists the options. A misspelt option is refused with the usage of its command.",
+    "Command line": "`--help` after a command lists its options. A misspelt option is refused with the usage of its command.",
 }
 _PREFLIGHT = """\
 The preflight looks at each host before a run. A hard problem refuses the host, a soft one becomes a finding; both are printed with the command
