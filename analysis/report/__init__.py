@@ -33,7 +33,7 @@ from wattbench.analysis.stats.endpoints import endpoint_text
 from wattbench.analysis.stats.factors import what_matters
 from wattbench.analysis.storage.source import Source
 
-__all__ = ["SHORT_FORMS", "Made", "Study", "ShortForm", "make", "study"]
+__all__ = ["SHORT_FORMS", "Made", "ShortForm", "Study", "make", "study"]
 
 Progress = Callable[[str], None]
 

@@ -178,7 +178,7 @@ def test_a_form_is_printed_as_it_lies_beside_the_page(
 
 
 def test_the_command_line_offers_every_form() -> None:
-    assert FORMATS == ("html", *report.SHORT_FORMS)
+    assert ("html", *report.SHORT_FORMS) == FORMATS
 
 
 def test_a_form_of_several_runs_is_refused_in_one_line(
