@@ -29,17 +29,20 @@ document.addEventListener("DOMContentLoaded", () => {
     return found.length ? found : search(OPTIONAL);
   }
 
+  // Text from the whole query on, else from its longest word.
   function excerpt(text, words) {
-    const places = words.map((word) => text.toLowerCase().indexOf(word)).filter((at) => at >= 0);
-    const start = Math.max(0, Math.min(...places, text.length) - 60);
-    return (start ? "… " : "") + text.slice(places.length ? start : 0).slice(0, 200);
+    const wanted = [query.value.trim(), ...[...words].sort((a, b) => b.length - a.length)];
+    const places = wanted.map((word) => text.toLowerCase().indexOf(word.toLowerCase()));
+    const start = Math.max(0, (places.find((at) => at >= 0) ?? 0) - 60);
+    return (start ? "… " : "") + text.slice(start, start + 200);
   }
 
   function entry(one, words) {
     const article = document.createElement("article");
     const link = document.createElement("a");
     link.href = `${base_url.replace(/\/$/, "")}/${one.location}`;
-    link.textContent = one.title;
+    const page = known.get(one.location.split("#")[0]);
+    link.textContent = page && page !== one ? `${page.title}: ${one.title}` : one.title;
     const heading = document.createElement("h3");
     heading.append(link);
     const text = document.createElement("p");

@@ -76,6 +76,13 @@ def test_every_page_of_docs_is_there(site: Path) -> None:
     assert len(sources) > 10
 
 
+def test_every_code_block_is_shown_as_one(site: Path) -> None:
+    """A fence inside a list is not known to the site's Markdown."""
+    for page in site.glob("*.html"):
+        inline = re.findall(r"<p>\s*<code>(?:console|yaml|text|python)\n", page.read_text("utf-8"))
+        assert inline == [], page.name
+
+
 def test_every_link_and_anchor_leads_somewhere(pages: dict[Path, Page]) -> None:
     broken, seen = [], 0
     for path, page in pages.items():
