@@ -52,9 +52,10 @@ def discover(
     Raises:
         InputError: the root is not a readable folder.
     """
+    if not root.exists():
+        raise InputError(f"{root}: does not exist; name the folder of a campaign")
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise InputError(f"{root}: {what}; name the folder of a campaign")
+        raise InputError(f"{root}: is a file; name the folder of a campaign")
     unread: dict[str, str] = {}
     roles: defaultdict[str, list[str]] = defaultdict(list)
     taken: tuple[str, ...] = ()

@@ -9,6 +9,9 @@ from types import ModuleType
 from wattbench.analysis.model.escaping import say
 from wattbench.analysis.presentation.progress import Progress
 
+#: Of --format; all but the first are a report's `SHORT_FORMS`.
+FORMATS = ("html", "md", "junit", "badge")
+
 _EPILOG = """\
 what SOURCE may be
   a folder with a run's run.json, or s3://BUCKET/PREFIX/runs/RUN_ID. For S3-compatible stores set
@@ -19,6 +22,7 @@ what SOURCE may be
 what lies in DIR afterwards
   index.html      one self-contained page: open it, mail it, print it
   report.md       its first screen, for a comment on a pull request; report.txt: for a terminal
+  junit.xml       comparisons and checks as tests, for a CI; badge.svg: the verdict in a few words
   summary.json    the answer and all statistics for programs
   trials.csv      a row a planned trial; attempts.csv: every attempt; phases.csv: every phase
   findings.json   what is wrong with the data, under stable codes
@@ -37,6 +41,7 @@ examples
   python -m analysis report var/demo/store/wattbench/runs/RUN_ID --out out/report
   python -m analysis report s3://wattbench/runs/RUN_ID --out out/report
   python -m analysis report RUN --format md | gh pr comment 12 --body-file -
+  python -m analysis report RUN --format junit > energy.xml
 """
 
 
@@ -54,22 +59,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SOURCE",
         help="a run's folder or s3:// place; or of runs, or a campaign's",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (needed unless --format md)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (needed for html)")
     parser.add_argument(
         "--format",
-        choices=("html", "md"),
+        choices=FORMATS,
         default="html",
-        help="md: print Markdown on stdout; with --out, write the whole report too (default: html)",
+        help="md, junit, badge: print the answer as Markdown, JUnit XML or an SVG badge on stdout; "
+        "with --out, write the whole report too (default: html)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the report, or prints its Markdown."""
+    """Writes the report, or prints its answer in another form."""
     from wattbench.analysis import report
     from wattbench.analysis.model.errors import UserError
-    from wattbench.analysis.report.markdown import markdown
     from wattbench.analysis.storage.source import MissingError, open_source
 
     if args.out is None and args.format == "html":
@@ -78,14 +81,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         source.read("run.json")
     except MissingError:
-        if args.format == "md":
+        if args.format != "html":
             raise UserError(
-                f"{args.source} holds no run.json, and only a run has Markdown; name one run's folder"
+                f"{args.source}: holds no run.json, and --format {args.format} is made from one run; "
+                "name a run's folder"
             ) from None
         return _as(_other(args.source), args.source, args.out)
     if args.out is None:
         done = report.study(source, _progress)
-        say(markdown(done.data, done.conclusion, done.findings).rstrip("\n"))
+        say(report.SHORT_FORMS[args.format].of(done).rstrip("\n"))
         return int(any(f.is_found_error for f in done.findings))
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: is a file; name a folder")
@@ -95,11 +99,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--out {args.out}: can't be written ({fault.strerror}); name another"
         ) from fault
-    say(
-        made.markdown.rstrip("\n")
-        if args.format == "md"
-        else "\n".join([*made.text, "", str(made.page)])
-    )
+    if args.format == "html":
+        say("\n".join([*made.text, "", str(made.page)]))
+    else:
+        form = report.SHORT_FORMS[args.format]
+        say(made.page.with_name(form.file).read_text(encoding="utf-8").rstrip("\n"))
     return int(made.has_errors)
 
 

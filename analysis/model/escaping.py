@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Controls (C0 but tab and line feed, delete, C1), line separators, directional overrides, lone surrogates.
+#: Controls (C0 but tab and line feed, delete, C1), line separators, directional overrides, lone surrogates,
+#: the byte order mark and what XML does not take.
 _CONTROLS: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 _MARKUP: Final = re.compile(r"([\\*_`<>\[\]#|~])")
 #: What spreadsheets take for the beginning of a formula, unless the cell is a number.

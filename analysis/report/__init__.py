@@ -21,7 +21,9 @@ from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.findings import groups
 from wattbench.analysis.presentation.palette import looks_of
 from wattbench.analysis.report import answer, registry, tables
+from wattbench.analysis.report.badge import badge
 from wattbench.analysis.report.figures import Artist
+from wattbench.analysis.report.junit import junit
 from wattbench.analysis.report.markdown import markdown
 from wattbench.analysis.report.registry import TEMPLATES, Section
 from wattbench.analysis.report.study import Study
@@ -31,9 +33,30 @@ from wattbench.analysis.stats.endpoints import endpoint_text
 from wattbench.analysis.stats.factors import what_matters
 from wattbench.analysis.storage.source import Source
 
-__all__ = ["Made", "Study", "make", "study"]
+__all__ = ["SHORT_FORMS", "Made", "ShortForm", "Study", "make", "study"]
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ShortForm:
+    """A report's answer as one text for another program.
+
+    Attributes:
+        file: its name beside the page.
+        of: makes it.
+    """
+
+    file: str
+    of: Callable[[Study], str]
+
+
+#: By the name that the command line has for it.
+SHORT_FORMS = {
+    "md": ShortForm("report.md", lambda done: markdown(done.data, done.conclusion, done.findings)),
+    "junit": ShortForm("junit.xml", junit),
+    "badge": ShortForm("badge.svg", badge),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,6 @@ class Made:
         trials_parquet: the run's ``trials.parquet``.
         page: ``index.html``.
         findings: all, of checks and statistics.
-        markdown: the first screen for a comment.
     """
 
     headline: str
@@ -54,7 +76,6 @@ class Made:
     trials_parquet: bytes
     page: Path
     findings: tuple[Finding, ...]
-    markdown: str
 
     @property
     def has_errors(self) -> bool:
@@ -96,8 +117,8 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     Args:
         source: the run.
         out_dir: made where it does not exist; ``index.html``, ``summary.json``, ``trials.csv``,
-            ``attempts.csv``, ``phases.csv``, ``findings.json``, ``report.md``, ``report.txt``,
-            ``tables/``, ``figures/``.
+            ``attempts.csv``, ``phases.csv``, ``findings.json``, ``report.txt``, every file of
+            :data:`SHORT_FORMS`, ``tables/``, ``figures/``.
         progress: called with one line before each step.
 
     Raises:
@@ -119,8 +140,8 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     index.write_text(
         html.render("report.html.j2", _context(done, drawn), TEMPLATES), encoding="utf-8"
     )
-    text = markdown(done.data, done.conclusion, done.findings)
-    (out / "report.md").write_text(text, encoding="utf-8")
+    for form in SHORT_FORMS.values():
+        (out / form.file).write_text(form.of(done), encoding="utf-8")
     lines = tuple(done.text())
     (out / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Made(
@@ -129,7 +150,6 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
         parquet.parquet_bytes(done.data),
         index,
         done.findings,
-        text,
     )
 
 

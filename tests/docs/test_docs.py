@@ -33,6 +33,7 @@ from wattbench.workloads import kinds, workload_of
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
+WORKFLOWS = sorted((REPO / "docs/ci").glob("*.yml"))
 
 FENCE = re.compile(r"^([ ]*)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -91,12 +92,12 @@ OURS = re.compile(rf"({'|'.join(map(re.escape, PROGRAMS))}|make|python tests/[\w
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Every command line of ours on a page: the program, and the words after it."""
-    text = page.read_text(encoding="utf-8")
+    text = re.sub(r" \\\n\s*", " ", page.read_text(encoding="utf-8"))
     lines = [line for _, _, code in FENCE.findall(text) for line in code.splitlines()]
     lines += [line for line in text.splitlines() if line.startswith("    ")]
     lines += INLINE.findall(text)
     for line in lines:
-        plain = re.sub(r"\s#.*", "", line).strip().removeprefix("$ ")
+        plain = re.sub(r"\s#.*", "", line).strip().removeprefix("$ ").removeprefix("- ")
         if found := OURS.match(plain):
             yield found.group(1), plain[found.end() :].replace("[", " ").replace("]", " ").split()
 
@@ -148,7 +149,7 @@ def faults_of(program: str, words: list[str]) -> str | None:
     return f"{program} {' '.join(words)}: {', '.join(missing)}" if missing else None
 
 
-@pytest.mark.parametrize("page", named(PAGES))
+@pytest.mark.parametrize("page", named([*PAGES, *WORKFLOWS]))
 def test_every_command_and_flag_that_is_named_exists(page: Path) -> None:
     assert [fault for line in commands(page) if (fault := faults_of(*line))] == []
 
@@ -158,6 +159,13 @@ def test_the_command_lines_of_the_readme_are_found() -> None:
     assert {"make", "wattbench"} <= found
     assert faults_of("python -m analysis", ["report", "RUN", "--into", "out"]) is not None
     assert faults_of("make", ["coffee"]) is not None
+
+
+def test_the_command_lines_of_the_workflow_are_found_whole() -> None:
+    found = [words for workflow in WORKFLOWS for _, words in commands(workflow)]
+    assert [words[0] for words in found] == ["image", "measure"]
+    assert "--fail-on" in found[0]
+    assert "--out" in found[1]
 
 
 # The tests' own index ----------------------------------------------------------------------------
@@ -226,7 +234,8 @@ def snippets() -> list[object]:
         pytest.param(textwrap.dedent(code), id=f"{page.relative_to(REPO).as_posix()}-{number}")
         for page in PAGES
         for number, (_, language, code) in enumerate(FENCE.findall(page.read_text("utf-8")))
-        if language == "yaml" and "jobs:" not in code  # a CI workflow is none of our files
+        # what a CI reads is none of our files
+        if language == "yaml" and not re.search(r"^ *(jobs|script):", code, re.MULTILINE)
     ]
 
 
@@ -304,7 +313,7 @@ def test_settings_that_are_named_exist() -> None:
 
 #: Where Linux and our own programs have things on every host; anything else is somebody's machine.
 EVERYWHERE = ("/usr/local/bin/", "/var/spool/wattbench", "/var/run/docker.sock", "/opt/wattbench/",
-              "/dev/", "/etc/", "/proc/", "/sys/", "/bench/", "/opt/venv/bin/python", "/srv/")  # fmt: skip
+              "/dev/", "/etc/", "/proc/", "/sys/", "/bench/", "/opt/venv/bin/python", "/srv/", "/auth/token")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", named(PAGES))

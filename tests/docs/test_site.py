@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag
+from urllib.parse import quote, unquote, urldefrag
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 PICTURES = REPO / "docs" / "pictures"
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 @dataclass
@@ -72,6 +76,13 @@ def test_every_page_of_docs_is_there(site: Path) -> None:
     assert len(sources) > 10
 
 
+def test_every_code_block_is_shown_as_one(site: Path) -> None:
+    """A fence inside a list is not known to the site's Markdown."""
+    for page in site.glob("*.html"):
+        inline = re.findall(r"<code>(?:console|yaml|text|python)\n", page.read_text("utf-8"))
+        assert inline == [], page.name
+
+
 def test_every_link_and_anchor_leads_somewhere(pages: dict[Path, Page]) -> None:
     broken, seen = [], 0
     for path, page in pages.items():
@@ -98,6 +109,48 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Page]) -
                 )
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text()), style.name
+
+
+# Search -------------------------------------------------------------------------------------------
+
+
+def test_search_asks_for_nothing_that_a_page_opened_as_a_file_may_not_have(
+    site: Path, pages: dict[Path, Page]
+) -> None:
+    assert [path.name for path in (site / "search").iterdir()] == ["main.js"]
+    script = (site / "search/main.js").read_text(encoding="utf-8")
+    assert not re.search(
+        r"new Worker|XMLHttpRequest|\bfetch\(|importScripts\(|^import ", script, re.M
+    )
+    for path, page in pages.items():
+        if path.name != "404.html":
+            loaded = {goal_of(target.partition("?")[0], path)[0] for target in page.loads}
+            assert (site / "search/main.js").resolve() in loaded, path.name
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("governor", "hosts.html"),
+        ("its host key … is not known", "troubleshooting.html#hosts"),
+        ("(not reachable): ~^*+-", "troubleshooting.html#hosts"),
+        ("equivalen", "reading.html"),
+    ],
+)
+def test_search_finds_pages_from_the_file_system(
+    site: Path, tmp_path: Path, words: str, page: str
+) -> None:
+    done = subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", "--virtual-time-budget=4000", "--dump-dom",
+         f"--user-data-dir={tmp_path}", f"{(site / 'index.html').as_uri()}?q={quote(words)}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    results = done.stdout.partition('id="mkdocs-search-results"')[2].partition("</form>")[0]
+    found = re.findall(r'<article><h3><a href="\./([^"]+)">', results)
+    assert any(one.startswith(page) for one in found), found
 
 
 def test_pictures_say_what_they_show_and_are_small(pages: dict[Path, Page]) -> None:

@@ -55,8 +55,25 @@ def _report(options: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         page = fetch_report(client, run_id, options.out or Path(folder, "report"))
-        say(page.with_name("report.md").read_text(encoding="utf-8").rstrip("\n"))
+        say(_short_form(page, options.format, run_id).rstrip("\n"))
     return 0
+
+
+def _short_form(page: Path, name: str, run_id: str) -> str:
+    """The answer of a downloaded report in another form.
+
+    Raises:
+        UserError: a version that did not write it yet made the report.
+    """
+    from wattbench.analysis.report import SHORT_FORMS
+
+    try:
+        return page.with_name(SHORT_FORMS[name].file).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{run_id}: its report has no {SHORT_FORMS[name].file}, an earlier version made it; "
+            "make it anew from the store: wattbench report s3://BUCKET/PREFIX/runs/RUN_ID"
+        ) from None
 
 
 def _is_place(options: argparse.Namespace) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Names of a union's branches in pydantic's paths: models, types, functions.
 _BRANCH = re.compile(r"[^\w.@ -]|^[A-Z]\w+$|^constrained-|^(int|str|float|bool)$")
 #: Error types of pydantic → what is expected, with the error's context filled in.
-_EXPECTED = {
+EXPECTED = {
     "int": "be a whole number",
     "float": "be a number",
     "bool": "be true or false",
@@ -101,7 +101,7 @@ def _expected(mistake: ErrorDetails) -> str:
         if context["pattern"] == NAME_PATTERN:
             return f"be a name: small letters, digits and '-', {NAME_LENGTH} characters at most"
         return f"match {context['pattern']}"
-    word = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0])
+    word = EXPECTED.get(kind) or EXPECTED.get(kind.partition("_")[0])
     return word.format(**context) if word else f"be valid: {mistake['msg']}"
 
 

@@ -453,15 +453,29 @@ def test_a_report_comes_down_whole_or_not_at_all(airflow: FakeAirflow, tmp_path:
     assert not (tmp_path / "damaged").exists()
 
 
-def test_a_report_s_markdown_is_printed_without_keeping_it(
-    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "file"), [("md", "report.md"), ("junit", "junit.xml"), ("badge", "badge.svg")]
+)
+def test_a_report_s_short_form_is_printed_without_keeping_it(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], name: str, file: str
 ) -> None:
-    files = {"index.html": b"<p>answer", "report.md": b"**less** energy\n"}
+    files = {"index.html": b"<p>answer", file: b"**less** energy\n"}
     base = f"/wattbench/runs/{named()}/report"
     airflow.answers |= {f"{base}/{name}": (200, data) for name, data in files.items()}
     airflow.answers[f"{base}/manifest.json"] = (200, manifest(files))
-    assert command_line.main(["report", named(), "--format", "md"]) == 0
+    assert command_line.main(["report", named(), "--format", name]) == 0
     assert capsys.readouterr().out == "**less** energy\n"
+
+
+def test_a_report_of_an_earlier_version_without_a_form_is_refused_in_one_line(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"index.html": b"<p>answer"}
+    base = f"/wattbench/runs/{named()}/report"
+    airflow.answers |= {f"{base}/{name}": (200, data) for name, data in files.items()}
+    airflow.answers[f"{base}/manifest.json"] = (200, manifest(files))
+    assert command_line.main(["report", named(), "--format", "junit"]) == 2
+    assert "has no junit.xml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["./small", "s3:/x", "folder/of/run"])
