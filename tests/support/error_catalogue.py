@@ -288,8 +288,8 @@ report it with the command and the version."""
 
 _LEADS = {
     "Experiments and hosts.yaml": (
-        "`wattbench check` reads both files as Airflow does, without running anything. A line begins with file, line and key. `wattbench explain\n"
-        "KEY` prints what a key means; [Settings](configuration.md) has all keys."
+        "`wattbench check` reads both files as Airflow does, without running anything. A line begins with file, line and key.\n"
+        "`wattbench explain KEY` prints what a key means; [Settings](configuration.md) has all keys."
     ),
     "Hosts": "An error of a host has a code, which stays the same when the words change.",
     "Images and registries": "Each image is resolved to a digest once per run, by the controller; then each host pulls that digest.",
