@@ -280,6 +280,7 @@ stands for what differs from case to case, and the place at a line's start is le
 | --- | --- |
 | a command in a terminal | it is the last line on standard error |
 | a task of a run | `wattbench logs RUN`, or the task's log in Airflow |
+| the controller | `wattbench doctor` |
 | a host | `wattbench host check`, or the page *Hosts* |
 | a report | under *Findings*: [all codes](findings.md) |
 
