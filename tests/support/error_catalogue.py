@@ -280,6 +280,7 @@ stands for what differs from case to case, and the place at a line's start is le
 | --- | --- |
 | a command in a terminal | it is the last line on standard error |
 | a task of a run | `wattbench logs RUN`, or the task's log in Airflow |
+| the controller | `wattbench doctor` |
 | a host | `wattbench host check`, or the page *Hosts* |
 | a report | under *Findings*: [all codes](findings.md) |
 
@@ -288,8 +289,8 @@ report it with the command and the version."""
 
 _LEADS = {
     "Experiments and hosts.yaml": (
-        "`wattbench check` reads both files as Airflow does, without running anything. A line begins with file, line and key. `wattbench explain\n"
-        "KEY` prints what a key means; [Settings](configuration.md) has all keys."
+        "`wattbench check` reads both files as Airflow does, without running anything. A line begins with file, line and key.\n"
+        "`wattbench explain KEY` prints what a key means; [Settings](configuration.md) has all keys."
     ),
     "Hosts": "An error of a host has a code, which stays the same when the words change.",
     "Images and registries": "Each image is resolved to a digest once per run, by the controller; then each host pulls that digest.",
