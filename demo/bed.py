@@ -49,6 +49,9 @@ class Bed:
             "WATTBENCH_AIRFLOW_URL": self.airflow.url,
             "WATTBENCH_AIRFLOW_USER": self.airflow.user,
             "WATTBENCH_AIRFLOW_PASSWORD": self.airflow.password,
+            # `host check` and `host release` log in as Airflow does
+            **{k: v for k, v in self.airflow.settings.items() if "__SECRETS__" in k},
+            "AIRFLOW_HOME": str(self.airflow.home),
         }
 
     def guide(self) -> str:

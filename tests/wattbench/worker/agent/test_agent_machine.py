@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,8 @@ def test_a_process_of_the_host_or_of_another_container_is_foreign_to_a_container
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
+            while not Path(f"/proc/{process.pid}/environ").read_bytes():
+                time.sleep(0.001)  # Popen returns while the kernel is still at exec
             assert nvml.foreign([process.pid], "process", str(tmp_path)) == 1
             text = Path(f"/proc/{process.pid}/cgroup").read_text()
             inside = (
