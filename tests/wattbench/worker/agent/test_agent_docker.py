@@ -94,7 +94,7 @@ def test_settings_and_files_of_a_container_are_those_asked_for(
         files={"/bench/read.me": sha256},
         container={
             "volumes": {
-                "/data": {"host": str(tmp_path / "data")},
+                "/data": {"host": str(tmp_path / "data"), "writable": False},
                 "/out": {"host": str(tmp_path / "out"), "writable": True},
             },
             "shm_size": 8 << 20, "memory": 256 << 20, "cpuset": "0", "user": "4711", "workdir": "/tmp",
