@@ -102,6 +102,7 @@ def pulled(registry: Any, name: str, idle_per: str) -> Run:
     run.document["experiment"]["images"]["pip"] |= {
         "resolved_ref": found.ref_by_digest, "digest": found.digest,
     }  # fmt: skip
+    run.document["seed"] = "1"
     run.document["workload_files"] = {"pip": {PATH: bundle().sha256}}
     run.store.put(file_key(run.run_id, bundle().sha256), bundle().content)
     return run
