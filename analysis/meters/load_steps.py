@@ -34,10 +34,10 @@ def steps_of(
         expected: the plan's side.
     """
     by_name = {p.name.removeprefix(STEADY): p for p in phases if p.name.startswith(STEADY)}
-    told = {r.phase.removeprefix(STEADY): r for r in reports}
-    names = [*by_name, *(name for name in told if name not in by_name)]
+    reported = {r.phase.removeprefix(STEADY): r for r in reports}
+    names = [*by_name, *(name for name in reported if name not in by_name)]
     return tuple(
-        _step(name, requests, told.get(name), by_name.get(name), expected) for name in names
+        _step(name, requests, reported.get(name), by_name.get(name), expected) for name in names
     )
 
 

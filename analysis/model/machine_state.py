@@ -206,8 +206,10 @@ def differences(state: State, expected: Mapping[str, Value]) -> Iterator[Differe
     A key without brackets is expected of all that there are.
     """
     for key, value in expected.items():
-        told: dict[str, Value | None] = {k: v for k, v in state.items() if key in (k, item_key(k))}
-        for found_key, found in (told or {key: None}).items():
+        matching: dict[str, Value | None] = {
+            k: v for k, v in state.items() if key in (k, item_key(k))
+        }
+        for found_key, found in (matching or {key: None}).items():
             if differs(value, found):
                 yield Difference(found_key, value, found, _mend(found_key, value))
 

@@ -186,8 +186,8 @@ def costs(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit: str
     notes: list[str] = []
     for host in data.hosts:
         mine = steady[steady["host"] == host]
-        intensity, told = rates.intensity(_windows(mine))
-        notes += [f"{host}: {told}"] if told and len(mine) else []
+        intensity, note = rates.intensity(_windows(mine))
+        notes += [f"{host}: {note}"] if note and len(mine) else []
         rows += _cost_rows(_blocks(steady, host), rates, intensity, conclusion, unit, host)
     columns = ("host", "image", "reference", "quantity", "per", "value", "lower", "upper",
                "difference", "difference_lower", "difference_upper")  # fmt: skip

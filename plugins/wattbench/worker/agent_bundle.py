@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.metadata
-import io
 import logging
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from wattbench.worker.agent import meters
+from wattbench.zip_application import Bundle, zipped
 
 log = logging.getLogger(__name__)
 
@@ -32,32 +29,6 @@ from wattbench.worker.agent.cli import main
 
 sys.exit(main(sys.argv[1:]))
 """
-#: zip's earliest date.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What is shipped to a host.
-
-    Attributes:
-        content: of the file.
-        sha256: of the content, hexadecimal.
-    """
-
-    content: bytes
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """The file's name on a host."""
-        return f"{self.sha256[:12]}.pyz"
-
-    def write_to(self, folder: Path) -> Path:
-        """Write it into a folder under its name."""
-        path = folder / self.name
-        path.write_bytes(self.content)
-        return path
 
 
 @functools.cache
@@ -86,12 +57,7 @@ def build(foreign: Mapping[str, str]) -> Bundle:
     for name, source in foreign.items():
         files[f"{_PACKAGE}/meters/{name}.py"] = source.encode()
     files[f"{_PACKAGE}/meters/extra.py"] = f"MODULES = {tuple(sorted(foreign))!r}\n".encode()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), files[name])
-    content = buffer.getvalue()
-    return Bundle(content, hashlib.sha256(content).hexdigest())
+    return zipped(files)
 
 
 @functools.cache

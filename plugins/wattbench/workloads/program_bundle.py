@@ -7,26 +7,13 @@ a run computes, and that of the load generator what every server was asked.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import io
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from wattbench.zip_application import Bundle, zipped
 
 FOLDER = Path(__file__).parent / "program"
 _MAIN = b"import sys\n\nfrom workload.cli import main\n\nsys.exit(main())\n"
-#: zip's earliest date.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """The zip application and its SHA-256 (hexadecimal)."""
-
-    content: bytes
-    sha256: str
 
 
 @functools.cache
@@ -37,7 +24,7 @@ def bundle() -> Bundle:
         for path in FOLDER.rglob("*.py")
         if path.name != "__main__.py"
     }
-    return _zipped(files | {"__main__.py": _MAIN})
+    return zipped(files | {"__main__.py": _MAIN})
 
 
 _LOAD_MAIN = (
@@ -59,13 +46,4 @@ def load_bundle() -> Bundle:
         if own or file.name.startswith("LICENSE"):
             name = file.as_posix() if own else f"h11/{file.name}"
             files[name] = Path(str(distribution.locate_file(file))).read_bytes()
-    return _zipped(files | {"__main__.py": _LOAD_MAIN})
-
-
-def _zipped(files: Mapping[str, bytes]) -> Bundle:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), files[name])
-    content = buffer.getvalue()
-    return Bundle(content, hashlib.sha256(content).hexdigest())
+    return zipped(files | {"__main__.py": _LOAD_MAIN})

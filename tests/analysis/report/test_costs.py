@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import statistics
@@ -15,12 +14,11 @@ import numpy as np
 import pytest
 
 from tests.support import simulated_run
+from tests.support.report_tables import Row, read, write_tables
 from wattbench.analysis import report
-from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.report import costs, tables
 from wattbench.analysis.storage import source
 
-Row = dict[str, str]
 STATED = {
     "alpha": 0.05, "correction": "holm", "equivalence_pct": 1.0, "price_per_kwh": 0.31,
     "currency": "EUR", "carbon_g_per_kwh": 380.0, "pue": 1.2, "units_per_year": 5e9,
@@ -43,16 +41,7 @@ def study(root: Path) -> report.Study:
 
 @pytest.fixture(scope="module")
 def out(study: report.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tables")
-    write_csv(study.data.trials, folder / "trials.csv")
-    for table in study.tables.values():
-        table.write(folder)
-    return folder
-
-
-def read(out: Path, name: str) -> list[Row]:
-    with (out / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return write_tables(study, tmp_path_factory.mktemp("tables"))
 
 
 def by_block(out: Path, host: str) -> dict[str, dict[int, Row]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -19,15 +18,14 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from tests.support import simulated_run
+from tests.support.report_tables import Row, read, write_tables
 from wattbench.analysis import report
 from wattbench.analysis.model.records import Domain
-from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation.table import Table
 from wattbench.analysis.report import tables
 from wattbench.analysis.stats.results import CarryOver, CarryOverChange
 from wattbench.analysis.storage import source
 
-Row = dict[str, str]
 HOSTS = ("lab-a", "lab-b")
 
 
@@ -45,16 +43,7 @@ def study(root: Path) -> report.Study:
 
 @pytest.fixture(scope="module")
 def out(study: report.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tables")
-    write_csv(study.data.trials, folder / "trials.csv")
-    for table in study.tables.values():
-        table.write(folder)
-    return folder
-
-
-def read(out: Path, name: str) -> list[Row]:
-    with (out / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return write_tables(study, tmp_path_factory.mktemp("tables"))
 
 
 def valid(out: Path, host: str, kind: str = "workload") -> dict[str, list[Row]]:
