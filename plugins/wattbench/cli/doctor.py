@@ -402,7 +402,8 @@ def _packages(_: Site) -> Iterator[Row]:
 def _docker(_: Site) -> Iterator[Row]:
     from wattbench.local import docker_engine
 
-    version = docker_engine.require(_TIMEOUT_S).version()["Version"]
+    with contextlib.closing(docker_engine.require(_TIMEOUT_S)) as client:
+        version = client.version()["Version"]
     yield Row("Docker", "fine", f"{version}, for wattbench measure")
 
 

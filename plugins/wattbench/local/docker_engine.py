@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,19 @@ def connect(timeout_s: int = _TIMEOUT_S) -> docker.DockerClient | None:
     import requests
     from docker.errors import DockerException
 
+    if not os.environ.get("DOCKER_HOST") and not _listens(SOCKET):
+        return None  # the docker package would leave the socket of a refused connection open
     try:
         client = docker.from_env(timeout=timeout_s)
         client.ping()
     except (DockerException, requests.RequestException):
         return None
     return client
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def refuse_unusable() -> None:
