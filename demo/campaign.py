@@ -148,7 +148,7 @@ def _pulls(client: Client, run: Run, host: str, tasks: list[Task]) -> dict[str, 
     found = {}
     for task in tasks:
         if task.task_id == f"{host}.pull" and task.state == "running":
-            share = percent(client.log(run, task))
+            share = percent([line.event for line in client.log(run, task)])
             if share is not None:
                 found[pull_name(task)] = share
     return found

@@ -289,10 +289,10 @@ def pull_name(task: Task) -> str:
     return task.label or f"image {task.map_index + 1}"
 
 
-def percent(log: Sequence[Mapping[str, object]]) -> int | None:
-    """The last percentage that a task's log speaks of."""
+def percent(log: Sequence[str]) -> int | None:
+    """The last percentage in a task's log."""
     for line in reversed(log):
-        found = _PERCENT.findall(str(line.get("event", "")))
+        found = _PERCENT.findall(line)
         if found:
             return int(found[-1])
     return None

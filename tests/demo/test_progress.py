@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from demo.screen import Screen
-from wattbench.cli.airflow_api import last_error
+from wattbench.cli.airflow_api import LogLine, last_error
 from wattbench.dag_runs import Task
 from wattbench.progress import HostProgress, describe, percent, spoken
 
@@ -152,10 +152,10 @@ def test_other_hosts_tasks_are_not_counted() -> None:
 
 
 def test_percent_is_the_last_one_said() -> None:
-    log: list[dict[str, object]] = [
-        {"event": "12.0 of 48.0 MB (25 %), 4.0 MB/s"},
-        {"event": "36.0 of 48.0 MB (75 %), 4.0 MB/s, 3 s left"},
-        {"event": "1 of 3 layers unpacked"},
+    log = [
+        "12.0 of 48.0 MB (25 %), 4.0 MB/s",
+        "36.0 of 48.0 MB (75 %), 4.0 MB/s, 3 s left",
+        "1 of 3 layers unpacked",
     ]
     assert percent(log) == 75
     assert percent([]) is None
@@ -163,17 +163,17 @@ def test_percent_is_the_last_one_said() -> None:
 
 def test_the_reason_is_the_exceptions_own_message() -> None:
     log = [
-        {"event": "starting", "level": "info"},
-        {
-            "event": "Task failed with exception",
-            "level": "error",
-            "error_detail": [{"exc_type": "HostError", "exc_value": "gpu-a: refused\nsecond line"}],
-        },
-        {"event": "cleaning up", "level": "info"},
+        LogLine("starting", level="info"),
+        LogLine(
+            "Task failed with exception",
+            level="error",
+            errors=(("HostError", "gpu-a: refused\nsecond line"),),
+        ),
+        LogLine("cleaning up", level="info"),
     ]
     assert last_error(log) == "gpu-a: refused"
-    assert last_error([{"event": "out of memory", "level": "error"}]) == "out of memory"
-    assert last_error([{"event": "fine", "level": "info"}]) == ""
+    assert last_error([LogLine("out of memory", level="error")]) == "out of memory"
+    assert last_error([LogLine("fine", level="info")]) == ""
 
 
 class Terminal(io.StringIO):

@@ -83,7 +83,7 @@ class Lab:
         task = next(
             t for t in self.client.tasks(run) if (t.task_id, t.map_index) == (task_id, map_index)
         )
-        return "\n".join(str(line["event"]) for line in self.client.log(run, task))
+        return "\n".join(line.event for line in self.client.log(run, task))
 
     def stored(self, run: Run) -> StoredRun:
         return StoredRun.load(self.store, run.run_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from tests.integration.test_web_in_airflow import (
     assert_every_route_asks_who_is_there,
     open_in_chromium,
 )
+from wattbench.cli.airflow_api import Connection
 from wattbench.dag_runs import Run, Task
 from wattbench.local import packages
 from wattbench.local.connections import connection_id
@@ -86,8 +86,8 @@ def finished(local: LocalStack) -> Finished:
     conn_id = connection_id(host.name)
     known = settings.connections_of([host], local.bed.store)[conn_id]
     client.add_connection(
-        {**known, "connection_id": conn_id, "extra": json.dumps(known["extra"])}
-    )  # fmt: skip
+        conn_id, Connection(known["host"], known["login"], known["port"], known["extra"])
+    )
     lab = lab_of(local)
     run = lab.trigger(settings.EXPERIMENT, hosts=[host.name], blocks=1, images=IMAGES)
     lab.wait_for(run, measuring, within_s=300)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wattbench.analysis.model.errors import UserError
 from wattbench.dag_runs import REFUSED_TAG, RUN_GOING_ON, TAG, Run, Task
@@ -43,6 +45,76 @@ class Login:
     token: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class Dag:
+    """An experiment's DAG, as Airflow lists it.
+
+    Attributes:
+        is_paused: whether its schedule is held.
+        schedule: summary of its timetable; empty: it has none.
+        is_stale: whether its file is gone, or has not been parsed since it came back.
+        is_refused: whether it stands for an experiment whose file is refused.
+    """
+
+    is_paused: bool
+    schedule: str
+    is_stale: bool
+    is_refused: bool
+
+    @property
+    def is_runnable(self) -> bool:
+        """Whether Airflow has the experiment's file, and accepts it."""
+        return not self.is_stale and not self.is_refused
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a task's log.
+
+    Attributes:
+        event: its text.
+        time: when it was written, ISO 8601; empty: not given.
+        level: ``info``, ``error``, …; empty: not given.
+        errors: type and message of each exception of a traceback, the outermost first.
+    """
+
+    event: str
+    time: str = ""
+    level: str = ""
+    errors: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An Airflow connection of type SSH, secrets masked.
+
+    Attributes:
+        host: address.
+        login: user there; empty: not given.
+        port: of its sshd.
+        extra: ``host_key``, ``key_file``, ….
+    """
+
+    host: str
+    login: str
+    port: int
+    extra: Mapping[str, object]
+
+    def document(self) -> dict[str, object]:
+        """As Airflow's command line takes it."""
+        return {
+            "conn_type": "ssh", "host": self.host, "login": self.login, "port": self.port,
+            "extra": dict(self.extra),
+        }  # fmt: skip
+
+
+class _Request(NamedTuple):
+    verb: str
+    path: str
+    params: Mapping[str, object] | None = None
+    json: Mapping[str, object] | None = None
+
+
 class Client:
     """A logged-in user of one Airflow.
 
@@ -69,34 +141,33 @@ class Client:
 
     # ── experiments and runs ────────────────────────────────────────────────────────────────────
 
-    def dag(self, dag_id: str) -> dict[str, Any] | None:
+    def dag(self, dag_id: str) -> Dag | None:
         """Airflow's view of an experiment; None if it has none of that name."""
         found = self._call("GET", f"/dags/{dag_id}", absent_ok=True)
-        return None if found is None else dict(found)
+        return None if found is None else _dag(found)
 
     def experiments(self) -> list[str]:
         """The ids of all DAGs that are wattbench's."""
-        dags: list[dict[str, Any]] = self._call(
+        answer = self._call(
             "GET", "/dags", params={"tags": [TAG], "limit": _PAGE, "exclude_stale": False}
-        )["dags"]
-        return sorted(dag["dag_id"] for dag in dags)
+        )
+        return sorted(str(dag["dag_id"]) for dag in answer["dags"])
 
-    def wait_for_dag(self, dag_id: str, within_s: float) -> dict[str, Any]:
+    def wait_for_dag(self, dag_id: str, within_s: float) -> Dag:
         """Airflow's view of an experiment, once it has parsed the file as it is now.
 
         Raises:
             UserError: not in time; the refusal or the import error where there is one.
         """
         deadline = time.monotonic() + within_s
-        while not is_runnable(known := self.dag(dag_id)):
+        while (known := self.dag(dag_id)) is None or not known.is_runnable:
             if time.monotonic() > deadline:
-                why = (self.refusal(dag_id) if is_refused(known) else None) or next(
+                why = (self.refusal(dag_id) if known and known.is_refused else None) or next(
                     iter(self.import_errors().values()),
                     "its file was not parsed; see the dag-processor log",
                 )
                 raise UserError(f"Airflow: no DAG {dag_id!r} after {within_s:.0f} s: {why}")
             time.sleep(0.5)
-        assert known is not None  # is_runnable
         return known
 
     def refusal(self, dag_id: str) -> str:
@@ -151,7 +222,7 @@ class Client:
         )
 
     def trigger(
-        self, dag_id: str, conf: Mapping[str, Any] | None = None, *, release: bool = True
+        self, dag_id: str, conf: Mapping[str, object] | None = None, *, release: bool = True
     ) -> Run:
         """Starts a run; a paused DAG is released first, unless told not to."""
         if release:
@@ -196,8 +267,8 @@ class Client:
         )
         return [str(spec["label"]) for spec in (answer["value"] if answer else None) or ()]
 
-    def log(self, run: Run, task: Task) -> list[dict[str, Any]]:
-        """The lines of a task's log so far; each has at least `event`."""
+    def log(self, run: Run, task: Task) -> list[LogLine]:
+        """The lines of a task's log so far."""
         answer = self._call(
             "GET",
             f"/dags/{run.dag_id}/dagRuns/{run.id}/taskInstances/{task.task_id}"
@@ -205,22 +276,38 @@ class Client:
             params={"map_index": task.map_index, "full_content": True},
             absent_ok=True,
         )
-        lines = [] if answer is None else answer["content"]
-        return [line if isinstance(line, dict) else {"event": str(line)} for line in lines]
+        return [] if answer is None else [_log_line(line) for line in answer["content"]]
 
     # ── connections, and wattbench's own pages ──────────────────────────────────────────────────
 
-    def connection(self, conn_id: str) -> dict[str, Any] | None:
-        """A connection as Airflow shows it, secrets masked; None if there is none."""
-        found = self._call("GET", f"/connections/{conn_id}", absent_ok=True)
-        return None if found is None else dict(found)
+    def connection(self, conn_id: str) -> Connection | None:
+        """A connection as Airflow shows it; None if there is none.
 
-    def add_connection(self, body: Mapping[str, Any]) -> None:
+        Raises:
+            UserError: its extra can't be read, or the user may not see it.
+        """
+        found = self._call("GET", f"/connections/{conn_id}", absent_ok=True)
+        if found is None:
+            return None
+        try:
+            extra = dict(json.loads(found.get("extra") or "{}"))
+        except (TypeError, ValueError):
+            raise UserError(
+                f"the extra of connection {conn_id!r} is not JSON; correct it in Airflow"
+            ) from None
+        return Connection(
+            found.get("host") or "", found.get("login") or "", found.get("port") or 22, extra
+        )
+
+    def add_connection(self, conn_id: str, connection: Connection) -> None:
         """Creates a connection.
 
         Raises:
             UserError: there is one of that id, or the user may not.
         """
+        body = connection.document() | {
+            "connection_id": conn_id, "extra": json.dumps(dict(connection.extra))
+        }  # fmt: skip
         self._call("POST", "/connections", json=body)
 
     def remove_connection(self, conn_id: str) -> bool:
@@ -230,7 +317,7 @@ class Client:
             UserError: the user may not.
         """
         try:
-            self._response("DELETE", f"/api/v2/connections/{conn_id}", None, None)
+            self._response(_Request("DELETE", f"/api/v2/connections/{conn_id}"))
         except NotFoundError:
             return False
         return True
@@ -241,7 +328,7 @@ class Client:
         Raises:
             NotFoundError: there is none.
         """
-        return bytes(self._response("GET", path, None, None).content)
+        return bytes(self._response(_Request("GET", path)).content)
 
     # ── underneath ──────────────────────────────────────────────────────────────────────────────
 
@@ -250,33 +337,27 @@ class Client:
         verb: str,
         path: str,
         *,
-        params: Mapping[str, Any] | None = None,
-        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, object] | None = None,
+        json: Mapping[str, object] | None = None,
         absent_ok: bool = False,
     ) -> Any:
         try:
-            return self._response(verb, f"/api/v2{path}", params, json).json()
+            return self._response(_Request(verb, f"/api/v2{path}", params, json)).json()
         except NotFoundError:
             if absent_ok:
                 return None
             raise
 
-    def _response(
-        self,
-        verb: str,
-        path: str,
-        params: Mapping[str, Any] | None,
-        json: Mapping[str, Any] | None,
-    ) -> requests.Response:
+    def _response(self, request: _Request) -> requests.Response:
         import requests
         from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
-        # Waited for once: of many questions each would wait as long again.
+        # Only the first request waits: each of many would wait as long again.
         for wait_s in (*(() if self._gave_up else self._waits_s), None):
             try:
-                response = self._once(verb, path, params, json)
+                response = self._once(request)
             except requests.RequestException as error:
-                # A restarting server is no reason to lose sight of a run that goes on without it.
+                # A run goes on while the server restarts, so following it does too.
                 if wait_s is None or isinstance(error, (InvalidSchema, InvalidURL, MissingSchema)):
                     self._gave_up = True
                     raise UserError(
@@ -289,22 +370,19 @@ class Client:
             if response.ok:
                 return response
             kind = NotFoundError if response.status_code == 404 else UserError
-            raise kind(f"Airflow: {verb} {path}: {response.status_code} {_said(response)}")
+            raise kind(
+                f"Airflow: {request.verb} {request.path}: {response.status_code} {_detail(response)}"
+            )
         raise AssertionError("the loop ends by returning or raising")
 
-    def _once(
-        self,
-        verb: str,
-        path: str,
-        params: Mapping[str, Any] | None,
-        json: Mapping[str, Any] | None,
-    ) -> requests.Response:
+    def _once(self, request: _Request) -> requests.Response:
         for attempt in (1, 2):
             if "Authorization" not in self._session.headers:
                 self._log_in()
             response = self._session.request(
-                verb, f"{self.login.url}{path}", params=params, json=json, timeout=30
-            )
+                request.verb, f"{self.login.url}{request.path}",
+                params=request.params, json=request.json, timeout=30,
+            )  # fmt: skip
             if response.status_code != 401 or attempt == 2 or self.login.token:
                 break
             del self._session.headers["Authorization"]  # expired
@@ -334,8 +412,8 @@ class Client:
         self._session.headers["Authorization"] = f"Bearer {token}"
 
 
-def _said(response: requests.Response) -> str:
-    """Airflow's own words about a refusal, one line."""
+def _detail(response: requests.Response) -> str:
+    """Airflow's reason for a refusal, one line."""
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
@@ -345,21 +423,8 @@ def _said(response: requests.Response) -> str:
     return " ".join(str(detail).split())[:300]
 
 
-def is_refused(dag: Mapping[str, Any] | None) -> bool:
-    """Whether a DAG stands for an experiment whose file is refused."""
-    return any(tag["name"] == REFUSED_TAG for tag in (dag or {}).get("tags") or ())
-
-
-def is_runnable(dag: Mapping[str, Any] | None) -> bool:
-    """Whether Airflow has the experiment's file, and accepts it.
-
-    A file that was away and is back leaves a stale DAG until it is parsed again.
-    """
-    return dag is not None and not dag.get("is_stale") and not is_refused(dag)
-
-
 def reasons(client: Client, run: Run, tasks: Sequence[Task], limit: int = 5) -> Iterator[str]:
-    """Why a run failed: one line a failed task, the verdict's first, then the report's."""
+    """Why a run failed: one line per failed task, the verdict's first, then the report's."""
     failed = [task for task in tasks if task.state == "failed"]
     first = ("verdict", "analyze", "prepare")
     failed.sort(key=lambda t: (first.index(t.task_id) if t.task_id in first else 9, str(t.ended)))
@@ -370,19 +435,38 @@ def reasons(client: Client, run: Run, tasks: Sequence[Task], limit: int = 5) -> 
         yield f"and {len(failed) - limit} more failed tasks"
 
 
-def last_error(lines: Sequence[Mapping[str, Any]]) -> str:
+def last_error(lines: Sequence[LogLine]) -> str:
     """The reason in a task's log: its last exception's message, else its last error line."""
-    for line in reversed(lines):
-        details = line.get("error_detail") or []
-        if details:
-            return str(details[0].get("exc_value", "")).strip().partition("\n")[0]
-    for line in reversed(lines):
-        if line.get("level") in {"error", "critical"}:
-            return str(line["event"]).strip().partition("\n")[0]
-    return ""
+    raised = (line.errors[0][1] for line in reversed(lines) if line.errors)
+    logged = (line.event for line in reversed(lines) if line.level in {"error", "critical"})
+    return next(chain(raised, logged), "").strip().partition("\n")[0]
 
 
-def _run(data: Mapping[str, Any]) -> Run:
+# What Airflow answers is JSON of its documented schema; here alone it is read by key.
+
+
+def _dag(data: Any) -> Dag:
+    tags = [tag["name"] for tag in data.get("tags") or ()]
+    return Dag(
+        bool(data["is_paused"]),
+        data.get("timetable_summary") or "",
+        bool(data.get("is_stale")),
+        REFUSED_TAG in tags,
+    )
+
+
+def _log_line(data: Any) -> LogLine:
+    if not isinstance(data, dict):
+        return LogLine(str(data))
+    errors = tuple(
+        (str(error.get("exc_type", "")), str(error.get("exc_value", "")))
+        for error in data.get("error_detail") or ()
+    )
+    time = str(data.get("timestamp") or "")
+    return LogLine(str(data.get("event", "")), time, str(data.get("level") or ""), errors)
+
+
+def _run(data: Any) -> Run:
     return Run(
         data["dag_id"],
         data["dag_run_id"],
@@ -391,7 +475,7 @@ def _run(data: Mapping[str, Any]) -> Run:
     )
 
 
-def _task(data: Mapping[str, Any]) -> Task:
+def _task(data: Any) -> Task:
     return Task(
         data["task_id"],
         data["map_index"],

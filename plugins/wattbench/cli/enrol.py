@@ -19,6 +19,7 @@ import yaml
 
 from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocument
 from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.cli.airflow_api import Connection
 from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
@@ -313,18 +314,12 @@ def _one_line(entry: Mapping[str, Any]) -> str:
 # ── the Airflow connection ──────────────────────────────────────────────────────────────────────
 
 
-def connection(address: Address, key: HostKey, key_file: Path | None) -> dict[str, Any]:
+def connection(address: Address, key: HostKey, key_file: Path | None) -> Connection:
     """An Airflow connection of type SSH that knows the host by its key."""
-    extra: dict[str, Any] = {"host_key": str(key), "no_host_key_check": False}
+    extra: dict[str, object] = {"host_key": str(key), "no_host_key_check": False}
     if key_file is not None:
         extra["key_file"] = str(key_file)
-    return {
-        "conn_type": "ssh",
-        "host": address.hostname,
-        "login": address.user,
-        "port": address.port,
-        "extra": extra,
-    }
+    return Connection(address.hostname, address.user, address.port, extra)
 
 
 # ── its health ──────────────────────────────────────────────────────────────────────────────────

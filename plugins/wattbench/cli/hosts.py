@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from wattbench.worker.agent import limits
 from wattbench.worker.agent_bundle import meter_kinds
 
 if TYPE_CHECKING:
-    from wattbench.cli.airflow_api import Client
+    from wattbench.cli.airflow_api import Client, Connection
     from wattbench.cli.enrol import Address, Health, HostKey
     from wattbench.config.hosts import HostConfig, HostsConfig
     from wattbench.worker.target import HostTarget
@@ -153,7 +153,7 @@ def _entry(options: argparse.Namespace) -> dict[str, Any]:
 def _target(
     name: str,
     address: Address,
-    key: HostKey | str | None,
+    key: object,
     config: HostConfig,
     key_file: Path | None,
 ) -> HostTarget:
@@ -204,47 +204,38 @@ def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namesp
 
 def _refuse_other_connection(client: Client, conn_id: str, address: Address, key: HostKey) -> None:
     """A connection of that id must be this very host's, by the same key."""
-    import json
-
     found = client.connection(conn_id)
     if found is None:
         return
-    there = (found.get("host"), found.get("port") or 22)
-    if there != (address.hostname, address.port):
+    if (found.host, found.port) != (address.hostname, address.port):
         raise UserError(
-            f"Airflow's connection {conn_id!r} belongs to {there[0]}:{there[1]}; it stays as it is: "
+            f"Airflow's connection {conn_id!r} belongs to {found.host}:{found.port}; it stays as it is: "
             "choose another name"
         )
-    try:
-        pinned = json.loads(found.get("extra") or "{}").get("host_key")
-    except ValueError:
-        pinned = None
+    pinned = str(found.extra.get("host_key") or "")
     if pinned and pinned.split()[:2] != [key.kind, key.blob]:
         raise UserError(
             f"{address.hostname}: its host key changed: Airflow's connection {conn_id!r} has another, it "
-            f"shows {key.fingerprint}; somebody may be in between; if the host was set up anew, put "
+            f"shows {key.fingerprint}; the connection may be intercepted; if the host was set up anew, put "
             "the new key into the connection"
         )
 
 
-def _connect(client: Client | None, conn_id: str, connection: Mapping[str, Any]) -> None:
+def _connect(client: Client | None, conn_id: str, connection: Connection) -> None:
     """Create the Airflow connection where we are logged in, else say how."""
     import json
 
-    extra = dict(connection["extra"])
     if client is not None:
         if client.connection(conn_id) is None:
-            client.add_connection(
-                {"connection_id": conn_id, **connection, "extra": json.dumps(extra)}
-            )
+            client.add_connection(conn_id, connection)
             say(f"Airflow: connection {conn_id} made")
         else:
             say(f"Airflow: connection {conn_id} is there already and stays as it is")
     else:
-        document = shlex.quote(json.dumps({**connection, "extra": extra}))
+        document = shlex.quote(json.dumps(connection.document()))
         say("\nNot logged in to Airflow; where its command line is:\n")
         say(f"  airflow connections add {conn_id} --conn-json {document}")
-    if "key_file" not in extra:
+    if "key_file" not in connection.extra:
         say(
             "The connection names no private key: Airflow's tasks use their own user's keys; "
             "name one with --key, or put private_key into the connection's extra."
@@ -405,8 +396,6 @@ def _known_target(
     name: str, hosts: HostsConfig, client: Client | None, key: Path | None
 ) -> HostTarget:
     """The way to a host: by Airflow's connection, as this machine or else the REST API tells it."""
-    import json
-
     from wattbench.airflow.connections import host_target
     from wattbench.cli.enrol import Address
 
@@ -419,19 +408,13 @@ def _known_target(
     except ConfigError as error:
         conn_id = hosts.hosts[name].ssh_conn_id
         shown = None if client is None else client.connection(conn_id)
-        if shown is None or not shown.get("host"):
+        if shown is None or not shown.host:
             raise ConfigError(
                 f"{str(error).partition(';')[0]} on this machine, nor over the REST API; call this where "
                 "Airflow runs, or log in (WATTBENCH_AIRFLOW_URL …)"
             ) from None
-    address = Address(shown.get("login") or "root", shown["host"], shown.get("port") or 22)
-    try:
-        pinned = json.loads(shown.get("extra") or "{}").get("host_key")
-    except ValueError:
-        raise ConfigError(
-            f"host {name}: the extra of connection {hosts.hosts[name].ssh_conn_id!r} is not JSON; mend it"
-        ) from None
-    return _target(name, address, pinned, hosts.hosts[name], key)
+    address = Address(shown.login or "root", shown.host, shown.port)
+    return _target(name, address, shown.extra.get("host_key"), hosts.hosts[name], key)
 
 
 def _table(found: Sequence[Health]) -> str:

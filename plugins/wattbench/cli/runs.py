@@ -12,7 +12,7 @@ from wattbench.cli.options import client_of, local_controller, login, natural, s
 from wattbench.cli.output import columns, say
 
 if TYPE_CHECKING:
-    from wattbench.cli.airflow_api import Client
+    from wattbench.cli.airflow_api import Client, Dag
     from wattbench.dag_runs import Run, Task
     from wattbench.local.controller import Controller
 
@@ -42,12 +42,12 @@ def add_parsers(commands: Any) -> None:
         description="Without RUN the newest runs; with RUN each host: trial k of n, time left.",
     )  # fmt: skip
     command.add_argument("run", nargs="?", metavar="RUN")
-    command.add_argument("--limit", type=natural, default=10, help="so many runs (10)")
+    command.add_argument("--limit", type=natural, default=10, help="number of runs (10)")
     command.set_defaults(do=_status)
 
     command = commands.add_parser(
         "logs", parents=[login()], help="why a run failed, or one task's log",
-        description="Without TASK one line a failed task; with TASK its log.",
+        description="Without TASK one line per failed task; with TASK its log.",
         epilog="TASK: gpu-a.check, check (if there is one host), 'gpu-a.trial.measure[3]'",
     )  # fmt: skip
     command.add_argument("run", metavar="RUN")
@@ -58,38 +58,37 @@ def add_parsers(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     client = client_of(options)
     dag = _parsed(client, options.experiment, local_controller(options))
-    if dag["is_paused"] and dag.get("timetable_summary") and not options.unpause:
+    if dag.is_paused and dag.schedule and not options.unpause:
         raise UserError(
-            f"{options.experiment} is paused, and has a schedule ({dag['timetable_summary']}) that would "
-            "start again too; give --unpause if that is meant"
+            f"{options.experiment} is paused, and has a schedule ({dag.schedule}) that would start again "
+            "too; give --unpause to release both"
         )
     conf = {k: getattr(options, k) for k in ("hosts", "images", "blocks", "seed", "finish_by")}
     run = client.trigger(
         options.experiment,
         {k: v for k, v in conf.items() if v is not None},
-        release=bool(dag["is_paused"]),
+        release=dag.is_paused,
     )
     say(run.run_id)
     say(f"{client.login.url}/dags/{run.dag_id}/runs/{run.id}", to_stderr=True)
     return follow.follow(client, run) if options.wait else 0
 
 
-def _parsed(client: Client, name: str, local: Controller | None) -> dict[str, Any]:
+def _parsed(client: Client, name: str, local: Controller | None) -> Dag:
     """Airflow's view of an experiment; one whose file is here and good is waited for.
 
     Raises:
         UserError: there is none, its file is refused, or Airflow does not parse it in time.
     """
-    from wattbench.cli.airflow_api import is_refused, is_runnable
     from wattbench.config.loader import config_dir, load_experiment, load_hosts
 
     dag = client.dag(name)
-    if dag is not None and is_runnable(dag):
+    if dag is not None and dag.is_runnable:
         return dag
     folder = config_dir() if local is None else local.config
     path = folder / "experiments" / f"{name}.yaml"
     if not path.is_file():
-        if is_refused(dag):
+        if dag is not None and dag.is_refused:
             raise UserError(f"Airflow refuses {name}: {client.refusal(name)}")
         known = ", ".join(client.experiments()) or "none"
         elsewhere = "" if local is None else f"WATTBENCH_CONFIG={folder} "
@@ -124,7 +123,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _newest(client: Client, limit: int) -> int:
-    """One line a run, the newest first."""
+    """One line per run, the newest first."""
     ours = client.experiments()
     runs = sorted(
         (run for dag_id in ours for run in client.runs(dag_id, limit)),
@@ -159,11 +158,10 @@ def _logs(options: argparse.Namespace) -> int:
             say(f"  {line}")
         return 1 if failed else 0
     for line in client.log(run, _task_named(options.task, run, tasks)):
-        stamp = str(line.get("timestamp") or "")[:19].replace("T", " ")
-        level = str(line.get("level") or "")
-        say(f"{stamp:<19} {level:<8} {line['event']}".rstrip())
-        for detail in line.get("error_detail") or ():
-            say(f"{'':<19} {detail.get('exc_type', '')}: {detail.get('exc_value', '')}")
+        stamp = line.time[:19].replace("T", " ")
+        say(f"{stamp:<19} {line.level:<8} {line.event}".rstrip())
+        for kind, message in line.errors:
+            say(f"{'':<19} {kind}: {message}")
     return 0
 
 
