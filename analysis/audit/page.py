@@ -105,7 +105,7 @@ def _subject(f: Finding) -> str:
 
 def _place(f: Finding) -> str:
     """``file:line`` of a finding, or of its first example."""
-    evidence: Mapping[str, Any] = f.evidence
+    evidence = f.evidence
     if "file" not in evidence:
         examples = (
             evidence.get("examples") or evidence.get("variants") or evidence.get("levels") or []

@@ -21,7 +21,7 @@ _SIGNED = ("mean_diff_j", "cliffs_delta")
 
 
 def compare(
-    printed: Mapping[str, Sequence[Mapping[str, Any]]],
+    printed: Mapping[str, Sequence[Mapping[str, object]]],
     tables: Mapping[str, pd.DataFrame],
     join: Callable[[str], str],
 ) -> list[Finding]:
@@ -57,12 +57,14 @@ class _Cells:
         """What a row is found by, whichever way round a pair is written."""
         return tuple(sorted(self.join(str(row[k])) for k in self.keys))
 
-    def same(self, row: Mapping[str, Any], computed: Mapping[Any, Any]) -> bool:
+    def same(self, row: Mapping[str, object], computed: Mapping[Any, Any]) -> bool:
         """Whether all numbers of a printed row agree with a recomputed one."""
         columns = [c for c in self.digits if row.get(c) is not None]
         return bool(columns) and all(self.same_cell(row, computed, c) for c in columns)
 
-    def same_cell(self, row: Mapping[str, Any], computed: Mapping[Any, Any], column: str) -> bool:
+    def same_cell(
+        self, row: Mapping[str, object], computed: Mapping[Any, Any], column: str
+    ) -> bool:
         """Whether a number agrees, as far as the column is printed."""
         try:
             printed, value = float(str(row[column]).strip().rstrip("%")), float(computed[column])
@@ -78,7 +80,7 @@ class _Cells:
 
 
 def _compare(
-    name: str, rows: Sequence[Mapping[str, Any]], table: pd.DataFrame, cells: _Cells
+    name: str, rows: Sequence[Mapping[str, object]], table: pd.DataFrame, cells: _Cells
 ) -> list[Finding]:
     basis = next(
         (b for b in ("published", "imported", "repaired") if (table["basis"] == b).any()), None
@@ -154,7 +156,7 @@ def _compare(
     return findings
 
 
-def _digits(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, int]:
+def _digits(rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> dict[str, int]:
     """Digits after the point that a column is printed with: YAML drops trailing zeros of single cells."""
     digits: dict[str, int] = {}
     for row in rows:
@@ -165,7 +167,7 @@ def _digits(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str,
     return digits
 
 
-def _plain(cells: Mapping[Any, Any] | None) -> dict[str, Any] | None:
+def _plain(cells: Mapping[Any, Any] | None) -> dict[str, object] | None:
     if cells is None:
         return None
     return {str(k): None if pd.isna(v) else v for k, v in cells.items() if k != "basis"}

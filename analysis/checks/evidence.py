@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from wattbench.analysis.model.records import Note, Record
+from wattbench.analysis.model.findings import Evidence
+from wattbench.analysis.model.records import EdgeReadings, Note, Record
 
 #: Devices by family: a workload says ``cuda`` where people say ``gpu``.
 GPU_DEVICES = frozenset({"cuda", "gpu", "rocm", "hip", "mps", "xpu"})
@@ -17,7 +18,7 @@ GPU_USAGE = r"gpu\d*_(?:usage|util_pct)"
 GPU_POWER = r"gpu\d*_power.*"
 
 
-def place(record: Record, **more: Any) -> dict[str, Any]:
+def place(record: Record, **more: Any) -> Evidence:
     """Evidence that leads to the trial's raw file, or to a line of its log.
 
     Of somebody else's file as a whole the line is 1, its header.
@@ -30,12 +31,12 @@ def place(record: Record, **more: Any) -> dict[str, Any]:
     return ({"file": row.raw} if row.raw else {}) | more
 
 
-def place_of_note(note: Note) -> dict[str, Any]:
+def place_of_note(note: Note) -> Evidence:
     """Line and column of a note, as far as they are known."""
     return {k: v for k, v in (("line", note.line), ("column", note.column)) if v is not None}
 
 
-def log_line(record: Record) -> dict[str, Any]:
+def log_line(record: Record) -> Evidence:
     """The line of the text log where the trial is reported."""
     return {"line": record.log["line"]} if record.log.get("file") else {}
 
@@ -68,9 +69,10 @@ def wants_gpu(record: Record) -> bool | None:
     return None if wanted is None else is_gpu(str(wanted))
 
 
-def increase(record: Record, group: str, key: str) -> float | None:
+def increase(record: Record, group: Literal["throttle", "swap"], key: str) -> float | None:
     """After minus before of a counter of the window's edges."""
-    values = [record.edges.get(edge, {}).get(group, {}) for edge in ("before", "after")]
-    if not all(isinstance(v, Mapping) and v.get(key) is not None for v in values):
-        return None
-    return float(values[1][key]) - float(values[0][key])
+    before, after = (
+        (record.edges.get(edge, EdgeReadings()).get(group) or {}).get(key)
+        for edge in ("before", "after")
+    )
+    return None if before is None or after is None else float(after) - float(before)

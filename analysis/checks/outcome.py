@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from wattbench.analysis.model.finding_codes import CODES, Severity, Verdict
-from wattbench.analysis.model.findings import Finding
+from wattbench.analysis.model.findings import Evidence, Finding
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Found:
     """
 
     message: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
     severity: Severity | None = None
     subject: str | None = None
     action: str = ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TypedDict
 
 from wattbench.analysis.image import archive, bytecode, inventory, waste
 from wattbench.analysis.image import settings as variables
@@ -24,6 +23,15 @@ SCHEMA_VERSION = 1
 _ROOTS = 100
 #: What Docker writes before a step's own words; build arguments stand in front of a RUN.
 _SHELL = re.compile(r"^(\|\d+ .*?)?/bin/sh -c (#\(nop\)\s*)?", re.DOTALL)
+
+
+class HistoryStep(TypedDict):
+    """A step that made the image; ``empty``: it changed only its config."""
+
+    created_by: str
+    size_bytes: int
+    comment: str
+    empty: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Image:
     created: str | None
     platform: str
     settings: Settings
-    history: tuple[Mapping[str, Any], ...]
+    history: tuple[HistoryStep, ...]
     layers: tuple[LayerFacts, ...]
     inventory: Inventory
     hidden: tuple[Hidden, ...]
@@ -104,7 +112,7 @@ class Image:
         """Labels."""
         return dict(self.settings.labels)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """``image.json``: JSON-ready. The first keys are those that a pull records of an image on a host."""
         start = self.inventory.start
         return {
@@ -198,9 +206,10 @@ def describe(stored: archive.Stored) -> Image:
     )
 
 
-def _history(stored: archive.Stored) -> tuple[dict[str, Any], ...]:
+def _history(stored: archive.Stored) -> tuple[HistoryStep, ...]:
     """Steps that made the image, the base first; empty ones changed only its config."""
-    steps, sizes = [], iter([layer.size_bytes for layer in stored.layers])
+    sizes = iter([layer.size_bytes for layer in stored.layers])
+    steps: list[HistoryStep] = []
     for one in stored.config.history:
         empty = bool(one.empty_layer)
         steps.append(

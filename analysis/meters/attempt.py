@@ -1,6 +1,6 @@
 """One attempt's raw files and the agent's report → its :class:`~analysis.records.Record`.
 
-The window is ``command.started … command.ended``, told by the wrapper inside the meter on the clock
+The window is ``command.started … command.ended``, marked by the wrapper inside the meter on the clock
 of the meter's ``Time``; durations come from the monotonic clock. The configured meter is the one
 that counts. What other meters read of the same domains stands beside it, for comparison. GPUs are
 the exception: their own energy counter is better than any sampled power, and counts where it
@@ -29,7 +29,7 @@ from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.records import Domain, Expected, Note, Phase, Record, Work
+from wattbench.analysis.model.records import Domain, Expected, Note, Phase, Record, Timing, Work
 from wattbench.analysis.model.trials import WINDOW, TrialRow, per_unit
 
 #: A change of wall clock against monotonic clock above this is a step, not slewing, s.
@@ -60,7 +60,7 @@ OUTPUT_LINES = "output.log"
 class RawAttempt:
     """What an attempt left: the agent's report, and the bytes of its raw files by name."""
 
-    report: Mapping[str, Any]
+    report: Mapping[str, object]
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -161,9 +161,7 @@ def _work_of(files: Mapping[str, bytes], expected: Expected) -> WorkloadLog:
         return output_lines.read(files.get(OUTPUT_LINES, b""), expected)
     log = workload_log.parse(files.get(WORKLOAD_LOG, b""))
     unit = expected.get("unit")
-    if not isinstance(unit, Mapping):
-        return log
-    return replace(log, work=replace(log.work, unit=str(unit["name"])))
+    return replace(log, work=replace(log.work, unit=unit["name"])) if unit else log
 
 
 def _window(report: AttemptReport) -> _Window | None:
@@ -278,7 +276,7 @@ def _weighed(readings: Mapping[str, Reading], counted: Sequence[Curve]) -> list[
 
 def _timing(
     report: AttemptReport, window: _Window | None, counted: Sequence[Curve]
-) -> tuple[dict[str, Any], list[Note]]:
+) -> tuple[Timing, list[Note]]:
     marks = (report.started, report.ended) if window else ()
     inner = [m.unix_s - m.mono_s for m in marks if m.unix_s is not None and m.mono_s is not None]
     offsets = [report.offset_before_s, *inner, report.offset_after_s]
@@ -294,7 +292,7 @@ def _timing(
     if window and report.calls_unix_s is not None:
         inside = sum(1 for t in report.calls_unix_s if window.start_s < t < window.end_s)
     before, after = report.boot_before, report.boot_after
-    timing = {
+    timing: Timing = {
         "started_unix_s": window.start_s if window else report.started.unix_s,
         "ended_unix_s": window.end_s if window else report.ended.unix_s,
         "clock_step_s": step,

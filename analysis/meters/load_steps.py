@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from wattbench.analysis.meters.requests_log import Floats, Requests
 from wattbench.analysis.meters.workload_log import LoadReport
-from wattbench.analysis.model.records import LoadStep, Phase, Quantiles
+from wattbench.analysis.model.records import (
+    Expected,
+    ExpectedSlo,
+    ExpectedStep,
+    LoadStep,
+    Phase,
+    Quantiles,
+)
 
 #: Phases of steps begin with this.
 STEADY = "steady:"
@@ -23,7 +29,7 @@ def steps_of(
     requests: Requests | None,
     reports: Sequence[LoadReport],
     phases: Sequence[Phase],
-    expected: Mapping[str, Any],
+    expected: Expected,
 ) -> tuple[LoadStep, ...]:
     """Every step of the load in order, those that were cut short included.
 
@@ -46,10 +52,10 @@ def _step(
     requests: Requests | None,
     report: LoadReport | None,
     phase: Phase | None,
-    expected: Mapping[str, Any],
+    expected: Expected,
 ) -> LoadStep:
-    steps: Sequence[Mapping[str, Any]] = expected.get("steps") or ()
-    asked: Mapping[str, Any] = next((s for s in steps if s["name"] == name), {})
+    steps = expected.get("steps") or ()
+    asked = next((s for s in steps if s["name"] == name), ExpectedStep(name=name))
     mine = None if requests is None else requests.of(name)
     good = None if mine is None else mine.error == b""
     duration_s = report.duration_s if report else None
@@ -72,7 +78,7 @@ def _step(
     if mine is None or good is None:
         return bare
     latency_s = (mine.done_s - mine.intended_s)[good]
-    p99_ms = (expected.get("slo") or {}).get("p99_ms")
+    p99_ms = (expected.get("slo") or ExpectedSlo()).get("p99_ms")
     return replace(
         bare,
         sent=len(mine),

@@ -89,7 +89,7 @@ class Edge:
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, mark: Mapping[str, Any] | None) -> Edge | None:
+    def of(cls, mark: Mapping[str, object] | None) -> Edge | None:
         """From ``command.json``'s ``started`` or ``ended``; None where there is none."""
         unix_s = (mark or {}).get("unix_s")
         if not isinstance(unix_s, (int, float)):

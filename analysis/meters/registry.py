@@ -10,14 +10,17 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.records import Note
+from wattbench.analysis.model.records import EdgeReadings, Note
 
 #: Entry points that add meters: modules that register them when they are imported.
 GROUP = "wattbench.meters"
+
+#: ``before`` and ``after`` of the window, of the agent's report.
+EdgesOfReport = Mapping[str, EdgeReadings]
 
 #: Rank of the configured meter, whatever its own is, unless that is better.
 CONFIGURED = 50
@@ -34,8 +37,12 @@ class Edges:
     """
 
     marks: tuple[Edge, ...] = ()
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
+    before: EdgeReadings = field(default_factory=lambda: EdgeReadings())
+    after: EdgeReadings = field(default_factory=lambda: EdgeReadings())
+
+    def left(self, file: str, mark: str, raw: Mapping[str, bytes]) -> bool:
+        """Whether a meter left anything: its file, or counters under its key at an edge."""
+        return file in raw or any(edge.values(mark) for edge in self.marks)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Meter(ABC):
         """
 
     def devices(
-        self, edges: Mapping[str, Any], series: Mapping[str, Mapping[str, float]]
+        self, edges: EdgesOfReport, series: Mapping[str, Mapping[str, float]]
     ) -> tuple[Device, ...]:
         """The state of its GPUs.
 
@@ -133,9 +140,7 @@ def raw_files() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for m in meters().values() for name in m.files))
 
 
-def devices(
-    edges: Mapping[str, Any], series: Mapping[str, Mapping[str, float]]
-) -> tuple[Device, ...]:
+def devices(edges: EdgesOfReport, series: Mapping[str, Mapping[str, float]]) -> tuple[Device, ...]:
     """The state of every GPU that a meter reported on."""
     return tuple(d for m in meters().values() for d in m.devices(edges, series))
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
-from wattbench.analysis.model.records import Output, fits_edge
+from wattbench.analysis.model.records import EdgeReadings, Output, fits_edge
 
 SCHEMA_VERSION = 1
 
@@ -28,7 +28,7 @@ class Mark:
 
     unix_s: float | None = None
     mono_s: float | None = None
-    readings: Mapping[str, Any] = field(default_factory=dict)
+    readings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,17 @@ class AttemptReport:
     gpus: tuple[str, ...] | None = None
     meter_kind: str | None = None
     late: bool = False
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
+    before: EdgeReadings = field(default_factory=lambda: EdgeReadings())
+    after: EdgeReadings = field(default_factory=lambda: EdgeReadings())
     offset_before_s: float | None = None
     offset_after_s: float | None = None
     boot_before: str | None = None
     boot_after: str | None = None
     calls_unix_s: tuple[float, ...] | None = None
     rested_s: float | None = None
-    rest: Mapping[str, Any] = field(default_factory=dict)
-    meter: Mapping[str, Any] = field(default_factory=dict)
-    container: Mapping[str, Any] | None = None
+    rest: Mapping[str, object] = field(default_factory=dict)
+    meter: Mapping[str, object] = field(default_factory=dict)
+    container: Mapping[str, object] | None = None
     output: Output | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class _Fields:
 
     def __init__(self, value: object, path: str, faults: list[str]) -> None:
         self.path, self.faults = path, faults
-        self.values: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        self.values: Mapping[str, object] = value if isinstance(value, Mapping) else {}
         if value is not None and not isinstance(value, Mapping):
             self._fault(path or "the report", value, "an object")
 
@@ -173,12 +173,13 @@ class _Fields:
         calls = [_Fields(v, f"{self._at(key)}[{i}]", self.faults) for i, v in enumerate(value)]
         return tuple(t for call in calls if (t := call.number("unix_s")) is not None)
 
-    def readings(self) -> Mapping[str, Any]:
+    def readings(self) -> EdgeReadings:
         """Readings at an edge, without those of another type."""
         for key, value in self.values.items():
             if not fits_edge(key, value):
                 self._fault(self._at(key), value, "a reading of the agreed type")
-        return {key: value for key, value in self.values.items() if fits_edge(key, value)}
+        fitting = {key: value for key, value in self.values.items() if fits_edge(key, value)}
+        return cast("EdgeReadings", fitting)
 
     def mark(self) -> Mark:
         return Mark(self.number("unix_s"), self.number("mono_s"), self.values)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import NotRequired
 
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, ValidationError, with_config
 from typing_extensions import TypedDict
 
 #: Keys that are not listed are kept: an agent of another version wrote them.
 DOCUMENT = ConfigDict(extra="allow", strict=True)
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first field of a document that is not as agreed, what it is, and how many more there are."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field}: {first['msg']}{more}" if field else f"{first['msg']}{more}"
 
 
 @with_config(DOCUMENT)
@@ -52,6 +60,7 @@ class DockerFacts(TypedDict, total=False):
 class GpuFacts(TypedDict, total=False):
     """One GPU of the host, used or not."""
 
+    index: int | None
     uuid: str | None
     name: str | None
     driver: str | None
@@ -70,6 +79,8 @@ class MeterFacts(TypedDict, total=False):
     """Proof that the host's meter yields energy."""
 
     kind: str | None
+    ok: bool
+    message: str | None
     version: str | None
 
 

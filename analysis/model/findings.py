@@ -8,11 +8,11 @@ Severity ``error`` takes the subject out of the statistics, ``warning`` stands b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from wattbench.analysis.model.finding_codes import CODES, Code, Severity, Verdict, code_named
+from wattbench.analysis.model.finding_codes import Code, Severity, Verdict, code_named
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Effect:
         )
 
 
+#: Numbers, files and lines behind a finding: JSON values, stored and shown as they are.
+Evidence = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check's outcome for one subject.
@@ -68,7 +72,7 @@ class Finding:
     severity: Severity
     subject: str
     message: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
     action: str = ""
     source: str = ""
     effect: Effect | None = None
@@ -101,9 +105,9 @@ class Finding:
         """Whether this finding invalidates its subject."""
         return self.verdict is Verdict.FOUND and self.severity is Severity.ERROR
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A JSON-ready dict; source and effect stand in those of an image."""
-        plain = {
+        plain: dict[str, object] = {
             "code": self.code,
             "verdict": str(self.verdict),
             "severity": str(self.severity),
@@ -118,21 +122,6 @@ class Finding:
             "source": self.source or self.definition.source,
             "effect": vars(self.effect) if self.effect else None,
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
-        """The inverse of :meth:`to_dict`."""
-        severity = Severity(data["severity"])
-        CODES.adopt(data["code"], severity)
-        return cls(
-            code=data["code"],
-            verdict=Verdict(data["verdict"]),
-            severity=severity,
-            subject=data["subject"],
-            message=data["message"],
-            evidence=data["evidence"],
-            action=data.get("action", ""),
-        )
 
 
 def finding(

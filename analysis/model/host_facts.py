@@ -82,7 +82,7 @@ HOST_FACTS: tuple[HostFact, ...] = (
 )  # fmt: skip
 
 
-def lasting(facts: Facts) -> dict[str, Any]:
+def lasting(facts: Facts) -> dict[str, object]:
     """The facts that ``trials.parquet`` keeps, by key; settings of the machine by their dotted keys."""
     settings = machine_state.beside_facts(machine_state.state_of(facts))
     return {f.key: f.read(facts) for f in HOST_FACTS if f.lasts} | settings

@@ -163,7 +163,7 @@ def _is_number(value: Value | None) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def shown(value: Value | None) -> str:
+def shown(value: object) -> str:
     """A value as text."""
     if value is None:
         return "not reported"

@@ -1,6 +1,6 @@
 """What is known of one attempt: computed from its raw files, stored as ``trial.json``, read by every check.
 
-Imported campaigns yield the same records; what they can't tell is None and makes checks undecidable.
+Imported campaigns yield the same records; what they do not record is None and makes checks undecidable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from wattbench.analysis.model.facts_document import first_fault
 from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.trials import TrialRow, with_units
@@ -112,7 +113,7 @@ class Work:
     parameters: int | None = None
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
     results: tuple[PassResult, ...] = ()
-    versions: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, object] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     finished: bool | None = None
     unit: str | None = None
@@ -321,6 +322,100 @@ class Expected(TypedDict, total=False):
     answers_compared: bool
 
 
+@with_config(_OPEN)
+class PowercapZone(TypedDict, total=False):
+    """A RAPL zone: its name, and the value at which its counter wraps."""
+
+    name: str | None
+    max_energy_range_uj: Number
+
+
+@with_config(_OPEN)
+class EdgeReadings(TypedDict, total=False):
+    """The platform at an edge of the window; beside these keys each meter has its own."""
+
+    kernel: str | None
+    governor: str | None
+    cpu_busy_ns: Number
+    controller_cpu_ns: Number
+    temperature_c: Number
+    throttle: dict[str, Number] | None
+    swap: dict[str, Number] | None
+    powercap: dict[str, PowercapZone] | None
+    nvml: list[dict[str, object]] | None
+    machine: dict[str, bool | int | float | str] | None
+
+
+@with_config(_OPEN)
+class Timing(TypedDict, total=False):
+    """The window on the host's clock.
+
+    Attributes:
+        clock_step_s: change of wall clock against monotonic clock.
+        connections_in_window: the controller's calls.
+        boot: names the host's boot at the start.
+    """
+
+    started_unix_s: Number
+    ended_unix_s: Number
+    clock_step_s: Number
+    connections_in_window: int | None
+    boot: str | None
+    boot_changed: bool | None
+
+
+@with_config(_OPEN)
+class LogFacts(TypedDict, total=False):
+    """What an imported log shows of an attempt; lines count from 1.
+
+    Attributes:
+        file: the log, relative to the campaign.
+        line: its first line of the attempt; ``…_line``: that of one fact.
+        derived: whether the row comes from a table of results.
+        pull_lines: first and last line of a pull inside the attempt.
+        layers_downloaded: number of layers that were downloaded.
+        ref: image reference.
+        banners: vendor banners and versions.
+        wording: the program's prints with numbers masked.
+        sizes: image sizes announced.
+        complete: whether every announced pass is over.
+        worked_s: time of all passes.
+        device: that the workload reports.
+        cuda_image: whether the image is built for CUDA.
+        without_gpu: whether the image's name excludes a GPU.
+        after_panic: lines printed after the meter's panic.
+        summary_j: joules of the meter's summary line; ``aligned_j``: of the same samples.
+        naive_j: joules of the package without correction of wraps; ``naive_total_j``: of all domains.
+        constant: columns that never change.
+    """
+
+    file: str
+    line: int
+    derived: bool
+    pull_lines: tuple[int, int] | None
+    layers_downloaded: int
+    ref: str | None
+    banners: tuple[str, ...]
+    banner_line: int | None
+    wording: tuple[str, ...]
+    sizes: tuple[int, ...]
+    complete: bool | None
+    worked_s: float | None
+    device: str | None
+    device_line: int | None
+    cuda_image: bool
+    without_gpu: bool
+    after_panic: tuple[int, ...]
+    panic_line: int | None
+    failed_line: int
+    summary_j: float | None
+    summary_line: int | None
+    aligned_j: float | None
+    naive_j: float | None
+    naive_total_j: float | None
+    constant: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Record:
     """One attempt.
@@ -329,20 +424,19 @@ class Record:
         row: the attempt in the one schema; status, reason and findings are set by the checks.
         domains: every domain by every meter that read it.
         phases: the window's parts in order.
-        work: what the workload said.
+        work: what the workload reports.
         sampling: of the main meter.
         notes: what the readers met.
         state: of the agent's report (done, failed, timeout, lost, killed); imported: done or failed.
         container: of the agent's report.
-        edges: platform readings at the window's edges, of the agent's report.
+        edges: the platform ``before`` and ``after`` the window, of the agent's report.
         series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``;
             of a GPU's reasons to throttle also ``any``, the bits of all rows.
-        timing: ``started_unix_s``, ``ended_unix_s``, ``clock_step_s``, ``connections_in_window``,
-            ``boot`` (names the host's boot at the start), ``boot_changed``.
-        rest: how the host rested before, of the agent's report.
+        timing: the window on the host's clock.
+        rest: how the host cooled down before, of the agent's report.
         expected: the plan's side.
         meter: ``argv``, ``rc``, ``version``, ``outlived``, of the agent's report.
-        log: (imports) facts of the log: ``{"file", "line", "pull_lines", "panic", "summary_j", …}``.
+        log: (imports) facts of the log.
         findings: checks' outcomes for this attempt.
         output: how much the workload printed; None: not reported.
         steps: of the load on a server, in order.
@@ -355,14 +449,14 @@ class Record:
     sampling: Sampling | None = None
     notes: tuple[Note, ...] = ()
     state: str = "done"
-    container: Mapping[str, Any] | None = None
-    edges: Mapping[str, Any] = field(default_factory=dict)
+    container: Mapping[str, object] | None = None
+    edges: Mapping[str, EdgeReadings] = field(default_factory=dict)
     series: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    timing: Mapping[str, Any] = field(default_factory=dict)
-    rest: Mapping[str, Any] = field(default_factory=dict)
+    timing: Timing = field(default_factory=lambda: Timing())
+    rest: Mapping[str, object] = field(default_factory=dict)
     expected: Expected = field(default_factory=lambda: Expected())
-    meter: Mapping[str, Any] = field(default_factory=dict)
-    log: Mapping[str, Any] = field(default_factory=dict)
+    meter: Mapping[str, object] = field(default_factory=dict)
+    log: LogFacts = field(default_factory=lambda: LogFacts())
     findings: tuple[Finding, ...] = ()
     output: Output | None = None
     steps: tuple[LoadStep, ...] = ()
@@ -384,7 +478,7 @@ class Record:
             return f"trial {row.image}/{row.run}"
         return f"trial {row.host}/{row.planned_position or 0:03d}-{row.image}/{row.attempt}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A JSON-ready dict, the content of ``trial.json``."""
         return (
             {"schema": SCHEMA_VERSION}
@@ -410,57 +504,21 @@ class Record:
         try:
             # As JSON, strictly: arrays are tuples, and no text is taken for a number.
             text = json.dumps({**data, "row": with_units(data["row"])})
-            whole, inner, _ = _adapters()
-            inner.validate_json(text, strict=True)
-            return whole.validate_json(text, strict=True)
+            return _adapters()[0].validate_json(text, strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            key = ".".join(str(part) for part in first["loc"][:5])
-            raise ValueError(f"{key}: {first['msg'].lower()[:160]}") from error
-
-
-class _Edge(TypedDict, total=False):
-    """Of an edge's readings, what checks and figures compute with."""
-
-    cpu_busy_ns: Number
-    controller_cpu_ns: Number
-    temperature_c: Number
-    throttle: dict[str, Number] | None
-    swap: dict[str, Number] | None
-    powercap: dict[str, Any] | None
-    nvml: list[dict[str, Any]] | None
-    machine: dict[str, bool | int | float | str] | None
-
-
-class _Timing(TypedDict, total=False):
-    started_unix_s: Number
-    ended_unix_s: Number
-    clock_step_s: Number
-    connections_in_window: int | None
-    boot: str | None
-    boot_changed: bool | None
-
-
-class _Inner(TypedDict):
-    """Shapes of a record's mappings; other keys may stand beside these."""
-
-    edges: dict[str, _Edge]
-    timing: _Timing
-    rest: dict[str, Any]
-    meter: dict[str, Any]
-    log: dict[str, Any]
+            raise ValueError(first_fault(error)[:200]) from error
 
 
 @cache
-def _adapters() -> tuple[TypeAdapter[Record], TypeAdapter[_Inner], TypeAdapter[_Edge]]:
-    """Validators of ``trial.json``: the record, what lies in its mappings, and one edge's readings."""
-    return TypeAdapter(Record), TypeAdapter(_Inner), TypeAdapter(_Edge)
+def _adapters() -> tuple[TypeAdapter[Record], TypeAdapter[EdgeReadings]]:
+    """Validators of ``trial.json`` and of one edge's readings."""
+    return TypeAdapter(Record), TypeAdapter(EdgeReadings)
 
 
 def fits_edge(key: str, value: object) -> bool:
     """Whether a reading at an edge of the window has the type that checks and figures compute with."""
     try:
-        _adapters()[2].validate_python({key: value}, strict=True)
+        _adapters()[1].validate_python({key: value}, strict=True)
     except ValidationError:
         return False
     return True

@@ -7,15 +7,20 @@ wattbench wrote them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import NotRequired, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.experiment_document import ExperimentDocument
-from wattbench.analysis.model.facts_document import DOCUMENT, FactsDocument, ProblemDocument
+from wattbench.analysis.model.facts_document import (
+    DOCUMENT,
+    FactsDocument,
+    ProblemDocument,
+    first_fault,
+)
 
 SCHEMA_VERSION = 1
 
@@ -69,7 +74,7 @@ class PullDocument(TypedDict, total=False):
     already_present: bool
     packages: list[str]
     energy: PullEnergyDocument
-    provenance: dict[str, Any]
+    provenance: dict[str, object]
     tag_moved_to: str
     why: str
     error: str
@@ -121,6 +126,25 @@ class HostDocument(TypedDict, total=False):
 
 
 @with_config(DOCUMENT)
+class LastingDocument(TypedDict, total=False):
+    """What ``trials.parquet`` keeps of its run in its metadata, for comparisons years later.
+
+    Attributes:
+        digests: of the images.
+        hosts: host → facts that can change between runs.
+    """
+
+    schema: int
+    run_id: str | None
+    dag_id: str | None
+    run_after: str | None
+    reference: str | None
+    digests: dict[str, str | None]
+    hosts: dict[str, dict[str, object]]
+    versions: dict[str, str]
+
+
+@with_config(DOCUMENT)
 class RunDocument(TypedDict):
     """``run.json``: everything that was known before the first trial, completed by ``analyze``.
 
@@ -147,13 +171,6 @@ class RunDocument(TypedDict):
     hosts: NotRequired[dict[str, HostDocument]]
     workload_files: NotRequired[dict[str, dict[str, str]]]
     versions: NotRequired[dict[str, str]]
-
-
-_RUN: TypeAdapter[RunDocument] = TypeAdapter(RunDocument)
-_HOST: TypeAdapter[HostDocument] = TypeAdapter(HostDocument)
-_FACTS: TypeAdapter[FactsDocument] = TypeAdapter(FactsDocument)
-_PULL: TypeAdapter[PullDocument] = TypeAdapter(PullDocument)
-_OUTCOME: TypeAdapter[OutcomeDocument] = TypeAdapter(OutcomeDocument)
 
 
 def read_run(value: object, place: str) -> tuple[RunDocument, dict[str, str]]:
@@ -187,43 +204,37 @@ def read_run(value: object, place: str) -> tuple[RunDocument, dict[str, str]]:
         hosts[str(name)], fault = readable_host(entry)
         if fault is not None:
             faults[str(name)] = fault
-    return _checked(_RUN, {**value, "hosts": hosts}, place), faults
+    return _read_run({**value, "hosts": hosts}, place), faults
 
 
-def read_host(value: object, place: str) -> HostDocument:
-    """Read a host's document.
+def _reader(document: type[D]) -> Callable[[object, str], D]:
+    """Reader of one document, by its value and where it comes from.
 
-    Raises:
-        InputError: a field is not what was agreed.
+    It returns the very value, once it is known to be what was agreed, and raises InputError else.
     """
-    return _checked(_HOST, value, place)
+    adapter: TypeAdapter[D] = TypeAdapter(document)
+
+    def read(value: object, place: str) -> D:
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            raise InputError(f"{place}: {first_fault(error)}; fetch it again") from None
+        return cast("D", value)
+
+    return read
 
 
-def read_facts(value: object, place: str) -> FactsDocument:
-    """Read what an agent reports of its host.
-
-    Raises:
-        InputError: a field is not what was agreed.
-    """
-    return _checked(_FACTS, value, place)
-
-
-def read_pull(value: object, place: str) -> PullDocument:
-    """Read what pulling an image took.
-
-    Raises:
-        InputError: a field is not what was agreed.
-    """
-    return _checked(_PULL, value, place)
+#: Of a host; what its agent reports of it; what pulling an image took; why a trial has no attempt; what
+#: ``trials.parquet`` keeps of its run.
+read_host = _reader(HostDocument)
+read_facts = _reader(FactsDocument)
+read_pull = _reader(PullDocument)
+read_outcome = _reader(OutcomeDocument)
+read_lasting = _reader(LastingDocument)
+_read_run = _reader(RunDocument)
 
 
-def read_outcome(value: object, place: str) -> OutcomeDocument:
-    """Read why a trial has no attempt.
-
-    Raises:
-        InputError: a field is not what was agreed.
-    """
-    return _checked(_OUTCOME, value, place)
+_HOST: TypeAdapter[HostDocument] = TypeAdapter(HostDocument)
 
 
 def readable_host(entry: object) -> tuple[HostDocument, str | None]:
@@ -238,11 +249,11 @@ def readable_host(entry: object) -> tuple[HostDocument, str | None]:
         kept = dict(entry)
         for fault in error.errors(include_url=False):
             _leave_out(kept, fault["loc"])
-        return cast("HostDocument", kept), _first_of(error)
+        return cast("HostDocument", kept), first_fault(error)
     return cast("HostDocument", entry), None
 
 
-def _leave_out(entry: dict[str, Any], place: tuple[int | str, ...]) -> None:
+def _leave_out(entry: dict[str, object], place: tuple[int | str, ...]) -> None:
     """Leave out a malformed field; of ``facts`` only the group that has it."""
     key, *inner = map(str, place)
     group = entry.get(key)
@@ -250,19 +261,3 @@ def _leave_out(entry: dict[str, Any], place: tuple[int | str, ...]) -> None:
         entry[key] = {k: v for k, v in group.items() if k != inner[0]}
     else:
         entry.pop(key, None)
-
-
-def _checked(adapter: TypeAdapter[D], value: object, place: str) -> D:
-    """The very value, once it is known to be what was agreed."""
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        raise InputError(f"{place}: {_first_of(error)}; fetch it again") from None
-    return cast("D", value)
-
-
-def _first_of(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{field}: {first['msg']}{more}" if field else f"{first['msg']}{more}"

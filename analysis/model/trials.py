@@ -170,7 +170,7 @@ def with_units(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict(row) | image_units(row["images_inferred"], row.get("j_per_image"))
 
 
-def image_units(images: int | None, j_per_image: float | None) -> dict[str, Any]:
+def image_units(images: int | None, j_per_image: float | None) -> dict[str, str | float | None]:
     """The unit's columns where the unit is an image."""
     known = images is not None
     return {
@@ -227,7 +227,7 @@ def without_apostrophes(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**texts)
 
 
-def from_records(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def from_records(records: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     """A typed frame from dicts that hold at least some of the columns."""
     import pandas as pd
 

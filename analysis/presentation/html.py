@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -78,7 +77,7 @@ def content_policy() -> str:
     )
 
 
-def render(template: str, context: Mapping[str, Any], *folders: Path) -> str:
+def render(template: str, context: Mapping[str, object], *folders: Path) -> str:
     """A page from a template.
 
     Args:
@@ -90,6 +89,6 @@ def render(template: str, context: Mapping[str, Any], *folders: Path) -> str:
     return fragment(template, shared | dict(context), *folders)
 
 
-def fragment(template: str, context: Mapping[str, Any], *folders: Path) -> str:
+def fragment(template: str, context: Mapping[str, object], *folders: Path) -> str:
     """A part of a page; the arguments are those of :func:`render`."""
     return environment(*folders).get_template(template).render(dict(context))

@@ -24,6 +24,9 @@ from wattbench.analysis.presentation.formatting import (
 if TYPE_CHECKING:
     import pandas as pd
 
+#: One row of a table: values by column.
+Row = dict[str, str | int | float | bool | None]
+
 #: Column → label, unit, format. ``{unit}`` stands for the name of the unit of work.
 HEADS: dict[str, tuple[str, str, str]] = {
     "basis": ("host", "", ""),

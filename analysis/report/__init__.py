@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import write_frame
@@ -168,7 +168,7 @@ def _write_data(done: Study, out: Path) -> None:
         table.write(out / "tables", done.mark.strip())
 
 
-def summary_of(done: Study) -> dict[str, Any]:
+def summary_of(done: Study) -> dict[str, object]:
     """``summary.json``: the answer, the counts, and the whole conclusion for programs."""
     trials, head = done.data.trials, done.conclusion.headline
     found = [f for f in done.findings if f.verdict is Verdict.FOUND]
@@ -235,7 +235,7 @@ def _shown(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> list[tupl
     return parts
 
 
-def _context(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> dict[str, Any]:
+def _context(done: Study, drawn: Mapping[str, Mapping[str, Drawing]]) -> dict[str, object]:
     data, conclusion = done.data, done.conclusion
     word, _ = answer.lead(conclusion)
     parts = _shown(done, drawn)

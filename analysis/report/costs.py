@@ -14,7 +14,7 @@ import pandas as pd
 from wattbench.analysis.model.experiment_document import ImageDocument
 from wattbench.analysis.model.run_document import PullEnergyDocument
 from wattbench.analysis.presentation.formatting import number, significant
-from wattbench.analysis.presentation.table import Table
+from wattbench.analysis.presentation.table import Row, Table
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats.break_even import BreakEven, Course, break_even
 from wattbench.analysis.stats.costs import Rates
@@ -86,7 +86,7 @@ def deployment(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit
         conclusion: its reference, images and settings.
         unit: what a unit of work is called.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for host in data.hosts:
         costs = _blocks(steady, host)
         others = [i for i in costs.marginal_j.columns if i != conclusion.reference]
@@ -116,7 +116,7 @@ def deployment(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit
 
 def _deployment_row(
     costs: _Blocks, pair: tuple[str, str], pulls: Sequence[_Pull], level: float, unit: str
-) -> dict[str, Any]:
+) -> Row:
     own, base = pair
     fixed, each = (
         (table[own] - table[base]).dropna() for table in (costs.fixed_j, costs.marginal_j)
@@ -182,7 +182,7 @@ def costs(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit: str
         unit: what a unit of work is called.
     """
     rates = Rates.of(data.experiment.get("analysis") or {})
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     notes: list[str] = []
     for host in data.hosts:
         mine = steady[steady["host"] == host]
@@ -237,7 +237,7 @@ def _not_stated(rates: Rates) -> list[str]:
 
 def _cost_rows(
     costs: _Blocks, rates: Rates, intensity: float | None, conclusion: Conclusion, unit: str, host: str
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[Row]:  # fmt: skip
     names = [str(i) for i in costs.marginal_j.columns]
     reference = conclusion.reference
     alpha = conclusion.settings.alpha

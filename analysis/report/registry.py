@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from wattbench.analysis.presentation import html
 from wattbench.analysis.presentation.canvas import Drawing
@@ -73,7 +73,7 @@ class Section:
         del study
         return set()
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """What its template uses beside the run, the section's own tables and figures, and colours."""
         return {"name": self.name, "title": self.title, "sentences": self.sentences(study)}
 

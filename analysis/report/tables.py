@@ -16,7 +16,7 @@ import pandas as pd
 from wattbench.analysis.model.experiment_document import ImageDocument
 from wattbench.analysis.model.run_document import PullDocument, PullEnergyDocument
 from wattbench.analysis.presentation.formatting import minus, missing, number
-from wattbench.analysis.presentation.table import Table
+from wattbench.analysis.presentation.table import Row, Table
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
@@ -31,7 +31,7 @@ from wattbench.analysis.stats.results import (
 )
 
 
-def bounds(interval: Interval | None) -> dict[str, Any]:
+def bounds(interval: Interval | None) -> Row:
     """An interval's columns."""
     if interval is None:
         return {"lower_pct": None, "upper_pct": None, "level_pct": None}
@@ -42,7 +42,7 @@ def bounds(interval: Interval | None) -> dict[str, Any]:
     }
 
 
-def pair_row(pair: Pair) -> dict[str, Any]:
+def pair_row(pair: Pair) -> Row:
     """One comparison as columns; the interval is the one behind the verdict."""
     delta, tost = pair.delta, pair.equivalence
     return {
@@ -98,7 +98,7 @@ def ranking(conclusion: Conclusion) -> Table:
 
 def pairs(conclusion: Conclusion) -> Table:
     """Every pair on every host, blocked."""
-    rows = [{"host": h.host} | pair_row(p) for h in conclusion.hosts for p in h.pairs]
+    rows = [{"host": h.host, **pair_row(p)} for h in conclusion.hosts for p in h.pairs]
     return Table(
         "pairs",
         "Every pair of images",
@@ -113,10 +113,10 @@ def pairs(conclusion: Conclusion) -> Table:
 
 def secondary(conclusion: Conclusion) -> Table:
     """Secondary endpoints."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for host in conclusion.hosts:
         for endpoint in host.secondary:
-            base = {"host": host.host, "endpoint": endpoint.label}
+            base: Row = {"host": host.host, "endpoint": endpoint.label}
             if not endpoint.pairs:
                 rows.append(base | {"verdict": "none", "reason": endpoint.reason})
             rows += [base | pair_row(p) for p in endpoint.pairs]
@@ -411,7 +411,7 @@ def break_even(
     ``n = (fixed_a − fixed_b) / (marginal_b − marginal_a)``, or never at a positive ``n``. Where the
     interval of a difference includes 0 nothing is said to pay.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for host, group in costs.frame.groupby("host", sort=True):
         by_image = group.set_index("image")
         if reference not in by_image.index:
@@ -435,9 +435,7 @@ def break_even(
     )
 
 
-def _meeting(
-    host: str, image: str, reference: str, own: Any, base: Any, span: Spans | None
-) -> dict[str, Any]:
+def _meeting(host: str, image: str, reference: str, own: Any, base: Any, span: Spans | None) -> Row:
     fixed_j = float(own["fixed_j"] - base["fixed_j"])
     marginal_j = float(own["marginal_j"] - base["marginal_j"])
     meets = -fixed_j / marginal_j if fixed_j * marginal_j < 0 else None
@@ -478,24 +476,26 @@ def sizes_gb(data: RunData) -> dict[str, dict[str, float]]:
 
 
 def sizes(data: RunData, conclusion: Conclusion) -> Table:
-    """Image size beside energy; an image is Pareto-optimal when no other is both smaller and thriftier."""
+    """Image size beside energy; Pareto-optimal: no other is smaller and needs less energy."""
     on_disk = sizes_gb(data)
     ranked = {r.image: r for r in conclusion.ranking}
-    rows: list[dict[str, Any]] = []
+    largest = {
+        image: max((sizes[image] for sizes in on_disk.values() if image in sizes), default=None)
+        for image in conclusion.images
+    }
+    rows: list[Row] = []
     for image in conclusion.images:
         facts = data.images.get(image, ImageDocument())
-        known = [sizes[image] for sizes in on_disk.values() if image in sizes]
         compressed = facts.get("size_bytes")
         rank = ranked.get(image)
         pair = rank.pair if rank else None
         estimate = pair.estimate_pct if pair else (0.0 if rank and rank.is_reference else None)
         rows.append(
             {"image": image, "compressed_mb": compressed / 1e6 if compressed else None,
-             "unpacked_gb": max(known) if known else None, "estimate_pct": estimate,
-             **bounds(pair.simultaneous if pair else None), "digest": facts.get("digest")}
+             "unpacked_gb": largest[image], "estimate_pct": estimate,
+             **bounds(pair.simultaneous if pair else None), "digest": facts.get("digest"),
+             "pareto": None if estimate is None else _is_pareto(image, largest, conclusion)}
         )  # fmt: skip
-    for row in rows:
-        row["pareto"] = _is_pareto(row, rows, conclusion)
     is_open = any(r["pareto"] is None and r["unpacked_gb"] is not None for r in rows)
     columns = ("image", "compressed_mb", "unpacked_gb", "estimate_pct", "lower_pct", "upper_pct",
                "pareto", "digest")  # fmt: skip
@@ -541,7 +541,7 @@ def pulls(data: RunData) -> Table:
     )  # fmt: skip
 
 
-def _pull_row(pull: PullDocument) -> dict[str, Any]:
+def _pull_row(pull: PullDocument) -> Row:
     energy = pull.get("energy", PullEnergyDocument())
     joules, window_s = energy.get("energy_j"), energy.get("window_s")
     fetched, seconds = pull.get("bytes"), pull.get("seconds")
@@ -563,15 +563,16 @@ def _pull_row(pull: PullDocument) -> dict[str, Any]:
 
 
 def _is_pareto(
-    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], conclusion: Conclusion
+    image: str, unpacked_gb: Mapping[str, float | None], conclusion: Conclusion
 ) -> bool | None:
-    """Whether no image is both as small and thriftier; None where that is undecided."""
-    if row["unpacked_gb"] is None or row["estimate_pct"] is None:
+    """Whether no other image is as small and needs less energy; None where that is undecided."""
+    size_gb = unpacked_gb[image]
+    if size_gb is None:
         return None
     verdicts = set()
-    for other in rows:
-        if other is not row and (other["unpacked_gb"] or math.inf) <= row["unpacked_gb"]:
-            pair = conclusion.pair(other["image"], row["image"])
+    for other, other_gb in unpacked_gb.items():
+        if other != image and (other_gb or math.inf) <= size_gb:
+            pair = conclusion.pair(other, image)
             verdicts.add(pair.verdict if pair else PairVerdict.UNDECIDED)
     if PairVerdict.LESS in verdicts:
         return False
@@ -580,8 +581,8 @@ def _is_pareto(
 
 def across(conclusion: Conclusion) -> list[Table]:
     """What the hosts say together: combined pairs, each host's share, interactions."""
-    combined: list[dict[str, Any]] = []
-    shares: list[dict[str, Any]] = []
+    combined: list[Row] = []
+    shares: list[Row] = []
     for pair in conclusion.across.pairs:
         for label, one in (
             ("these hosts", pair.these_hosts),
@@ -589,8 +590,8 @@ def across(conclusion: Conclusion) -> list[Table]:
         ):
             if one is not None:
                 combined.append(
-                    {"label": label, "leads": label == pair.headline} | pair_row(one)
-                    | {"tau_pct": pair.tau_pct, "i2_pct": pair.i2_pct}
+                    {"label": label, "leads": label == pair.headline, **pair_row(one),
+                     "tau_pct": pair.tau_pct, "i2_pct": pair.i2_pct}
                 )  # fmt: skip
         total = sum(h.weight for h in pair.hosts) or 1.0
         shares += [
@@ -666,7 +667,7 @@ def fitness(conclusion: Conclusion) -> Table:
     )
 
 
-def _fitness_row(host: HostConclusion) -> dict[str, Any]:
+def _fitness_row(host: HostConclusion) -> Row:
     fit = host.fitness
     assert fit is not None
     jumps = ", ".join(f"{s.change_pct:+.1f} % at {s.position}" for s in fit.steps.steps)
@@ -738,7 +739,7 @@ def what_matters(effects: Sequence[Effect], reference: str | None) -> list[Table
     return [t for t in tables if len(t.frame)]
 
 
-def _effect_row(effect: Effect) -> dict[str, Any]:
+def _effect_row(effect: Effect) -> Row:
     energy, time = effect.energy, effect.time
     seconds = bounds(time.simultaneous if time else None)
     return {

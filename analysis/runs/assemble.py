@@ -244,7 +244,7 @@ def _phases(records: Iterable[Record]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(floats, "float64"))
 
 
-def _plain(phase: Phase) -> dict[str, Any]:
+def _plain(phase: Phase) -> dict[str, object]:
     return {key: value for key, value in asdict(phase).items() if key != "name"}
 
 

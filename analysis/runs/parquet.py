@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 from wattbench.analysis.model import host_facts
+from wattbench.analysis.model.run_document import LastingDocument
 from wattbench.analysis.model.trials import SCHEMA_VERSION
 from wattbench.analysis.runs.assemble import RunData
 
@@ -34,8 +34,7 @@ def parquet_bytes(data: RunData) -> bytes:
     return buffer.getvalue()
 
 
-def _lasting(data: RunData) -> dict[str, Any]:
-    """What has to be known of a run years later: what was run, and on what."""
+def _lasting(data: RunData) -> LastingDocument:
     return {
         "schema": SCHEMA_VERSION,
         "run_id": data.run_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.analysis.checks.load import overload
 from wattbench.analysis.model.records import LoadStep, Quantiles, Record
@@ -80,7 +80,7 @@ def frame_of(records: Iterable[Record]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(MEASURES, "float64"))
 
 
-def _measures(step: LoadStep) -> dict[str, Any]:
+def _measures(step: LoadStep) -> dict[str, float | None]:
     half = step.energy_uncertainty_j
     return {
         "throughput_per_s": step.per_second(step.succeeded),

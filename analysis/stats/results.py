@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.trials import ENDPOINTS, WINDOW
@@ -646,7 +646,7 @@ class Conclusion:
         found = [p for h in self.hosts if (p := h.pair(a, b)) and p.individual]
         return found[0] if len(found) == 1 else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A JSON-ready dict."""
         plain = dataclasses.asdict(dataclasses.replace(self, findings=()))
         return plain | {"findings": [f.to_dict() for f in self.findings]}

@@ -180,7 +180,7 @@ def compare_places(
         progress("changes of level")
         hosts = series.by_host(by_run, baselines, options.quarantine_pct)
         named = [f for h in hosts for f in watch.of_host(h)]
-        more: dict[str, Any] = {"hosts": hosts}
+        more: dict[str, object] = {"hosts": hosts}
     else:
         concluded = side_by_side.conclusions(stored, settings, progress)
         different = side_by_side.differences(trials, baselines, len(stored), reference, settings)
@@ -221,7 +221,7 @@ def _reference(
             )
         return wanted, []
     own = Counter(
-        r.facts["reference"] for r in runs if r.facts.get("reference") in there
+        name for r in runs if (name := r.facts.get("reference")) is not None and name in there
     ).most_common()
     notes = []
     if len(own) > 1:
@@ -230,7 +230,7 @@ def _reference(
             f"the runs name different reference images; compared with {own[0][0]} (not {others})"
         )
     if own:
-        return str(own[0][0]), notes
+        return own[0][0], notes
     return reference_of(trials, None)[0], notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,12 @@ def changes(runs: Sequence[StoredRun], levels: pd.DataFrame) -> tuple[FactChange
 
 def _of_run(run: StoredRun) -> dict[tuple[str, str, str], str]:
     facts: dict[tuple[str, str, str], str] = {}
-    for image, digest in (run.facts.get("digests") or {}).items():
+    for image, digest in (run.facts.get("digests", {})).items():
         _put(facts, "", "digest", str(image), digest)
-    for name, version in (run.facts.get("versions") or {}).items():
+    for name, version in (run.facts.get("versions", {})).items():
         _put(facts, "", f"controller's {name}", "", version)
-    for host, mine in (run.facts.get("hosts") or {}).items():
-        for name, value in _mapping(mine).items():
+    for host, mine in (run.facts.get("hosts", {})).items():
+        for name, value in mine.items():
             if "." in str(name):  # a setting of the machine, by the key that `expect` takes
                 _put(facts, str(host), str(name), "", machine_state.shown(value))
             else:
@@ -102,10 +102,6 @@ def _put(
     if value is None or (not isinstance(value, (dict, list)) and pd.isna(value)):
         return
     facts[host, what, image] = str(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def concerning(

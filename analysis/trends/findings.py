@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from wattbench.analysis.model.finding_codes import Severity, Verdict
-from wattbench.analysis.model.findings import Finding, finding
+from wattbench.analysis.model.findings import Evidence, Finding, finding
 from wattbench.analysis.presentation.formatting import interval, pct
 from wattbench.analysis.stats.control_chart import RECENT_RUNS
 from wattbench.analysis.stats.results import Interval, PairVerdict
@@ -219,7 +218,7 @@ class Watch:
 
     def _evidence(
         self, host: HostNights, track: Track, change: Change, image: str | None = None
-    ) -> dict[str, Any]:
+    ) -> Evidence:
         name = image or track.image
         images = [name, str(host.baseline.name)]
         run = self.runs[track.runs[change.index]]
@@ -300,7 +299,7 @@ class Watch:
         host = d.host_after if d.host_after == d.host_before else ""
         changed = concerning(self.facts, host, [d.image, d.baseline], d.before, d.after)
         tail = ", ".join(str(c) for c in changed)
-        evidence: dict[str, Any] = {
+        evidence: Evidence = {
             "image": d.image, "host": d.host_after, "host_before": d.host_before,
             "run_before": before, "run_after": after, "baseline": d.baseline,
             "change_pct": estimate, "n": d.pair.n, "limit_pct": self.limit_pct,
@@ -389,7 +388,7 @@ def _quarantine(host: HostNights) -> list[Finding]:
                 action="add protocol.control to the experiment",
             )
         ]  # fmt: skip
-    evidence: dict[str, Any] = {
+    evidence: Evidence = {
         "runs": judged.runs, "sd_pct": judged.sd_pct, "bound_pct": judged.bound_pct,
         "limit_pct": judged.limit_pct, "latest": RECENT_RUNS,
     }  # fmt: skip

@@ -91,7 +91,7 @@ class HostPart:
     left_out: str
 
 
-def _nights(result: Comparison, looks: Palette) -> dict[str, Any]:
+def _nights(result: Comparison, looks: Palette) -> dict[str, object]:
     parts = [_host_part(result, h, looks) for h in result.hosts]
     images = sorted({t.image for h in result.hosts for t in h.tracks}, key=result.images.index)
     table = [
@@ -137,7 +137,7 @@ def _host_part(result: Comparison, host: HostNights, looks: Palette) -> HostPart
 # Few runs ---------------------------------------------------------------------------------------
 
 
-def _few(result: Comparison, looks: Palette) -> dict[str, Any]:
+def _few(result: Comparison, looks: Palette) -> dict[str, object]:
     effects = side_by_side.effects(result.runs, result.conclusions)
     changes = side_by_side.verdict_changes(effects)
     names = {r.run_id: headline.label(result, i) for i, r in enumerate(result.runs)}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +20,7 @@ from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import cell
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
+from wattbench.analysis.model.run_document import LastingDocument, read_lasting
 from wattbench.analysis.model.trials import COLUMNS, from_records, without_apostrophes
 from wattbench.analysis.runs.assemble import assemble
 from wattbench.analysis.runs.load import load
@@ -54,8 +54,7 @@ class StoredRun:
         place: where it is.
         run_id: its name.
         when: when it was due, else when its first trial began; None where neither is known.
-        facts: what was run and on what (``digests``, ``hosts``, ``versions``, ``reference``);
-            empty where the file does not say.
+        facts: what was run and on what; empty: the file does not have them.
         table: the columns that the comparison needs.
         parquet: the file, for the rows in full.
     """
@@ -63,7 +62,7 @@ class StoredRun:
     place: str
     run_id: str
     when: datetime | None
-    facts: Mapping[str, Any]
+    facts: LastingDocument
     table: pa.Table
     parquet: bytes
 
@@ -157,7 +156,7 @@ def read_run(source: Source) -> StoredRun:
             )
         read_columns = [c for c in ("run_id", *_SCHEMA.names) if c in names]
         table = whole.read(columns=read_columns)
-        facts = _facts(whole.schema_arrow.metadata)
+        facts = _facts(whole.schema_arrow.metadata, f"{source.place}/trials.parquet")
         narrow = pa.table([_column(table, field) for field in _SCHEMA], schema=_SCHEMA)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(source.place, error) from error
@@ -220,10 +219,9 @@ def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     return pc.cast(table[field.name], field.type)
 
 
-def _facts(metadata: Mapping[bytes, bytes] | None) -> Mapping[str, Any]:
+def _facts(metadata: Mapping[bytes, bytes] | None, place: str) -> LastingDocument:
     text = (metadata or {}).get(PARQUET_FACTS)
-    facts = json.loads(text) if text else {}
-    return facts if isinstance(facts, dict) else {}
+    return read_lasting(json.loads(text), place) if text else {}
 
 
 def _run_id(table: pa.Table) -> str | None:
@@ -232,7 +230,7 @@ def _run_id(table: pa.Table) -> str | None:
     return next((str(v) for v in pc.unique(table["run_id"]).to_pylist() if v), None)
 
 
-def _when(facts: Mapping[str, Any], table: pa.Table, run_id: str) -> datetime | None:
+def _when(facts: LastingDocument, table: pa.Table, run_id: str) -> datetime | None:
     stamp = _STAMP.search(run_id)
     texts = [
         facts.get("run_after"),

@@ -34,7 +34,7 @@ def write(result: Comparison, out: Path) -> None:
     (out / "index.html").write_text(page.render(result), encoding="utf-8")
 
 
-def summary(result: Comparison) -> dict[str, Any]:
+def summary(result: Comparison) -> dict[str, object]:
     """The answer for programs."""
     found = Counter(str(f.severity) for f in result.findings if f.verdict is Verdict.FOUND)
     tables = result.tables()

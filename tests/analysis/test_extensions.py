@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tests.support import extension, simulated_run
 from tests.support.simulated_rapl import Level, Machine, Meter
+from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import TrialRow
 
 CHECK = """
 from dataclasses import replace
@@ -75,11 +77,16 @@ def test_findings_of_a_check_that_is_not_installed_here_are_still_read(tmp_path:
         "code": "window-short", "verdict": "found", "severity": "error", "subject": "run",
         "message": "the window has 3.0 s", "evidence": {},
     }  # fmt: skip
-    program = (
-        "import json, sys; from wattbench.analysis.model.findings import Finding, dump\n"
-        "print(dump([Finding.from_dict(json.loads(sys.argv[1]))]))"
+    row = TrialRow(
+        run_id="r", host="h", kind="workload", block=1, position=1, planned_position=1, image="a"
     )
-    done = extension.run(tmp_path, "-c", program, json.dumps(finding))
+    stored = Record(row).to_dict() | {"findings": [finding]}
+    program = (
+        "import json, sys; from wattbench.analysis.model.findings import dump\n"
+        "from wattbench.analysis.model.records import Record\n"
+        "print(dump(Record.from_dict(json.loads(sys.argv[1])).findings))"
+    )
+    done = extension.run(tmp_path, "-c", program, json.dumps(stored))
     assert json.loads(done.stdout)[0]["message"] == "the window has 3.0 s", done.stderr
 
 

@@ -35,6 +35,7 @@ from wattbench.storage.object_store import Listed
 from wattbench.worker.agent import cli, limits
 from wattbench.worker.agent.processes import processes_of
 from wattbench.worker.agent_bundle import bundle
+from wattbench.worker.answers import fault
 from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 ROOT = Path(__file__).parents[2]
@@ -239,6 +240,7 @@ class Here:
         answer: dict[str, Any] = json.loads(done.stdout)
         if not answer["ok"]:
             raise HostError(answer["message"], code=answer["error"], details=answer)
+        assert fault(verb, answer) is None
         return answer
 
 

@@ -18,7 +18,7 @@ from wattbench.analysis.audit.logs import Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
 from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
-from wattbench.analysis.model.records import Domain, Note, Record, Sampling, Work
+from wattbench.analysis.model.records import Domain, LogFacts, Note, Record, Sampling, Work
 from wattbench.analysis.model.trials import TrialRow
 
 #: Image and kind.
@@ -208,7 +208,7 @@ def _without_file(start: Start) -> tuple[str, str]:
     return "missing", f"{at}: neither raw file nor summary line of this start is left"
 
 
-def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dict[str, Any]:
+def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> LogFacts:
     if start is None:
         return {}
     cuda = (
@@ -219,13 +219,11 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
     return {
         "file": start.file,
         "line": start.line,
-        "last_line": start.last_line,
         "ref": start.ref,
         "pull_lines": start.pull,
         "layers_downloaded": start.layers_downloaded,
         "banners": start.banners,
         "banner_line": start.banner_line,
-        "no_driver_line": start.no_driver_line,
         "device": start.device,
         "device_line": start.device_line,
         "cuda_image": cuda,
@@ -233,10 +231,8 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
         "wording": start.wording,
         "complete": start.complete,
         "worked_s": start.worked_s or None,
-        "panic": start.panic,
         "panic_line": start.panic_line,
         "after_panic": start.after_panic,
-        "errors": start.errors,
         "summary_j": start.summary_j,
         "summary_line": start.summary_line,
     }

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -145,14 +145,16 @@ class RawLogs:
         imported = IMPORTED
         if not files.of(LOG) and not summaries:
             package_only = package_share(records) >= LEAST_SHARE
-            what = "naive_j" if package_only else "naive_total_j"
+            what: Literal["naive_j", "naive_total_j"] = (
+                "naive_j" if package_only else "naive_total_j"
+            )
             imported = IMPORTED_WITHOUT_LOGS.format(
                 what="the CPU package's counter" if package_only else "all counters"
             )
             summaries = {
-                r.subject: (r.log[what], r.row.duration_s)
+                r.subject: (joules, r.row.duration_s)
                 for r in records
-                if (r.log.get(what) or 0) > 0 and r.row.status == "valid"
+                if (joules := r.log.get(what) or 0) > 0 and r.row.status == "valid"
             }
         rows, problems = summary_tables.read_all(files, context)
         findings += problems

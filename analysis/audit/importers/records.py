@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from wattbench.analysis.audit.treatments import Label
 from wattbench.analysis.meters.energibridge import LAST_S
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
-from wattbench.analysis.model.records import Domain, Record, Sampling
+from wattbench.analysis.model.records import Domain, LogFacts, Record, Sampling
 from wattbench.analysis.model.trials import TrialRow
 from wattbench.analysis.storage import safe_files
 
@@ -272,7 +271,7 @@ def _record(importer: Importer, context: Context, run: Run) -> Record:
         energy_uncertainty_j=run.doubt_j,
         raw=run.file if run.whole_file else None,
     )
-    log: dict[str, Any] = {} if run.whole_file else {"file": run.file, "line": run.line}
+    log: LogFacts = {} if run.whole_file else {"file": run.file, "line": run.line}
     return Record(
         row,
         domains=tuple(domains),

@@ -93,7 +93,7 @@ def _constant_power(record: Record) -> Outcomes:
     SENSOR_STALE,
     fine="no column stands still",
     example=lambda c: Campaign(
-        tuple(replace(r, log={"constant": frozenset({"CPU_FREQUENCY_0"})}) for r in c.records),
+        tuple(replace(r, log={"constant": ("CPU_FREQUENCY_0",)}) for r in c.records),
         replace(c.facts, imported=True),
     ),
 )

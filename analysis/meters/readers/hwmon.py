@@ -36,7 +36,7 @@ class Hwmon(Meter):
 
     def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
         """The rows, and the counters at the window's edges."""
-        if FILE not in raw and not any(mark.values(MARK) for mark in edges.marks):
+        if not edges.left(FILE, MARK, raw):
             return None
         return hwmon_reading(raw.get(FILE, b""), edges.marks)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from wattbench.analysis.meters.counters import unwrap
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, Curve, integrate_power, stale
 from wattbench.analysis.meters.energibridge import FloatArray
 from wattbench.analysis.meters.reading import Edge, Reading, read_table, with_edges
-from wattbench.analysis.meters.registry import Device, Edges, Meter, meter
+from wattbench.analysis.meters.registry import Device, Edges, EdgesOfReport, Meter, meter
+from wattbench.analysis.model.records import EdgeReadings
 
 #: NVML's take their time: 4 ms for the energy counter of an H100 (driver 580).
 NVML_READ_S = 0.02
@@ -52,15 +52,15 @@ class Nvml(Meter):
 
     def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
         """The rows, and the counters at the window's edges."""
-        if FILE not in raw and not any(mark.values(MARK) for mark in edges.marks):
+        if not edges.left(FILE, MARK, raw):
             return None
         return nvml_reading(raw.get(FILE, b""), edges.marks)
 
     def devices(
-        self, edges: Mapping[str, Any], series: Mapping[str, Mapping[str, float]]
+        self, edges: EdgesOfReport, series: Mapping[str, Mapping[str, float]]
     ) -> tuple[Device, ...]:
         """Throttling, other processes and driver of each GPU."""
-        at = {edge: _gpus(edges.get(edge)) for edge in ("before", "after")}
+        at = {edge: _gpus(edges.get(edge, EdgeReadings())) for edge in ("before", "after")}
         masks: dict[str, list[int]] = {}
         for gpus in at.values():
             for name, gpu in gpus.items():
@@ -85,14 +85,10 @@ class Nvml(Meter):
         )
 
 
-def _gpus(edge: object) -> dict[str, Mapping[str, Any]]:
+def _gpus(edge: EdgeReadings) -> dict[str, dict[str, object]]:
     """A report's GPUs at one edge, by domain."""
-    listed = edge.get("nvml") if isinstance(edge, Mapping) else None
-    return {
-        f"gpu{gpu.get('index', place)}": gpu
-        for place, gpu in enumerate(listed if isinstance(listed, list) else [])
-        if isinstance(gpu, Mapping)
-    }
+    gpus = edge.get("nvml") or []
+    return {f"gpu{gpu.get('index', place)}": gpu for place, gpu in enumerate(gpus)}
 
 
 def _whole(value: object) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from wattbench.analysis.meters.counters import unwrap
 from wattbench.analysis.meters.curves import Curve, add
 from wattbench.analysis.meters.reading import READ_S, Edge, Reading, read_table, with_edges
 from wattbench.analysis.meters.registry import Edges, Meter, meter
-from wattbench.analysis.model.records import Note
+from wattbench.analysis.model.records import Note, PowercapZone
 
 #: The counter's names in powercap → our domains. Zones of one name (sockets) are added.
 _ZONES = {"dram": "dram", "core": "pp0", "uncore": "pp1", "psys": "psys"}
@@ -34,23 +33,20 @@ class Powercap(Meter):
 
     def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
         """The rows, and the counters at the window's edges."""
-        if FILE not in raw and not any(mark.values(MARK) for mark in edges.marks):
+        if not edges.left(FILE, MARK, raw):
             return None
-        zones = {**_zones(edges.after), **_zones(edges.before)}
+        zones = {**(edges.after.get("powercap") or {}), **(edges.before.get("powercap") or {})}
         return powercap_reading(raw.get(FILE, b""), zones, edges.marks)
 
 
-def _zones(edge: Mapping[str, Any]) -> Mapping[str, Any]:
-    zones = edge.get("powercap")
-    return zones if isinstance(zones, Mapping) else {}
-
-
-def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge] = ()) -> Reading:
+def powercap_reading(
+    data: bytes, zones: Mapping[str, PowercapZone], edges: Sequence[Edge] = ()
+) -> Reading:
     """RAPL through the kernel: all sockets, every wrap corrected by the zone's own range.
 
     Args:
         data: ``powercap.csv``; may be empty, edge readings alone make curves too.
-        zones: ``{zone: {"name", "max_energy_range_uj", …}}`` of the report's edges.
+        zones: of the report's edges, by the name of their column.
         edges: counters at the window's edges, on the same clock.
     """
     frame, notes = read_table(data, FILE)
@@ -59,7 +55,7 @@ def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge
     time_s = frame["unix_s"].to_numpy(dtype=float)
     by_domain: dict[str, list[Curve]] = {}
     for zone in names:
-        facts = zones.get(zone) or {}
+        facts = zones.get(zone) or PowercapZone()
         domain = _domain_of_zone(zone, str(facts.get("name") or ""))
         values = (
             frame[zone].to_numpy(dtype=float) if zone in frame else np.full(time_s.size, np.nan)
@@ -84,7 +80,7 @@ def powercap_reading(data: bytes, zones: Mapping[str, Any], edges: Sequence[Edge
 
 
 def _sum_sockets(domain: str, found: list[Curve], notes: list[Note]) -> Curve:
-    """One curve a domain: zones of several sockets, at the rows of the one that has the fewest."""
+    """One curve per domain: zones of several sockets, at the rows of the one that has the fewest."""
     fewest = min(found, key=lambda c: c.time_s.size).time_s
     common = [np.isin(c.time_s, fewest) for c in found]
     if any(mask.sum() != fewest.size for mask in common):

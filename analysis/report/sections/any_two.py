@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from wattbench.analysis.presentation.formatting import interval as interval_text
 from wattbench.analysis.presentation.formatting import interval_digits, pct
@@ -26,7 +25,7 @@ class AnyTwo(Section):
     place = 30
     template = "any_two.html.j2"
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """Every ordered pair."""
         return {"picked": pairs_to_pick(study.conclusion)}
 

@@ -21,7 +21,7 @@ from wattbench.analysis.presentation.formatting import (
     significant,
     slug,
 )
-from wattbench.analysis.presentation.table import Table
+from wattbench.analysis.presentation.table import Row, Table
 from wattbench.analysis.report import tables
 from wattbench.analysis.report.figures import LOG_RATIO, Artist, legend, plain_log
 from wattbench.analysis.report.registry import Section, section
@@ -110,8 +110,8 @@ class EnergyLatency(Section):
             return ()
         rows = steady_steps.frame_of(study.data.accepted)
         level = 1 - study.conclusion.settings.alpha
-        steps: list[dict[str, Any]] = []
-        pairs: list[dict[str, Any]] = []
+        steps: list[Row] = []
+        pairs: list[Row] = []
         for host in study.data.hosts:
             mine = rows[rows["host"] == host]
             for step in _compared(study, mine, load):
@@ -125,7 +125,7 @@ class EnergyLatency(Section):
                     if (at["image"] == image).any()
                 ]  # fmt: skip
                 pairs += [
-                    {"host": host, "step": step.step, "compared": what} | tables.pair_row(pair)
+                    {"host": host, "step": step.step, "compared": what, **tables.pair_row(pair)}
                     for what, family in (
                         (f"energy per {load.unit}", step.energy), ("latency p99", step.latency),
                     )
@@ -181,9 +181,9 @@ def _compared(study: Study, rows: pd.DataFrame, load: _Load) -> list[StepCompari
     return sorted(found, key=lambda s: load.steps.index(s.step))
 
 
-def _row(rows: pd.DataFrame, level: float) -> dict[str, Any]:
+def _row(rows: pd.DataFrame, level: float) -> Row:
     """Medians of one image at one step."""
-    found: dict[str, Any] = {
+    found: Row = {
         "n": len(rows),
         "concurrency": rows["concurrency"].iloc[0],
         "rate_per_s": rows["rate_per_s"].iloc[0],

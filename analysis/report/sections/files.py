@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.presentation.table import Table
+from wattbench.analysis.presentation.table import Row, Table
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
 from wattbench.analysis.runs.assemble import RunData
@@ -41,7 +40,7 @@ class Files(Section):
         """Both parts of the section."""
         return [*super().links(study), ("cite", "Cite")]
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """The files that the page lists, and the citation."""
         frame = study.tables["raw_files"].frame
         return {
@@ -50,7 +49,7 @@ class Files(Section):
         }
 
 
-def raw_files(source: Source) -> list[dict[str, Any]]:
+def raw_files(source: Source) -> list[Row]:
     """Every raw file with size and SHA-256.
 
     The run's manifest where there is one, the checksums that the hosts took of their own files else.
@@ -61,7 +60,7 @@ def raw_files(source: Source) -> list[dict[str, Any]]:
             for e in source.manifest.values()
             if "/trials/" in e.key
         ]
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for entry in source.list("hosts/"):
         if not entry.key.endswith("/attempt.json"):
             continue

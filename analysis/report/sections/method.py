@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -28,7 +27,7 @@ class Method(Section):
     place = 70
     template = "method.html.j2"
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """Everything that was laid down or found before the first trial."""
         data = study.data
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from wattbench.analysis.presentation.findings import Group, target
 from wattbench.analysis.presentation.formatting import missing, number
@@ -30,7 +29,7 @@ class Trials(Section):
         """A row per trial."""
         return {line.anchor for line in trials(study.data, study.found)}
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """The trials that the page lists."""
         return {"trials": trials(study.data, study.found)}
 

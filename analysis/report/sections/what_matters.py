@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from wattbench.analysis.model.experiment_document import ImageDocument
 from wattbench.analysis.presentation.canvas import Drawing
@@ -35,7 +34,7 @@ class WhatMatters(Section):
         """Every effect on one axis."""
         return [artist.effects(study.effects, study.conclusion.settings)]
 
-    def context(self, study: Study) -> Mapping[str, Any]:
+    def context(self, study: Study) -> Mapping[str, object]:
         """The effects in words, and what the names stand for."""
         return {
             "summary": summary(study.effects),

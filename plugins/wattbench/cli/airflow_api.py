@@ -111,7 +111,7 @@ class Connection:
 class _Request(NamedTuple):
     verb: str
     path: str
-    params: Mapping[str, object] | None = None
+    params: Mapping[str, str | int | list[str]] | None = None
     json: Mapping[str, object] | None = None
 
 
@@ -337,7 +337,7 @@ class Client:
         verb: str,
         path: str,
         *,
-        params: Mapping[str, object] | None = None,
+        params: Mapping[str, str | int | list[str]] | None = None,
         json: Mapping[str, object] | None = None,
         absent_ok: bool = False,
     ) -> Any:

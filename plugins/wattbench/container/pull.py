@@ -12,15 +12,18 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from wattbench.container.image_ref import ImageRef
-from wattbench.container.pull_progress import PullProgress
+from wattbench.container.pull_progress import PullEvent, PullProgress
 from wattbench.container.registry import Access, ResolvedImage
 from wattbench.errors import HostError, RegistryError
+
+if TYPE_CHECKING:
+    from wattbench.analysis.model.run_document import PullDocument
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +97,37 @@ class PullReport:
     image_id: str
     size_bytes_unpacked: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+    def document(self) -> PullDocument:
+        """As the store keeps it."""
+        return cast("PullDocument", asdict(self))
+
+
+class InspectedImage(TypedDict, total=False):
+    """Of Docker's answer to ``inspect``, what is read here."""
+
+    Id: str
+    Size: int
+    RepoDigests: list[str] | None
+    RepoTags: list[str] | None
+    Created: str | None
+    Os: str
+    Architecture: str
+    Variant: str
+    Config: _ImageConfig | None
+    RootFS: _Layers | None
+
+
+class _ImageConfig(TypedDict, total=False):
+    Env: list[str] | None
+    Entrypoint: list[str] | None
+    Cmd: list[str] | None
+    User: str | None
+    WorkingDir: str | None
+    Labels: dict[str, str] | None
+
+
+class _Layers(TypedDict, total=False):
+    Layers: list[str] | None
 
 
 class _BrokeOffError(Exception):
@@ -107,7 +138,7 @@ def pull(
     docker: Any,
     image: ResolvedImage,
     *,
-    login: Access | Mapping[str, object] | None = None,
+    login: Access | None = None,
     free_bytes: int | None = None,
     rules: PullRules | None = None,
     say: Callable[[str], None] = log.info,
@@ -140,7 +171,7 @@ def pull(
         attempts += 1
         progress = PullProgress(sizes)
         try:
-            _attempt(api, image, Access.of(login), rules, progress, say)
+            _attempt(api, image, login or Access(), rules, progress, say)
             received += progress.received
             had = had if attempts > 1 else progress.present
             break
@@ -201,7 +232,7 @@ def _attempt(
 
 def _events(
     api: Any, image: ResolvedImage, login: Access, silence_s: float
-) -> Generator[dict[str, Any], None, None]:
+) -> Generator[PullEvent, None, None]:
     """Docker's events of one pull; closing it closes the connection, which ends the pull."""
     import requests
 
@@ -252,13 +283,13 @@ def _raise_for(image: ResolvedImage, message: str) -> None:
     raise _BrokeOffError(text)
 
 
-def _find(api: Any, ref: str) -> dict[str, Any] | None:
+def _find(api: Any, ref: str) -> InspectedImage | None:
     """What Docker knows of an image; None where it has none."""
     import docker.errors
     import requests
 
     try:
-        found: dict[str, Any] = api.inspect_image(ref)
+        found: InspectedImage = api.inspect_image(ref)
     except docker.errors.ImageNotFound:
         return None
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
@@ -277,15 +308,15 @@ def is_there(docker: Any, image: ResolvedImage) -> bool:
     return _find(getattr(docker, "api_client", docker), image.ref_by_digest) is not None
 
 
-def holds(found: Mapping[str, Any], ref_by_digest: str) -> bool:
+def holds(found: InspectedImage, ref_by_digest: str) -> bool:
     """Whether an image, as inspected, is the one of this name and digest."""
     wanted = ImageRef.parse(ref_by_digest)
-    return any(ImageRef.parse(one) == wanted for one in found.get("RepoDigests") or ())
+    return any(ImageRef.parse(ref) == wanted for ref in found.get("RepoDigests") or ())
 
 
 def _report(
     image: ResolvedImage,
-    found: Mapping[str, Any],
+    found: InspectedImage,
     began: float,
     *,
     attempts: int,
@@ -318,8 +349,8 @@ def _report(
     )
 
 
-def inspect(docker: Any, ref: str) -> dict[str, Any]:
-    """Where an image comes from and what it would run: JSON-ready.
+def inspect(docker: Any, ref: str) -> dict[str, object]:
+    """Provenance of an image and what it would run, for the store.
 
     Args:
         docker: as for :func:`pull`.
@@ -336,7 +367,7 @@ def inspect(docker: Any, ref: str) -> dict[str, Any]:
     found = _find(api, ref)
     if found is None:
         raise HostError(f"{ref}: not on this host; pull it first", code="image")
-    config = found.get("Config") or {}
+    config = found.get("Config") or _ImageConfig()
     parts = (found.get("Os"), found.get("Architecture"), found.get("Variant"))
     history = [
         {"created_by": one["CreatedBy"], "size_bytes": one["Size"], "comment": one["Comment"]}
@@ -349,12 +380,12 @@ def inspect(docker: Any, ref: str) -> dict[str, Any]:
         "created": found.get("Created"),
         "platform": "/".join(part for part in parts if part),
         "size_bytes": found["Size"],
-        "env": dict(one.partition("=")[::2] for one in config.get("Env") or ()),
+        "env": dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
         "entrypoint": config.get("Entrypoint"),
         "cmd": config.get("Cmd"),
         "user": config.get("User") or "",
         "workdir": config.get("WorkingDir") or "",
         "labels": dict(config.get("Labels") or {}),
-        "layer_diff_ids": list((found.get("RootFS") or {}).get("Layers") or ()),
+        "layer_diff_ids": list((found.get("RootFS") or _Layers()).get("Layers") or ()),
         "history": history,
     }

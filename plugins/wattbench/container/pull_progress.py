@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 _RATE_OVER_S = 15.0
+
+
+class _Detail(TypedDict, total=False):
+    message: str
+    current: int | None
+    total: int | None
+
+
+class PullEvent(TypedDict, total=False):
+    """One event of Docker's stream."""
+
+    id: str
+    status: str
+    error: str
+    errorDetail: _Detail | None
+    progressDetail: _Detail | None
 
 
 @dataclass
@@ -32,7 +48,7 @@ class PullProgress:
     layers: dict[str, _LayerState] = field(default_factory=dict)
     _history: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def feed(self, event: Mapping[str, Any], now: float) -> bool:
+    def feed(self, event: PullEvent, now: float) -> bool:
         """Take one event; True if bytes moved or a layer got a step further.
 
         Args:
@@ -40,7 +56,7 @@ class PullProgress:
             now: monotonic time, s.
         """
         if "error" in event:
-            detail = event.get("errorDetail") or {}
+            detail = event.get("errorDetail") or _Detail()
             self.error = str(detail.get("message") or event["error"])
             return False
         name, status = str(event.get("id", "")), str(event.get("status", ""))
@@ -48,7 +64,7 @@ class PullProgress:
             return status.startswith(("Digest:", "Status:"))
         layer = self.layers.setdefault(name, _LayerState())
         layer.total = layer.total or self.sizes.get(name)
-        moved = self._advance(layer, status, event.get("progressDetail") or {})
+        moved = self._advance(layer, status, event.get("progressDetail") or _Detail())
         if moved:
             self._history.append((now, self.received))
             while self._history[-1][0] - self._history[0][0] > _RATE_OVER_S:
@@ -56,7 +72,7 @@ class PullProgress:
         return moved
 
     @staticmethod
-    def _advance(layer: _LayerState, status: str, detail: Mapping[str, Any]) -> bool:
+    def _advance(layer: _LayerState, status: str, detail: _Detail) -> bool:
         current = int(detail.get("current") or 0)
         if status == "Downloading":
             layer.total = int(detail.get("total") or 0) or layer.total

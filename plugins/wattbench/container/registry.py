@@ -2,7 +2,7 @@
 
 Which digest: that of what the tag points at, so the index's for a multi-platform image. It is what
 ``docker pull NAME@DIGEST`` needs, what ``docker image inspect`` then shows in ``RepoDigests``, and
-what registries show to people. The platform's own manifest digest is kept beside it.
+what registries display. The platform's own manifest digest is kept beside it.
 
 Sources: OCI Distribution Specification 1.1, OCI Image Specification 1.1, Docker's token
 authentication specification, and the grammar of ``distribution/reference``.
@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NotRequired, TypeVar
 
+from typing_extensions import TypedDict
+
+from wattbench.analysis.model.facts_document import first_fault
 from wattbench.container.image_ref import DOCKER_HUB, DOCKER_HUB_API, ImageRef
 from wattbench.errors import RegistryError
 
@@ -35,6 +38,7 @@ _MANIFESTS = (
 )
 _TIMEOUT_S = (5.0, 30.0)  # to connect, between bytes
 WAITS_S = (1.0, 3.0)
+D = TypeVar("D")
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
 
@@ -46,18 +50,33 @@ class Access:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
 
-    @classmethod
-    def of(cls, entry: Access | Mapping[str, object] | None) -> Access:
-        """From ``{insecure, username, password}``, each of them optional."""
-        if isinstance(entry, Access):
-            return entry
-        given = entry or {}
-        user, password = given.get("username"), given.get("password")
-        return cls(
-            bool(given.get("insecure")),
-            str(user) if user else None,
-            str(password) if password else None,
-        )
+
+class _Platform(TypedDict, total=False):
+    os: str
+    architecture: str
+    variant: str
+
+
+class _Token(TypedDict, total=False):
+    token: str
+    access_token: str
+
+
+class _Descriptor(TypedDict):
+    digest: str
+    size: int
+    mediaType: NotRequired[str]
+    platform: NotRequired[_Platform | None]
+
+
+class _Manifest(TypedDict, total=False):
+    """An image's manifest, or an index of several."""
+
+    schemaVersion: int
+    mediaType: str
+    config: _Descriptor
+    layers: list[_Descriptor]
+    manifests: list[_Descriptor]
 
 
 @dataclass(frozen=True)
@@ -76,14 +95,12 @@ class ResolvedImage:
     Attributes:
         ref: the reference that was asked for, in full.
         ref_by_digest: ``name@digest`` for ``docker pull``.
-        digest: of what the tag points at (see the module's text).
+        digest: of what the tag points at (see the module's docstring).
         manifest_digest: of the platform's manifest; equal to ``digest`` without an index.
         config_digest: the image id that Docker shows after a pull.
         platform: ``os/architecture[/variant]``.
         size_bytes: sum of the layers as transferred (compressed), each layer once.
         layers: in order, the base first.
-        config: the image's own ``config`` (``Entrypoint``, ``Cmd``, ``Env``, ``Labels``, …).
-        created: as the image says, or None.
     """
 
     ref: str
@@ -94,14 +111,12 @@ class ResolvedImage:
     platform: str
     size_bytes: int
     layers: tuple[Layer, ...]
-    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    created: str | None = None
 
 
 def resolve(
     ref: str | ImageRef,
     platform: str = "linux/amd64",
-    registries: Mapping[str, Access] | Mapping[str, Mapping[str, object]] | None = None,
+    registries: Mapping[str, Access] = MappingProxyType({}),
     waits_s: tuple[float, ...] = WAITS_S,
 ) -> ResolvedImage:
     """Ask the registry what a reference stands for.
@@ -109,31 +124,30 @@ def resolve(
     Args:
         ref: tag or digest; with both, the digest counts and the tag is not looked at.
         platform: ``os/architecture[/variant]``.
-        registries: how to reach each registry, by ``host[:port]`` as it stands in references:
-            :class:`Access`, or a mapping with its fields.
+        registries: how to reach each registry, by ``host[:port]`` as it stands in references.
         waits_s: pauses between tries where the registry does not answer.
 
     Raises:
         RegistryError: unreachable, unknown tag or digest, not allowed, or nothing for the platform.
     """
     image = ImageRef.parse(ref) if isinstance(ref, str) else ref
-    with _Repository(image, Access.of((registries or {}).get(image.registry)), waits_s) as source:
+    access = registries.get(image.registry) or Access()
+    with _Repository(image, access, waits_s) as source:
         digest, document = source.manifest(image.digest or image.tag or "latest")
         manifest_digest, manifest = digest, document
         if document.get("mediaType") in _INDEXES or "manifests" in document:
             manifest_digest, manifest = source.manifest(_choose(image, document, platform))
-        try:
-            config_digest = str(manifest["config"]["digest"])
-            layers = tuple(
-                Layer(layer["digest"], int(layer["size"]), layer.get("mediaType", ""))
-                for layer in manifest["layers"]
-            )
-        except (KeyError, TypeError, ValueError) as error:
+        if "config" not in manifest or "layers" not in manifest:
             raise RegistryError(
                 f"{image}: not a container image that Docker can run (no config or layers); "
                 "push it with a current Docker or BuildKit"
-            ) from error
-        config = source.json_blob(config_digest)
+            )
+        layers = tuple(
+            Layer(layer["digest"], layer["size"], layer.get("mediaType", ""))
+            for layer in manifest["layers"]
+        )
+        config_digest = manifest["config"]["digest"]
+        config = source.config(config_digest)
     _check_platform(image, config, platform)
     sizes = {layer.digest: layer.size_bytes for layer in layers}
     return ResolvedImage(
@@ -145,12 +159,10 @@ def resolve(
         platform=_platform(config),
         size_bytes=sum(sizes.values()),
         layers=layers,
-        config=config.get("config") or {},
-        created=config.get("created"),
     )
 
 
-def _platform(entry: Mapping[str, Any]) -> str:
+def _platform(entry: _Platform) -> str:
     parts = (entry.get("os"), entry.get("architecture"), entry.get("variant"))
     return "/".join(str(part) for part in parts if part)
 
@@ -161,12 +173,12 @@ def _fits(offered: str, wanted: str) -> bool:
     return offered == wanted or (wanted.count("/") == 1 and offered.startswith(wanted + "/"))
 
 
-def _choose(image: ImageRef, index: Mapping[str, Any], wanted: str) -> str:
+def _choose(image: ImageRef, index: _Manifest, wanted: str) -> str:
     offered = {}
     for entry in index.get("manifests", ()):
-        platform = _platform(entry.get("platform") or {})
+        platform = _platform(entry.get("platform") or _Platform())
         if _fits(platform, wanted):
-            return str(entry["digest"])
+            return entry["digest"]
         if platform and platform != "unknown/unknown":  # attestations are not images
             offered[platform] = True
     raise RegistryError(
@@ -175,7 +187,7 @@ def _choose(image: ImageRef, index: Mapping[str, Any], wanted: str) -> str:
     )
 
 
-def _check_platform(image: ImageRef, config: Mapping[str, Any], wanted: str) -> None:
+def _check_platform(image: ImageRef, config: _Platform, wanted: str) -> None:
     if not _fits(_platform(config), wanted):
         raise RegistryError(
             f"{image}: is built for {_platform(config) or 'an unknown platform'}, not for "
@@ -203,7 +215,7 @@ class _Repository:
     def __exit__(self, *_: object) -> None:
         self.session.close()
 
-    def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
+    def manifest(self, reference: str) -> tuple[str, _Manifest]:
         """(digest, document) of a tag or digest; the digest is computed from what came."""
         accept = ", ".join(_INDEXES + _MANIFESTS)
         answer = self._get(f"{self.base}/manifests/{reference}", accept, reference)
@@ -213,37 +225,36 @@ class _Repository:
         wanted = reference if ":" in reference else stated
         if stated.startswith("sha256:") and {stated, wanted} != {digest}:
             raise RegistryError(
-                f"{self.image}: the registry says {wanted[:19]}… and sends {digest[:19]}…; "
+                f"{self.image}: the registry announces {wanted[:19]}… and sends {digest[:19]}…; "
                 "the registry or a proxy before it is broken"
             )
-        document = self._json(body)
+        document: _Manifest = self._read(body, _Manifest)
         if document.get("schemaVersion") != 2:
             raise RegistryError(
-                f"{self.image}: has a manifest of the old schema 1; "
-                "push it anew with a current Docker"
+                f"{self.image}: its manifest is of schema 1; push it again with a current Docker"
             )
         return digest, document
 
-    def json_blob(self, digest: str) -> dict[str, Any]:
-        """A JSON blob (the image's config), checked against its digest."""
+    def config(self, digest: str) -> _Platform:
+        """An image's config blob, checked against its digest."""
         body = self._get(f"{self.base}/blobs/{digest}", "*/*", digest).content
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise RegistryError(
-                f"{self.image}: blob {digest[:19]}… came damaged; push the image anew"
+                f"{self.image}: blob {digest[:19]}… arrived damaged; push the image again"
             )
-        return self._json(body)
+        return self._read(body, _Platform)
 
-    def _json(self, body: bytes) -> dict[str, Any]:
+    def _read(self, body: bytes, kind: type[D]) -> D:
+        """A JSON document, checked to be of its type."""
+        from pydantic import TypeAdapter, ValidationError
+
         try:
-            document = json.loads(body)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
+            return TypeAdapter(kind).validate_json(body)
+        except ValidationError as error:
             raise RegistryError(
-                f"{self.image}: {self.image.registry} does not answer as a registry; "
-                "mend the registry's name or port"
-            )
-        return document
+                f"{self.image}: {self.image.registry} does not answer as a registry "
+                f"({first_fault(error)}); correct its name or port"
+            ) from None
 
     def _get(self, url: str, accept: str, reference: str) -> requests.Response:
         """A GET that logs in when asked to, and turns refusals into reasons."""
@@ -258,12 +269,12 @@ class _Repository:
         if status in (401, 403):
             who = f"user '{self.access.username}'" if self.access.username else "an anonymous user"
             raise RegistryError(
-                f"{self.image}: {registry} lets {who} not read it (HTTP {status}); it does not "
-                "exist or needs a login: check the name, or set registries.<name>.conn_id"
+                f"{self.image}: {registry} does not let {who} read it (HTTP {status}); it does "
+                "not exist or needs a login: check the name, or set registries.<name>.conn_id"
             )
         if status == 404 and reference == self.image.digest:
             raise RegistryError(
-                f"{self.image}: {registry} no longer has this digest; choose an image that is there"
+                f"{self.image}: {registry} no longer has this digest; choose an image that it has"
             )
         if status == 404:
             raise RegistryError(
@@ -280,7 +291,13 @@ class _Repository:
             + "; see the registry's own log"
         )
 
-    def _send(self, url: str, accept: str, **more: Any) -> requests.Response:
+    def _send(
+        self,
+        url: str,
+        accept: str,
+        params: Mapping[str, str] | None = None,
+        login: tuple[str, str] | None = None,
+    ) -> requests.Response:
         import requests
 
         def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -289,11 +306,13 @@ class _Repository:
                 request.headers["Authorization"] = self.authorization
             return request
 
-        options: dict[str, Any] = {"auth": signed, "timeout": _TIMEOUT_S} | more
         waits = iter(self.waits_s)
         while True:
             try:
-                answer = self.session.get(url, headers={"Accept": accept}, **options)
+                answer = self.session.get(
+                    url, headers={"Accept": accept}, params=params, auth=login or signed,
+                    timeout=_TIMEOUT_S,
+                )  # fmt: skip
                 if answer.status_code < 500:
                     return answer
                 reason = f"HTTP {answer.status_code}"
@@ -306,7 +325,7 @@ class _Repository:
                 reason = _why(error)
             except requests.RequestException as error:
                 raise RegistryError(
-                    f"{self.image.registry}: {_why(error)}; mend its name"
+                    f"{self.image.registry}: {_why(error)}; correct its name"
                 ) from error
             wait = next(waits, None)
             if wait is None:
@@ -334,14 +353,14 @@ class _Repository:
         realm = asked.get("realm", "")
         if not realm.startswith("https://") and not (self.plain and realm.startswith("http://")):
             raise RegistryError(
-                f"{self.image.registry}: wants the login sent to {realm or 'nowhere'!r}, "
-                "which is not safe; use a registry whose token service has TLS"
+                f"{self.image.registry}: asks for the login to be sent to {realm or 'nowhere'!r}, "
+                "which is not encrypted; use a registry whose token service has TLS"
             )
         scope = asked.get("scope") or f"repository:{self.image.repository}:pull"
         query = {"scope": scope} | ({"service": asked["service"]} if "service" in asked else {})
-        login: dict[str, Any] = {"auth": (user, password)} if user else {}
         self.authorization = None
-        answer = self._send(realm, "application/json", params=query, **login)
+        login = (user, password) if user else None
+        answer = self._send(realm, "application/json", query, login)
         if answer.status_code != 200:
             who = f"user '{user}'" if user else "an anonymous reader"
             raise RegistryError(
@@ -349,8 +368,8 @@ class _Repository:
                 f"(HTTP {answer.status_code}); check the name and the login of "
                 "registries.<name>.conn_id"
             )
-        document = self._json(answer.content)
-        return f"Bearer {document.get('token') or document.get('access_token') or ''}"
+        token = self._read(answer.content, _Token)
+        return f"Bearer {token.get('token') or token.get('access_token') or ''}"
 
 
 def _is_loopback(registry: str) -> bool:

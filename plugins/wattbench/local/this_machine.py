@@ -6,13 +6,14 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import wattbench
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.facts_document import FactsDocument, GpuFacts, MeterFacts
+from wattbench.analysis.model.run_document import read_facts
 from wattbench.config.hosts import HostConfig, MeterConfig
 from wattbench.config.types import NAME_LENGTH
 from wattbench.local.connections import connection_id
@@ -83,7 +84,7 @@ def look(target: HostTarget, device: str, gpu: str | None, controller: str) -> T
     modelled = f"{name}{MODELLED}"
     with Host(target) as host:
         host.ship()
-        gpus = [] if device == "cpu" else [choose_gpu(_gpus(host), gpu)]
+        gpus = [] if device == "cpu" else [choose_gpu(_facts(host, {}).get("gpu", []), gpu)]
         meter, refused = find_meter(host, gpus)
 
     def entry(entry_name: str, settings: MeterConfig) -> HostConfig:
@@ -102,8 +103,9 @@ def look(target: HostTarget, device: str, gpu: str | None, controller: str) -> T
     return ThisMachine(hosts, modelled, None if meter is None else name, tuple(refused))
 
 
-def _gpus(host: Host) -> list[dict[str, Any]]:
-    return list(host.call("facts", {"docker": False, "sample_s": 0.1}, _FACTS_TIMEOUT_S)["gpu"])
+def _facts(host: Host, asked: Mapping[str, object]) -> FactsDocument:
+    request = {"docker": False, "sample_s": 0.1, **asked}
+    return read_facts(host.call("facts", request, _FACTS_TIMEOUT_S), "the agent's facts")
 
 
 def python() -> str:
@@ -136,28 +138,31 @@ def find_meter(host: Host, gpus: list[str]) -> tuple[MeterConfig | None, list[st
         HostError: the agent could not be asked.
     """
     refused: list[str] = []
-    for settings in _candidates(gpus):
-        config = MeterConfig.model_validate(settings)
+    for config in _candidates(gpus):
         asked = {"kind": config.kind, "command": config.argv, "interval_ms": config.interval_ms}
-        request = {"meter": asked, "gpus": gpus, "docker": False, "sample_s": 0.1}
-        facts = host.call("facts", request, _FACTS_TIMEOUT_S)
-        if (facts["meter"] or {}).get("ok"):
+        facts = _facts(host, {"meter": asked, "gpus": gpus})
+        found = facts.get("meter") or MeterFacts()
+        if found.get("ok"):
             return config, refused
-        why = facts["meter"]["message"]
-        fixes = [p["action"] for p in facts["problems"] if p["code"] == "meter-failed"]
-        refused.append(f"{config.kind}: {why}" + (f" ({fixes[0]})" if fixes else ""))
+        fixes = [p.get("action") for p in facts.get("problems", ()) if p["code"] == "meter-failed"]
+        refused.append(
+            f"{config.kind}: {found.get('message')}" + (f" ({fixes[0]})" if fixes else "")
+        )
     return None, refused
 
 
-def _candidates(gpus: list[str]) -> list[dict[str, Any]]:
+def _candidates(gpus: list[str]) -> list[MeterConfig]:
     """Meters to try, the one that sees most of the machine first."""
     usual = meter_kinds()["energibridge"].default_command or ""
     program = shutil.which("energibridge") or usual
     kinds = ["nvml"] if gpus else ["powercap", "hwmon"]
-    return [{"kind": "energibridge", "command": [program]}, *({"kind": kind} for kind in kinds)]
+    return [
+        MeterConfig(kind="energibridge", command=[program]),
+        *(MeterConfig(kind=kind) for kind in kinds),
+    ]
 
 
-def choose_gpu(facts: list[dict[str, Any]], wanted: str | None) -> str:
+def choose_gpu(facts: Sequence[GpuFacts], wanted: str | None) -> str:
     """The UUID of the GPU that trials get.
 
     Args:
@@ -167,7 +172,7 @@ def choose_gpu(facts: list[dict[str, Any]], wanted: str | None) -> str:
     Raises:
         UserError: there is none, or it must be named.
     """
-    known = {str(gpu["index"]): str(gpu["uuid"]) for gpu in facts}
+    known = {str(gpu.get("index")): str(gpu.get("uuid")) for gpu in facts}
     there = ", ".join(f"{index}: {uuid}" for index, uuid in known.items())
     if not known:
         raise UserError(
@@ -181,5 +186,5 @@ def choose_gpu(facts: list[dict[str, Any]], wanted: str | None) -> str:
     if wanted is None:
         return next(iter(known.values()))
     if wanted not in known and wanted not in known.values():
-        raise UserError(f"--gpu {wanted}: is not there; there are {there}")
+        raise UserError(f"--gpu {wanted}: this machine has {there}")
     return known.get(wanted, wanted)

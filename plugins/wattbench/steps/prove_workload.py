@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError
@@ -27,6 +27,7 @@ from wattbench.worker.attempt_spec import (
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Expected, Record
     from wattbench.worker.agent.documents import AttemptSpec
+    from wattbench.worker.answers import ReportDocument
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
 
 
-def _attempt(host: Host, spec: AttemptSpec) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _attempt(host: Host, spec: AttemptSpec) -> tuple[ReportDocument, dict[str, bytes]]:
     """An attempt's report and evidence; nothing of it stays on the host."""
     deadline_s = spec["timeout_s"] + limits.SETTLE_S
     try:
@@ -86,7 +87,7 @@ def _attempt(host: Host, spec: AttemptSpec) -> tuple[dict[str, Any], dict[str, b
 
 
 def _trouble(
-    report: dict[str, Any], raw: dict[str, bytes], expected: Expected, image: str
+    report: ReportDocument, raw: dict[str, bytes], expected: Expected, image: str
 ) -> str | None:
     """Why an image's trials would fail or be invalid, and what to do about it."""
     from wattbench.analysis.checks.outcome import Found, Unknown

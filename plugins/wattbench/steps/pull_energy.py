@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from wattbench.analysis.model.run_document import PullEnergyDocument
 from wattbench.errors import HostError, UserError
 from wattbench.run import store_keys
 from wattbench.run.stored_run import Run
@@ -28,14 +29,13 @@ FINISH_S = 60
 
 
 @contextmanager
-def metered(run: Run, host: Host, host_name: str, image: str) -> Iterator[dict[str, Any]]:
+def metered(run: Run, host: Host, host_name: str, image: str) -> Iterator[PullEnergyDocument]:
     """Run the host's meter around what happens inside.
 
     Yields:
-        A mapping that is filled at the end: ``energy_j``, ``energy_uncertainty_j``, ``energy_scope``,
-        ``energy_source``, ``package_j``, ``dram_j`` and ``window_s``; or ``why`` there are no joules.
+        The energy, filled in at the end.
     """
-    found: dict[str, Any] = {}
+    found = PullEnergyDocument()
     spec = metering_spec(
         run.host_config(host_name), run_id=run.run_id, host_name=host_name, image=image
     )
@@ -51,7 +51,7 @@ def metered(run: Run, host: Host, host_name: str, image: str) -> Iterator[dict[s
         yield found
     finally:
         try:
-            found |= _joules(run, host, host_name, image, spec["id"])
+            found.update(_joules(run, host, host_name, image, spec["id"]))
         except UserError as error:
             found["why"] = str(error)
             log.warning("the pull has no joules: %s", error)
@@ -65,7 +65,7 @@ def _end_leftovers(run: Run, host: Host) -> None:
             host.call("forget", {"id": attempt["id"]})
 
 
-def _joules(run: Run, host: Host, host_name: str, image: str, identity: str) -> dict[str, Any]:
+def _joules(run: Run, host: Host, host_name: str, image: str, identity: str) -> PullEnergyDocument:
     from wattbench.analysis.meters import attempt as attempts
     from wattbench.analysis.model.trials import TrialRow
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from wattbench.analysis.model.facts_document import FactsDocument
+from wattbench.analysis.model.run_document import PullDocument, PullEnergyDocument
 from wattbench.container import image_ref, pull, registry
 from wattbench.container.registry import Access
 from wattbench.errors import HostError, RegistryError, UserError
@@ -18,7 +19,6 @@ from wattbench.workloads import workload_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wattbench.analysis.model.run_document import PullDocument
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ def bring_process(run: Run, host: Host, host_name: str, image: str) -> None:
     try:
         prove(run, host, host_name, image)
     except UserError as error:
-        run.write_pull(host_name, image, found | {"error": str(error)})
+        run.write_pull(host_name, image, {**found, "error": str(error)})
         raise
 
 
-def list_packages(run: Run, host: Host, host_name: str, image: str) -> dict[str, Any]:
+def list_packages(run: Run, host: Host, host_name: str, image: str) -> PullDocument:
     """Keep what a process is made of on its host, in the place of a pull.
 
     A command that is not a Python has no digest, which the checks then say; it is measured all the same.
@@ -49,21 +49,20 @@ def list_packages(run: Run, host: Host, host_name: str, image: str) -> dict[str,
     experiment = run.experiment
     settings = experiment.workload_of(image)
     command = list(workload_of(settings).argv(settings, experiment.place_of(image)))
-    found: dict[str, Any] = {"image": None, "digest": None, "packages": []}
+    found: PullDocument = {"image": None, "digest": None, "packages": []}
     try:
         answer = host.call("packages", {"command": command, "env": experiment.images[image].env})
     except HostError as error:
         if error.code != "packages":
             raise
         log.warning("%s on %s has no digest: %s", image, host_name, error)
-        found |= {"why": str(error)}
+        found["why"] = str(error)
         run.write_pull(host_name, image, found)
         return found
-    found |= {"digest": f"sha256:{answer['sha256']}", "packages": answer["packages"]}
+    digest = f"sha256:{answer['sha256']}"
+    found |= {"digest": digest, "packages": answer["packages"]}
     run.write_pull(host_name, image, found)
-    log.info(
-        "%s on %s: %d packages, %s", image, host_name, len(found["packages"]), found["digest"][:19]
-    )
+    log.info("%s on %s: %d packages, %s", image, host_name, len(answer["packages"]), digest[:19])
     return found
 
 
@@ -83,15 +82,16 @@ def pull_image(
     ref = run.image_ref(image)
     assert ref is not None, f"{image} runs without a container"
     facts = run.facts(host_name)
-    found: dict[str, Any] = {}
+    found = PullDocument()
     try:
         resolved = registry.resolve(ref, _platform(facts), registries)
-        found |= _moved_tag(run, image, resolved.digest, registries)
+        if moved_to := _moved_tag(run, image, resolved.digest, registries):
+            found["tag_moved_to"] = moved_to
         with host.forward_socket() as socket_path:
             client = docker.APIClient(base_url=f"unix://{socket_path}")
-            meter: AbstractContextManager[dict[str, Any]] = metered(run, host, host_name, image)
+            meter: AbstractContextManager[PullEnergyDocument] = metered(run, host, host_name, image)
             if pull.is_there(client, resolved):
-                meter = nullcontext({"why": "nothing was pulled: the host had it"})
+                meter = nullcontext(PullEnergyDocument(why="nothing was pulled: the host had it"))
             with meter as found["energy"]:
                 report = pull.pull(
                     client,
@@ -99,21 +99,21 @@ def pull_image(
                     login=registries.get(image_ref.ImageRef.parse(ref).registry),
                     free_bytes=(facts.get("docker") or {}).get("disk_free_bytes"),
                 )
-            log.info("%s on %s: %s", image, host_name, _told(report, found["energy"]))
-            found |= report.to_dict()
-            earlier: PullDocument = run.pulls(host_name).get(image, {})
+            log.info("%s on %s: %s", image, host_name, _outcome(report, found["energy"]))
+            found |= report.document()
+            earlier = run.pulls(host_name).get(image, PullDocument())
             if report.already_present and earlier.get("bytes"):  # a try of this task brought it
-                kept = ("energy", *report.to_dict())
-                found |= {key: value for key, value in earlier.items() if key in kept}
+                kept = ("energy", *report.document())
+                found |= cast("PullDocument", {k: v for k, v in earlier.items() if k in kept})
             found["provenance"] = pull.inspect(client, ref)
         prove(run, host, host_name, image)
     except UserError as error:
-        run.write_pull(host_name, image, found | {"error": str(error)})
+        run.write_pull(host_name, image, {**found, "error": str(error)})
         raise
     run.write_pull(host_name, image, found)
 
 
-def _told(report: pull.PullReport, energy: Mapping[str, Any]) -> str:
+def _outcome(report: pull.PullReport, energy: PullEnergyDocument) -> str:
     if report.already_present:
         return "was there already, verified by digest"
     text = f"{report.bytes / 1e6:.0f} MB in {report.seconds:.1f} s, verified by digest"
@@ -130,21 +130,19 @@ def _platform(facts: FactsDocument) -> str:
     return f"linux/{names.get(machine, machine)}"
 
 
-def _moved_tag(
-    run: Run, image: str, planned: str, registries: Mapping[str, Access]
-) -> dict[str, Any]:
-    """Say where a tag has moved since the plan was drawn: all hosts measure what it pointed at then."""
+def _moved_tag(run: Run, image: str, planned: str, registries: Mapping[str, Access]) -> str | None:
+    """Where a tag has moved since the plan was drawn: all hosts measure what it pointed at then."""
     ref = image_ref.ImageRef.parse(str(run.experiment.images[image].ref))
     if ref.digest:
-        return {}
+        return None
     try:
         now = registry.resolve(ref, registries=registries).digest
     except RegistryError:  # the tag is gone or for others; the digest is what counts
-        return {}
+        return None
     if now == planned:
-        return {}
+        return None
     log.warning(
         "%s has moved to %s; this run measures %s, as its plan says: start another for the new one",
         ref, now[:19], planned[:19],
     )  # fmt: skip
-    return {"tag_moved_to": now}
+    return now

@@ -28,6 +28,7 @@ from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Record
+    from wattbench.worker.answers import StatusAnswer, WaitAnswer
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -178,14 +179,15 @@ def collect_attempt(
     answer = host.call("status", {"id": identity})
     if answer["state"] == "unknown":
         return None
+    ended: WaitAnswer | StatusAnswer = answer
     if answer["state"] == "running":
         limit_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
         log.info("%s still runs: waiting for its end, at most %.0f s", identity, limit_s)
-        if not (answer := host.wait(identity, limit_s))["over"]:
+        if not (ended := host.wait(identity, limit_s))["over"]:
             raise HostError(f"{host_name}: {identity} is still running", code="busy")
-    report = answer["report"]
+    report = ended["report"]
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
-    raw = bring(run, host, report, answer["path"], key)
+    raw = bring(run, host, report, ended["path"], key)
     record = _evaluate(run, host_name, trial, attempt, report, raw)
     run.store.put_json(f"{key}/trial.json", record.to_dict())
     if faults := AttemptReport.of(report).faults:

@@ -26,11 +26,24 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, overload
 
 from wattbench.errors import HostError
 from wattbench.worker.agent import limits, preparation
 from wattbench.worker.agent_bundle import bundle
+from wattbench.worker.answers import (
+    CleanupAnswer,
+    Json,
+    LeaseAnswer,
+    ListAnswer,
+    PackagesAnswer,
+    QuietAnswer,
+    StartAnswer,
+    StatusAnswer,
+    WaitAnswer,
+    WarmAnswer,
+    fault,
+)
 from wattbench.worker.socket_forward import SocketForward
 from wattbench.worker.target import HostTarget, fingerprint
 
@@ -39,6 +52,11 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+#: JSON values for a verb.
+Payload = Mapping[str, object]
+_Awaited = Literal["wait", "finish"]
+
 #: Packet loss of 25 % stretches an answer to seconds: nothing is given up sooner than this, s.
 CALL_TIMEOUT_S = 60.0
 #: One try of TCP, key exchange and login, s.
@@ -315,9 +333,29 @@ class Host:
         sftp.putfo(io.BytesIO(content), temporary, confirm=True)
         sftp.posix_rename(temporary, path)
 
-    def call(
-        self, verb: str, payload: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S
-    ) -> dict[str, Any]:
+    # fmt: off
+    @overload
+    def call(self, verb: Literal["lease"], payload: Payload, timeout_s: float = ...) -> LeaseAnswer: ...
+    @overload
+    def call(self, verb: Literal["warm"], payload: Payload, timeout_s: float = ...) -> WarmAnswer: ...
+    @overload
+    def call(self, verb: Literal["quiet"], payload: Payload, timeout_s: float = ...) -> QuietAnswer: ...
+    @overload
+    def call(self, verb: Literal["start"], payload: Payload, timeout_s: float = ...) -> StartAnswer: ...
+    @overload
+    def call(self, verb: _Awaited, payload: Payload, timeout_s: float = ...) -> WaitAnswer: ...
+    @overload
+    def call(self, verb: Literal["status"], payload: Payload, timeout_s: float = ...) -> StatusAnswer: ...
+    @overload
+    def call(self, verb: Literal["list"], payload: Payload, timeout_s: float = ...) -> ListAnswer: ...
+    @overload
+    def call(self, verb: Literal["cleanup"], payload: Payload, timeout_s: float = ...) -> CleanupAnswer: ...
+    @overload
+    def call(self, verb: Literal["packages"], payload: Payload, timeout_s: float = ...) -> PackagesAnswer: ...
+    @overload
+    def call(self, verb: Literal["facts", "forget"], payload: Payload, timeout_s: float = ...) -> Json: ...
+    # fmt: on
+    def call(self, verb: str, payload: Payload, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """One request to the agent. Every verb may be repeated.
 
         Args:
@@ -326,7 +364,7 @@ class Host:
             timeout_s: deadline of the whole call, s.
 
         Returns:
-            The agent's answer.
+            The agent's answer, checked.
 
         Raises:
             HostError: the agent's refusal with its code, or ``timeout``, ``lost``, ``protocol``.
@@ -357,17 +395,17 @@ class Host:
                 errors += block
             return channel.recv_exit_status(), bytes(answer), bytes(errors)
 
-    def _read_answer(self, verb: str, code: int, out: bytes, err: bytes) -> dict[str, Any]:
+    def _read_answer(self, verb: str, code: int, out: bytes, err: bytes) -> Json:
         lines = out.decode("utf-8", "replace").strip().splitlines()
         try:
             answer = json.loads(lines[-1]) if lines else None
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            said = (err or out).decode("utf-8", "replace").strip().splitlines()
+            printed = (err or out).decode("utf-8", "replace").strip().splitlines()
             raise HostError(
                 f"{self.target.label}: {verb!r} ended with {code} and no answer "
-                f"({said[-1] if said else 'silent'}); check {self.target.python} (3.9 or newer) and "
+                f"({printed[-1] if printed else 'no output'}); check {self.target.python} (3.9 or newer) and "
                 f"{self.agent_path} on the host",
                 code="protocol",
             )
@@ -378,9 +416,15 @@ class Host:
                 code=str(answer.get("error", "protocol")),
                 details=answer,
             )
+        if why := fault(verb, answer):
+            raise HostError(
+                f"{self.target.label}: malformed answer to {verb!r} ({why}); check that nothing but "
+                f"wattbench writes to {self.spool}",
+                code="protocol",
+            )
         return answer
 
-    def wait(self, attempt_id: str, timeout_s: float) -> dict[str, Any]:
+    def wait(self, attempt_id: str, timeout_s: float) -> WaitAnswer:
         """Block until an attempt is over, over as many connections as it takes.
 
         Returns:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from wattbench.container.pull import PullRules, holds, inspect, pull
 from wattbench.container.pull_progress import PullProgress
-from wattbench.container.registry import Layer, ResolvedImage, resolve
+from wattbench.container.registry import Access, Layer, ResolvedImage, resolve
 from wattbench.errors import HostError, RegistryError
 
 SOCKET = Path("/var/run/docker.sock")
@@ -266,7 +266,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 def test_a_pull_asks_for_the_digest_and_reports_what_it_took(bed: Bed) -> None:
     bed.start(WHOLE)
-    report = bed.pull(login={"username": "ann", "password": "pw"})
+    report = bed.pull(login=Access(username="ann", password="pw"))
     assert bed.server
     asked = bed.server.requests[0]
     assert (asked["fromImage"], asked["tag"]) == ("r.test:5000/x", DIGEST)
@@ -275,7 +275,7 @@ def test_a_pull_asks_for_the_digest_and_reports_what_it_took(bed: Bed) -> None:
     assert report.bytes == IMAGE.size_bytes
     assert (report.attempts, report.already_present, report.layers) == (1, False, 2)
     assert (report.image_id, report.size_bytes_unpacked) == (CONFIG, 12_345_678)
-    assert json.loads(json.dumps(report.to_dict()))["digest"] == DIGEST
+    assert json.loads(json.dumps(report.document()))["digest"] == DIGEST
     assert any("of 6.3 MB" in line for line in bed.lines)
 
 

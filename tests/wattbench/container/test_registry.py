@@ -93,9 +93,8 @@ def test_parts_are_those_that_docker_py_finds(
     assert ref.repository == library + remote
 
 
-def test_a_tag_resolves_to_digest_layers_sizes_and_config(registry: Any) -> None:
-    config = {"Env": ["A=1"], "Entrypoint": ["python3"]}
-    pushed = registry.push_image("team/single", "v1", {"a": b"a" * 1000, "b": b"b"}, config=config)
+def test_a_tag_resolves_to_digest_layers_and_sizes(registry: Any) -> None:
+    pushed = registry.push_image("team/single", "v1", {"a": b"a" * 1000, "b": b"b"})
     image = resolve(f"{registry.address}/team/single:v1")
     assert image.digest == image.manifest_digest == pushed["digest"]
     assert image.ref_by_digest == f"{registry.address}/team/single@{pushed['digest']}"
@@ -103,8 +102,6 @@ def test_a_tag_resolves_to_digest_layers_sizes_and_config(registry: Any) -> None
     assert image.platform == "linux/amd64"
     assert image.size_bytes == sum(layer["size"] for layer in pushed["layers"])
     assert [layer.digest for layer in image.layers] == [one["digest"] for one in pushed["layers"]]
-    assert image.config == config
-    assert image.created == "2026-01-02T03:04:05Z"
     again = resolve(image.ref_by_digest)
     assert (again.digest, again.layers) == (image.digest, image.layers)
 
@@ -198,7 +195,7 @@ def test_a_login_by_password_is_used_and_its_absence_or_error_explained(
     with pytest.raises(RegistryError, match="asks for a login; set registries"):
         resolve(name)
     wrong = Access(username="ann", password="wrong!")
-    with pytest.raises(RegistryError, match="lets user 'ann' not read it") as refused:
+    with pytest.raises(RegistryError, match="does not let user 'ann' read it") as refused:
         resolve(name, registries={spare_registry.address: wrong})
     assert "wrong!" not in str(refused.value) + repr(wrong)
 
@@ -265,7 +262,7 @@ def test_a_bearer_token_is_fetched_from_the_realm(registry: Any, fronts: list[To
     fronts += [anonymous, private]
     assert resolve(f"{anonymous.name}/x:v1").digest == digest
     assert anonymous.asked == [{"service": ["svc"], "scope": ["repository:x:pull"]}]
-    login = {private.name: {"insecure": False, "username": "ann", "password": "pw"}}
+    login = {private.name: Access(username="ann", password="pw")}
     assert resolve(f"{private.name}/x:v1", registries=login).digest == digest
     with pytest.raises(RegistryError, match=r"gives an anonymous reader no token .HTTP 401"):
         resolve(f"{private.name}/x:v1")
@@ -276,7 +273,7 @@ def test_a_login_is_never_sent_to_a_realm_without_tls(
 ) -> None:
     front = TokenFront(registry.address, None, realm="ftp://elsewhere/token")
     fronts.append(front)
-    with pytest.raises(RegistryError, match="not safe"):
+    with pytest.raises(RegistryError, match="not encrypted"):
         resolve(f"{front.name}/x:v1", registries={front.name: Access(username="a", password="b")})
 
 

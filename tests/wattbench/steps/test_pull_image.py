@@ -47,7 +47,7 @@ def test_a_tag_that_moved_since_the_plan_is_told_and_the_plan_s_digest_stays(
     assert _moved_tag(run, "pip", planned, {}) == {}
     now = registry.push_image("moves", "v1", {"a": b"2"})["digest"]
     with caplog.at_level(logging.WARNING):
-        assert _moved_tag(run, "pip", planned, {}) == {"tag_moved_to": now}
+        assert _moved_tag(run, "pip", planned, {}) == now
     (line,) = [record.message for record in caplog.records]
     assert f"{ref} has moved to {now[:19]}" in line
     assert f"this run measures {planned[:19]}" in line
@@ -57,8 +57,8 @@ def test_a_tag_that_moved_since_the_plan_is_told_and_the_plan_s_digest_stays(
 def test_a_digest_has_no_tag_to_move_and_a_tag_that_is_gone_moves_nothing(registry: Any) -> None:
     digest = registry.push_image("stays", "v1", {"a": b"1"})["digest"]
     pinned = a_run(f"{registry.address}/stays@{digest}")
-    assert _moved_tag(pinned, "pip", "sha256:" + 64 * "0", {}) == {}
-    assert _moved_tag(a_run(f"{registry.address}/stays:v2"), "pip", digest, {}) == {}
+    assert _moved_tag(pinned, "pip", "sha256:" + 64 * "0", {}) is None
+    assert _moved_tag(a_run(f"{registry.address}/stays:v2"), "pip", digest, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_platform_asked_for_is_the_host_s(machine: str, platform: str) -> No
     assert _platform({"host": {"architecture": machine}}) == platform
 
 
-def test_a_host_that_told_no_architecture_is_taken_for_the_usual_one() -> None:
+def test_a_host_that_reports_no_architecture_is_taken_for_the_usual_one() -> None:
     assert _platform({}) == "linux/amd64"
 
 

@@ -23,5 +23,5 @@ def verb_status(spool: Spool, payload: Json) -> Json:
         return {"state": "running", "id": attempt_id, "path": attempt.folder}
     with spool.guard():
         report = settle(attempt)
-    state = "over" if report else "running"
-    return {"state": state, "id": attempt_id, "path": attempt.folder, "report": report}
+    answer = {"state": "running", "id": attempt_id, "path": attempt.folder}
+    return answer | {"state": "over", "report": report} if report else answer
