@@ -102,13 +102,13 @@ def build_all(
             + ", ".join(names())
         )
     for number, part in enumerate(wanted, 1):
-        tell = partial(_tell, say, f"{number} of {len(wanted)}, {part.image}: ", part.folder)
+        report = partial(_report, say, f"{number} of {len(wanted)}, {part.image}: ", part.folder)
         make = partial(
             build, part.folder, base=base_of(part.dockerfile or Context(part.folder).dockerfile),
-            tag=part.tag, label=label, dockerfile=part.dockerfile, say=tell,
+            tag=part.tag, label=label, dockerfile=part.dockerfile, say=report,
         )  # fmt: skip
         if part.dockerfile and (why := _fault(make().ref, part.image, experiment, folder)):
-            tell(f"can't run the workload yet ({why}); left out")
+            report(f"can't run the workload yet ({why}); left out")
             continue
         able.add(part.image)
         built.append(make(registry=registry or part.registry))
@@ -121,7 +121,7 @@ def build_all(
     return built
 
 
-def _tell(say: Callable[[str], None], which: str, folder: str, text: str) -> None:
+def _report(say: Callable[[str], None], which: str, folder: str, text: str) -> None:
     """One line of a build, which names its folder, as one of an image of that folder."""
     say(which + text.removeprefix(f"{folder}: "))
 

@@ -161,7 +161,7 @@ def load(path: Path | None) -> Mapping:
         data = read_yaml(path)
     except OSError as error:
         raise InputError(
-            f"{path}: can't be read ({error.strerror}); mend it or leave out --mapping"
+            f"{path}: can't be read ({error.strerror}); correct it or leave out --mapping"
         ) from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no keys; see `python -m analysis audit --help`")
@@ -176,7 +176,7 @@ def load(path: Path | None) -> Mapping:
             else ""
         )
         raise InputError(
-            f"{path}: {key}: {first['msg']}{allowed}; mend it and run again"
+            f"{path}: {key}: {first['msg']}{allowed}; correct it and run again"
         ) from error
 
 

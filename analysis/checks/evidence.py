@@ -21,7 +21,7 @@ GPU_POWER = r"gpu\d*_power.*"
 def place(record: Record, **more: Any) -> Evidence:
     """Evidence that leads to the trial's raw file, or to a line of its log.
 
-    Of somebody else's file as a whole the line is 1, its header.
+    Of an imported file as a whole the line is 1, its header.
     """
     log, row = record.log, record.row
     if log.get("file") and ("line" in more or not row.raw):

@@ -77,7 +77,7 @@ class Facts:
     """What is known of a campaign beside its records.
 
     Attributes:
-        imported: somebody else's campaign; a fault that all its trials share is one of the campaign.
+        imported: a campaign of others; a fault that all its trials share is one of the campaign.
         plan: host → planned trials, in order.
         expected_trials: trials per image that the campaign claims.
         hosts: host → what was known of it before the first trial.

@@ -31,7 +31,7 @@ def check_trial(record: Record) -> tuple[Finding, ...]:
 
 
 def check_campaign(records: Sequence[Record], facts: Facts = _NOTHING_KNOWN) -> tuple[Finding, ...]:
-    """The campaign's or run's findings: its own, and one row for what no trial showed or could tell.
+    """The campaign's or run's findings: its own, and one row for what no trial showed or could decide.
 
     Args:
         records: all attempts.

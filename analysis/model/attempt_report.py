@@ -1,7 +1,7 @@
 """The agent's report of one attempt, typed: ``attempt.json`` is read here and nowhere else.
 
 A field of another type than agreed is a fault of that attempt: it is named in :attr:`AttemptReport.faults`
-and read as absent. An absent field is no fault: agents of other versions report less.
+and read as absent. An absent field is not a fault: agents of other versions report less.
 """
 
 from __future__ import annotations

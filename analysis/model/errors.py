@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something a user can mend: the message names the thing, the place and the next action."""
+    """Something a user can correct: the message names the thing, the place and the next action."""
 
 
 class InputError(UserError):

@@ -1,6 +1,6 @@
 """The experiment in ``run.json``, as resolved: what the analysis reads of it.
 
-wattbench.config has the whole model; runs of other versions, and those that somebody else wrote, may have
+wattbench.config has the whole model; runs of other versions, and those that other programs wrote, may have
 less. Keys that are not listed are kept.
 """
 

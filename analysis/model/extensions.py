@@ -19,7 +19,7 @@ def load(group: str) -> Iterator[tuple[str, object]]:
             yield point.name, point.load()
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
             log.warning(
-                "%s %r of %s is left out: %s: %s; mend or uninstall it",
+                "%s %r of %s is left out: %s: %s; correct or uninstall it",
                 group, point.name, _distribution(point), type(error).__name__, error,
             )  # fmt: skip
 

@@ -19,7 +19,7 @@ State = Mapping[str, Value]
 #: Numbers of a setting that differ by less are equal: the hardware rounds limits to units of its own.
 _ROUNDING = 0.002
 
-#: Of texts with so many words only those that differ are shown.
+#: Of texts with at least this number of words only those that differ are shown.
 _MANY_WORDS = 5
 
 _INSTANCE = re.compile(r"\[([^\]]*)\]")

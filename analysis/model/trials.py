@@ -38,7 +38,7 @@ class TrialRow:
 
     Attributes:
         run_id: the run; for an imported campaign the campaign's folder name.
-        host: the worker host; empty where an import does not tell.
+        host: the worker host; empty where an import does not report it.
         kind: ``workload``, ``idle`` or ``control``.
         block: from 1; None where the campaign had none.
         position: place in the order really executed, from 1, unique per run and host.

@@ -162,7 +162,7 @@ def _estimate(differences: pd.Series) -> float | None:
 def said(found: BreakEven, reference: str, unit: str) -> str:
     """A break-even as a sentence's end: ``pays after 41 000 (29 000 to 70 000) images``."""
     if found.course is Course.OPEN:
-        return f"can’t be told: the intervals allow it to need more or less than {reference}"
+        return f"undecided: the intervals allow it to need more or less than {reference}"
     if found.units is None:
         return f"{found.course} than {reference} at every length"
     assert found.lower is not None
@@ -286,8 +286,8 @@ def _in_a_year(row: Mapping[Any, Any]) -> str:
     if pd.isna(low) or low <= 0 <= high:
         why = "too few blocks" if pd.isna(low) else _span(low, high, unit)
         return (
-            f"{who}: whether its {row['quantity']} in a year is more or less than that of "
-            f"{row['reference']} can’t be told ({why})"
+            f"{who}: whether its {row['quantity']} per year is more or less than that of "
+            f"{row['reference']} is undecided ({why})"
         )
     word = "less" if row["difference"] < 0 else "more"
     size, *ends = (abs(row[k]) for k in ("difference", "difference_lower", "difference_upper"))

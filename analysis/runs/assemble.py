@@ -274,6 +274,6 @@ def settings_of(document: RunDocument) -> Settings:
         )
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"run.json of {document.get('run_id')}: experiment.analysis: {error}; mend the "
+            f"run.json of {document.get('run_id')}: experiment.analysis: {error}; correct the "
             "experiment and run it again"
         ) from error

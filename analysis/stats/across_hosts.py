@@ -332,8 +332,8 @@ def _welch_f(shares: Sequence[Share]) -> float | None:
 def turns_round(pairs: Sequence[HostsPair], hosts: Sequence[HostConclusion]) -> bool:
     """Whether two hosts decided one pair in opposite directions."""
     for pair in pairs:
-        told = [h.pair(pair.these_hosts.a, pair.these_hosts.b) for h in hosts]
-        verdicts = {t.verdict for t in told if t is not None}
+        of_hosts = [h.pair(pair.these_hosts.a, pair.these_hosts.b) for h in hosts]
+        verdicts = {t.verdict for t in of_hosts if t is not None}
         if {PairVerdict.LESS, PairVerdict.MORE} <= verdicts:
             return True
     return False

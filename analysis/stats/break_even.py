@@ -28,7 +28,7 @@ class Course(StrEnum):
 
 @dataclass(frozen=True)
 class BreakEven:
-    """The crossing of two totals, in units of work; None: there is none, or it can't be told.
+    """The crossing of two totals, in units of work; None: there is none, or it is undecided.
 
     Attributes:
         course: ``pays``: dearer at first, cheaper after the crossing; ``loses``: the reverse; ``less`` and

@@ -94,10 +94,10 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _source(sources: Sequence[str | None]) -> str | None:
-    told = {s for s in sources if s is not None}
-    if not told:
+    known = {s for s in sources if s is not None}
+    if not known:
         return None
-    return told.pop() if len(told) == 1 else "mixed"
+    return known.pop() if len(known) == 1 else "mixed"
 
 
 def _findings(hosts: Sequence[HostConclusion]) -> tuple[Finding, ...]:

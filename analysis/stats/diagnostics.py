@@ -83,8 +83,8 @@ def residuals(rows: pd.DataFrame) -> Array:
 def positions(rows: pd.DataFrame) -> list[int]:
     """Where each row stood in the order; counted from 1 where an import does not report it."""
     return [
-        place if pd.isna(told) else int(told)
-        for place, told in enumerate(rows["position"], start=1)
+        place if pd.isna(position) else int(position)
+        for place, position in enumerate(rows["position"], start=1)
     ]
 
 

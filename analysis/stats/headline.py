@@ -81,8 +81,8 @@ def headline(view: View, *, equal_work: bool) -> Headline:
     }
     pair = rivals[str(against)]
     decided = all(p is not None and p.verdict is PairVerdict.LESS for p in rivals.values())
-    text, told = _first(view, best, pair, rivals, decided=decided)
-    rest = _second(view, best, rivals, told)
+    text, named = _first(view, best, pair, rivals, decided=decided)
+    rest = _second(view, best, rivals, named)
     if not equal_work:
         rest = f"Equal work is not proven. {rest}"
     return Headline(_prefixed(view, text), best, decided, pair, view.basis, is_modelled, rest)
@@ -225,7 +225,7 @@ def _size(pair: Pair) -> str:
 # The second sentence ------------------------------------------------------------------------------
 
 
-def _second(view: View, best: str, rivals: dict[str, Pair | None], told: Pair | None) -> str:
+def _second(view: View, best: str, rivals: dict[str, Pair | None], named: Pair | None) -> str:
     """What is open and what would decide it; the basis."""
     groups: dict[str, list[str]] = {"equivalent": [], "undecided": [], "less": []}
     unlinked: dict[str, list[str]] = {}
@@ -244,7 +244,7 @@ def _second(view: View, best: str, rivals: dict[str, Pair | None], told: Pair | 
         names = listed(groups["undecided"], _NAMED)
         verb = "is" if len(groups["undecided"]) == 1 else "are"
         parts.append(f"{names} against {best} {verb} undecided: {wanted}")
-    if groups["equivalent"] and told is not None:
+    if groups["equivalent"] and named is not None:
         margin = f"±{view.settings.equivalence_pct:g} %"
         parts.append(
             f"equivalent to {best} within {margin}: {listed(groups['equivalent'], _NAMED)}"

@@ -77,7 +77,7 @@ def _in_folder(place: str) -> list[Place]:
         pattern = str(path.relative_to(path.anchor)) if path.anchor else place
         matches = sorted(p for p in base.glob(pattern) if p.is_dir() and _is_run(p))
         if not matches:
-            raise InputError(f"{place}: no run's folder has such a name; mend the pattern")
+            raise InputError(f"{place}: no run's folder has such a name; correct the pattern")
         return [_folder(p, named=False) for p in matches]
     if path.is_file():
         raise InputError(f"{place}: is a file; name the folder of its run")
@@ -115,7 +115,7 @@ def _in_bucket(client: S3Client, place: str) -> list[Place]:
         _, folders = _list(client, bucket, parent)
         names = [f for f in folders if fnmatch.fnmatchcase(PurePosixPath(f).name, path.name)]
         if not names:
-            raise InputError(f"{place}: no run has such a name; mend the pattern")
+            raise InputError(f"{place}: no run has such a name; correct the pattern")
         return [_object(client, bucket, n, named=False) for n in names]
     keys, folders = _list(client, bucket, prefix)
     if {k.removeprefix(f"{prefix}/" if prefix else "") for k in keys} & set(MARKS):

@@ -102,7 +102,7 @@ def refusal(error: Exception) -> str:
     if isinstance(error, NoCredentialsError):
         advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     elif code_of(error) == "NoSuchBucket":
-        advice = "mend the bucket's name"
+        advice = "correct the bucket's name"
     elif isinstance(error, ClientError):
         advice = "check key, secret and their rights to this bucket"
     else:

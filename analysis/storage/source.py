@@ -116,7 +116,7 @@ class Source(ABC):
             raise DamagedError(str(error)) from error
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(
-                f"{self.place}/{MANIFEST} is no manifest ({error!r}); fetch the run again"
+                f"{self.place}/{MANIFEST} is not a manifest ({error!r}); fetch the run again"
             ) from error
 
     @cached_property

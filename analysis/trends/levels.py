@@ -16,7 +16,7 @@ from wattbench.analysis.stats.endpoints import common_scope
 
 CONTROL = "control"
 
-#: A control workload that fewer runs than this share hold is no baseline.
+#: A control workload is a baseline if at least this share of the runs has it.
 _SHARE_OF_RUNS = 0.5
 
 #: A run counts for an image from this share of its usual number of valid trials on.

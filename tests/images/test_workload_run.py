@@ -145,7 +145,7 @@ def test_a_defect_is_told_as_an_event_and_stays_a_traceback(capsys, monkeypatch)
         (["--passes", "16:1"], "'16:1' is out of range"),
         (["--passes", "64:0"], "'64:0' is out of range"),
         (["--passes", "64:1,64:2"], "names a resolution twice"),
-        (["--batch", "0"], "'0' is no whole number of 1 or more"),
+        (["--batch", "0"], "'0' is not a whole number of 1 or more"),
         (["--program", "resnet51"], "invalid choice: 'resnet51'"),
         (["--devise", "cpu"], "unrecognized arguments: --devise"),
     ],

@@ -44,7 +44,7 @@ STAND_IN = ROOT / "images/worker-host/energibridge"
 #: Stands in a case's environment for the folder of its own of each measurement.
 HOME = "{home}"
 
-#: Field 22 is the start time by which boots are told apart.
+#: Field 22 is the start time that identifies a boot.
 INIT = "1 (init) S " + " ".join(["0"] * 40) + "\n"
 
 #: A program that tells what the real workload tells, for so long and as differently as asked.

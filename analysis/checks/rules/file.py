@@ -18,7 +18,7 @@ FILE_UNREAD = code(
     place=290,
     meaning="A file of the campaign could not be used, in whole or in part.",
     why="What it holds is in no number of this page.",
-    action="Mend or remove the file named, or tell with a mapping file what it is.",
+    action="Correct or remove the file named, or declare in a mapping file what it is.",
 )
 
 

@@ -20,10 +20,10 @@ from wattbench.analysis.model.records import Record
 
 FloatArray = npt.NDArray[np.float64]
 
-#: p below which an order, a trend or a step is no chance.
+#: p below which an order, a trend or a step is not attributed to chance.
 ALARM = 0.05
 
-#: Trials of a group are averaged in order to at most so many points before drift is judged.
+#: Trials of a group are averaged in order to at most this number of points before drift is tested.
 _DRIFT_POINTS = 400
 
 ORDER_NOT_RANDOMISED = code(
@@ -31,7 +31,7 @@ ORDER_NOT_RANDOMISED = code(
     Severity.ERROR,
     place=160,
     meaning="Images were not measured in random order within blocks.",
-    why="Drift of the machine or the room can't be told from an effect of the image.",
+    why="Drift of the machine or the room cannot be distinguished from an effect of the image.",
     action="Measure in randomised complete blocks.",
 )
 

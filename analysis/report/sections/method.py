@@ -79,7 +79,7 @@ def problems(data: RunData) -> list[tuple[str, str, str]]:
         entry = data.host(host)
         rows += [(host, p["message"], p.get("action") or "") for p in entry.get("problems", ())]
         if not entry.get("facts"):
-            rows.append((host, entry.get("reason") or "the host told no facts", ""))
+            rows.append((host, entry.get("reason") or "the host reported no facts", ""))
     return rows
 
 

@@ -36,7 +36,7 @@ class Trials(Section):
 
 @dataclass(frozen=True)
 class TrialLine:
-    """One planned trial: ``links`` are (code, anchor) of its findings; an empty anchor is no link."""
+    """One planned trial: ``links`` are (code, anchor) of its findings; an empty anchor: no link."""
 
     anchor: str
     name: str

@@ -45,18 +45,18 @@ class WhatMatters(Section):
 def summary(effects: Sequence[Effect]) -> str:
     """The effects in one or two sentences; empty without any."""
     main = [e for e in effects if e.kind != "interaction"]
-    told = [e.energy for e in main if e.energy and e.energy.estimate_pct is not None]
+    estimated = [e.energy for e in main if e.energy and e.energy.estimate_pct is not None]
     if not main:
         return ""
-    if not told:
-        return "No effect can be told: no block holds both images of a comparison."
+    if not estimated:
+        return "No effect can be estimated: no block holds both images of a comparison."
     largest = next((e for e in main if e.energy and e.energy.verdict in DECIDED), None)
     counted = ", ".join(
         f"{number} {verdict}"
         for verdict in PairVerdict
-        if (number := sum(p.verdict is verdict for p in told))
+        if (number := sum(p.verdict is verdict for p in estimated))
     )
-    rest = f"Of {count(len(told), 'effect')}: {counted}."
+    rest = f"Of {count(len(estimated), 'effect')}: {counted}."
     if largest is None or largest.energy is None:
         return f"No effect on energy is shown. {rest}"
     pair = largest.energy

@@ -32,7 +32,7 @@ class Backend:
         self.precision = precision
 
     def describe_device(self) -> dict[str, Any]:
-        """`actual` as the framework tells it, `name`, `uuid` (null for a CPU)."""
+        """`actual` as the framework reports it, `name`, `uuid` (null for a CPU)."""
         raise NotImplementedError
 
     def versions(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Backend:
 
 
 def common_versions() -> dict[str, Any]:
-    """What can be told without any framework."""
+    """Versions that need no framework."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -78,7 +78,7 @@ def common_versions() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as Linux tells it."""
+    """The processor's name as Linux reports it."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":

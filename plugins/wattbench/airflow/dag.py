@@ -111,7 +111,7 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
     try:
         dag.timetable.validate()
     except AirflowException as error:
-        raise ConfigError(f"{place_of(path)}: schedule: {error}; mend it") from None
+        raise ConfigError(f"{place_of(path)}: schedule: {error}; correct it") from None
     return dag
 
 

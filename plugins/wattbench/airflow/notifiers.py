@@ -76,7 +76,7 @@ def _made(config: NotifyConfig) -> Any:
     try:
         return getattr(import_module(module), name)(**config.arguments)
     except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"hosts.yaml: notify: {error}; mend its path or arguments") from None
+        raise ConfigError(f"hosts.yaml: notify: {error}; correct its path or arguments") from None
 
 
 def run_hangs(context: Mapping[str, Any]) -> None:

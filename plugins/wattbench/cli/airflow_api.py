@@ -224,7 +224,7 @@ class Client:
     def trigger(
         self, dag_id: str, conf: Mapping[str, object] | None = None, *, release: bool = True
     ) -> Run:
-        """Starts a run; a paused DAG is released first, unless told not to."""
+        """Starts a run; a paused DAG is released first, where ``release`` is true."""
         if release:
             self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
         return _run(

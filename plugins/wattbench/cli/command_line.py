@@ -37,7 +37,7 @@ Which Docker image runs this ML workload on the least energy, and how sure are w
 without an Airflow
   report of a run       wattbench report s3://wattbench/runs/RUN_ID --out out
   runs side by side     wattbench compare RUN RUN --out out
-  somebody's campaign   wattbench audit CAMPAIGN --out out
+  a campaign of others  wattbench audit CAMPAIGN --out out
   an image's contents   wattbench image REF
   trials needed         wattbench power --effect 1
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 State = Literal["fine", "soft", "hard"]
 _TIMEOUT_S = 10
-#: The header Date counts whole seconds: less than this can't be told from none, s.
+#: The header Date counts whole seconds: less than this cannot be distinguished from none, s.
 _CLOCK_S = 2.0
 #: S3 refuses requests that are further off, s.
 _S3_CLOCK_S = 900.0
@@ -194,7 +194,12 @@ def _login(site: Site) -> Iterator[Row]:
     yield Row("login", "fine", f"{client.login.user or 'by token'}, sees {len(known)} experiments")
     errors = client.import_errors()
     for file, why in errors.items():
-        yield Row("DAG files", "hard", f"{file}: {why}", "mend it; the rest is in Airflow's UI")
+        yield Row(
+            "DAG files",
+            "hard",
+            f"{file}: {why}",
+            "correct it; Airflow's UI has the whole traceback",
+        )
     if not errors:
         yield Row("DAG files", "fine", "all imported")
 

@@ -86,7 +86,7 @@ class Health:
         name: its name in hosts.yaml.
         state: worst of its problems; `busy`: a run has it, it was left alone.
         problems: hard ones first.
-        facts: what the agent tells; empty if it could not be asked.
+        facts: what the agent reports; empty if it could not be asked.
     """
 
     name: str
@@ -117,10 +117,10 @@ class HostKey:
 
 
 def offered_key(address: Address, timeout_s: float = 15) -> HostKey:
-    """The key that the host shows at this moment; nobody is logged in.
+    """The key that the host shows now; without a login.
 
     Raises:
-        HostError: nobody answers there, or it is no sshd.
+        HostError: nothing answers there, or it is not an sshd.
     """
     import paramiko
 
@@ -161,7 +161,7 @@ def refuse_changed_key(address: Address, key: HostKey, files: Iterable[Path]) ->
         if before is not None and before.get_base64() != key.blob:
             raise HostError(
                 f"{address.hostname}: its host key changed: {file} has "
-                f"{fingerprint(before.asbytes())}, it shows {key.fingerprint}; somebody may be in "
+                f"{fingerprint(before.asbytes())}, it shows {key.fingerprint}; the connection may be "
                 "between; if the host was set up anew, remove its line there: ssh-keygen -f "
                 f"{shlex.quote(str(file))} -R {shlex.quote(address.known_as)}",
                 code="host-key",
@@ -196,7 +196,7 @@ def refuse_known_name(folder: Path, name: str) -> None:
     """A name is given once.
 
     Raises:
-        ConfigError: it is no name, hosts.yaml has it already, or can't be read.
+        ConfigError: it is not a valid name, hosts.yaml has it already, or can't be read.
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > 40:
         raise ConfigError(f"{name!r}: a host's name has small letters, digits and '-', 40 at most")

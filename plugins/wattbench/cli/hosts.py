@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wattbench.worker.target import HostTarget
 
 _CONNECT_S = 15.0
-#: Causes of a host that nobody could look at: it is not added.
+#: Causes of a host that could not be examined: it is not added.
 _NO_WAY_IN = ("auth", "host-key", "unreachable", "timeout", "lost")
 
 
@@ -36,7 +36,7 @@ def add_parsers(commands: Any) -> None:
         "host", help="add, check, free, remove worker hosts"
     ).add_subparsers(metavar="COMMAND", required=True)
     command = hosts.add_parser(
-        "add", parents=[airflow], help="name a host, pin its key, tell what it lacks",
+        "add", parents=[airflow], help="add a host, pin its key, list what it lacks",
         description="Connects, shows the host's key for comparison, pins it, writes hosts.yaml, makes "
         "the Airflow connection (or prints it), and prints the commands that the host still needs. "
         "Installs nothing; overwrites nothing.",
@@ -47,7 +47,11 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("--yes", action="store_true", help="trust the key that is shown")
     command.add_argument("--fingerprint", metavar="SHA256:…", help="trust this key and no other")
     command.add_argument(
-        "--gpu", action="append", default=[], metavar="UUID", help="give it to trials; repeat"
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="UUID",
+        help="a GPU for trials; repeat for several",
     )
     command.add_argument(
         "--meter",
@@ -68,8 +72,8 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_check)
     command = hosts.add_parser(
-        "release", parents=[airflow], help="take a host from a run that will not give it back",
-        description="Release a host's lease, whoever holds it. Raw logs stay there until they are "
+        "release", parents=[airflow], help="release a host that a run still holds",
+        description="Release a host's lease, whichever run holds it. Raw logs stay there until they are "
         "collected. Exit code 0 free, 1 free but raw logs still lie there.",
     )  # fmt: skip
     command.add_argument("name", metavar="NAME")
@@ -79,7 +83,7 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_release)
     command = hosts.add_parser(
-        "remove", parents=[airflow], help="take a host out of hosts.yaml, and what was made for it",
+        "remove", parents=[airflow], help="remove a host, its pinned key and its connection",
         description="Remove a host from hosts.yaml, its pinned key and its Airflow connection; runs that "
         "were measured on it stay. Refuses while a run has the host, or an experiment names it. Exit "
         "code 1: removed, but its connection stays.",
@@ -115,12 +119,12 @@ def _add(options: argparse.Namespace) -> int:
         raise UserError(f"{health.problems[0].message}; {health.problems[0].action}")
     enrol.pin(address, key, pins)
     path = enrol.add_entry(folder, name, entry)
-    say(f"{path}: {name} is in; its key is pinned in {pins}")
+    say(f"{path}: {name} is added; its key is pinned in {pins}")
     _connect(client, conn_id, enrol.connection(address, key, options.key))
     say()
     say(_table([health]))
     if commands := enrol.preparation(health, address.user, config):
-        say(f"\nAs root on {address.hostname} (nothing was installed, nothing changed there):\n")
+        say(f"\nAs root on {address.hostname} (nothing was installed or changed there):\n")
         say("\n".join(f"  {command}" for command in commands))
         say(f"\nthen: wattbench host check {name}")
     return enrol.worst_of([health])
@@ -178,7 +182,7 @@ def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namesp
     """Let a person compare the key's fingerprint.
 
     Raises:
-        UserError: it is not the one, or nobody is there to say so.
+        UserError: it is not the one, or there is no terminal to confirm it on.
     """
     say(f"{name} ({address.hostname}:{address.port}) shows this key:\n")
     say(f"  {key.kind} {key.fingerprint}\n")
@@ -195,7 +199,7 @@ def _confirm(name: str, address: Address, key: HostKey, options: argparse.Namesp
     say(f"Compare it on the host's own console: ssh-keygen -lf {file}")
     if not sys.stdin.isatty():
         raise UserError(
-            f"{name}: nobody is here to confirm the key; compare it, then give "
+            f"{name}: there is no terminal to confirm the key on; compare it, then give "
             f"--fingerprint {key.fingerprint}"
         )
     if input("Is this the host's key? [y/N] ").strip().lower() not in ("y", "yes"):
@@ -230,7 +234,7 @@ def _connect(client: Client | None, conn_id: str, connection: Connection) -> Non
             client.add_connection(conn_id, connection)
             say(f"Airflow: connection {conn_id} made")
         else:
-            say(f"Airflow: connection {conn_id} is there already and stays as it is")
+            say(f"Airflow: connection {conn_id} exists already and is not changed")
     else:
         document = shlex.quote(json.dumps(connection.document()))
         say("\nNot logged in to Airflow; where its command line is:\n")
@@ -270,7 +274,7 @@ def _check(options: argparse.Namespace) -> int:
     say(_table(found))
     for text, hosts_of in check_host.unknown_on([(h.name, h.facts) for h in found]).items():
         where = "all hosts" if len(hosts_of) == len(found) > 1 else ", ".join(hosts_of)
-        say(f"\nnot known of {where}: {text}")
+        say(f"\nunknown on {where}: {text}")
     return enrol.worst_of(found)
 
 
@@ -395,7 +399,7 @@ def _with_standing(found: Sequence[Health], hosts: HostsConfig) -> list[Health]:
 def _known_target(
     name: str, hosts: HostsConfig, client: Client | None, key: Path | None
 ) -> HostTarget:
-    """The way to a host: by Airflow's connection, as this machine or else the REST API tells it."""
+    """The way to a host: by Airflow's connection, from this machine or else from the REST API."""
     from wattbench.airflow.connections import host_target
     from wattbench.cli.enrol import Address
 
@@ -418,7 +422,7 @@ def _known_target(
 
 
 def _table(found: Sequence[Health]) -> str:
-    """One line a problem: host, state, what it is, the next action."""
+    """One line per problem: host, state, what it is, the next action."""
     rows = [("HOST", "STATE", "PROBLEM", "NEXT ACTION")]
     for health in found:
         if not health.problems:

@@ -160,7 +160,7 @@ def _measure(options: argparse.Namespace) -> int:
             return _measured(controller, wanted, options)
         except OSError as error:
             raise UserError(
-                f"{error.filename or controller.state.path}: {error.strerror}; mend it, and call this again"
+                f"{error.filename or controller.state.path}: {error.strerror}; correct it and call this again"
             ) from error
 
 

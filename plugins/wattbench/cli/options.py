@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def natural(text: str) -> int:
     """Argument type: a whole number from 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def file(text: str) -> Path:
-    """Argument type: a file that is there."""
+    """Argument type: an existing file."""
     path = Path(text).expanduser().resolve()
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{text}: no such file")
@@ -44,8 +44,8 @@ def selection() -> argparse.ArgumentParser:
     chosen.add_argument(
         "--images", type=names, metavar="A,B", help="only these images; the reference must stay"
     )
-    chosen.add_argument("--blocks", type=natural, metavar="N", help="so many blocks")
-    chosen.add_argument("--seed", help="draws the order of trials")
+    chosen.add_argument("--blocks", type=natural, metavar="N", help="number of blocks")
+    chosen.add_argument("--seed", help="seed of the order of trials")
     return chosen
 
 

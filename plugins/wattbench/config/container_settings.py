@@ -92,8 +92,8 @@ class Volume(Model):
     """A folder or file of the host.
 
     Attributes:
-        host: its path on every host.
-        writable: whether the container may write to it.
+        host: Its path on every host.
+        writable: Whether the container may write to it.
     """
 
     host: Path
@@ -114,8 +114,8 @@ class Ulimit(Model):
     """A limit per process.
 
     Attributes:
-        soft: what holds at the start.
-        hard: what a process may raise it to; null: as ``soft``.
+        soft: Limit at the start.
+        hard: Limit to which a process may raise it; null: as ``soft``.
     """
 
     soft: Annotated[int, Field(ge=-1)]

@@ -176,7 +176,7 @@ class Protocol(Model):
         return self.blocks if isinstance(self.blocks, int) else self.blocks.max
 
     def trials_of(self, images: int) -> int:
-        """The trials per host that the plan of so many images holds, idle and control trials included."""
+        """The trials per host in the plan of this number of images, idle and control trials included."""
         trials = self.max_blocks * images
         if self.idle_baseline is not None:
             idle_blocks = math.ceil(self.max_blocks / self.idle_baseline.every_blocks)

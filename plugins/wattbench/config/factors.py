@@ -28,7 +28,7 @@ from wattbench.config.types import (
 )
 from wattbench.container.image_ref import ImageRef
 
-#: A block holds every image once; more would hardly end, and no comparison of so many decides anything.
+#: A block holds every image once; more would take too long, and a comparison of that many decides nothing.
 MOST_IMAGES = 40
 
 Design = Literal["one-factor", "factorial"]

@@ -131,7 +131,7 @@ class HostConfig(Model):
         meter: Energy meter of the host.
         spool: Folder on the host for raw logs, until the store has verified copies.
         python: Python interpreter on the host, 3.9 or newer.
-        controller: Folder of the pid files of a controller that runs on this very host: its CPU time is
+        controller: Folder of the pid files of a controller that runs on this host: its CPU time is
             recorded apart from that of other processes; null: the controller is another machine.
         expect: Settings that the machine must have, such as ``gpu.power_limit_w: 400`` or
             ``cpu.turbo: off``; a host that differs is refused with the command that sets it.

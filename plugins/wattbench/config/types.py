@@ -46,7 +46,7 @@ def _reference(value: str) -> str:
 def _environment(value: dict[str, str]) -> dict[str, str]:
     for key, text in value.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-            raise ValueError(f"{key!r} is no variable name: letters, digits and _ only")
+            raise ValueError(f"{key!r} is not a variable name: letters, digits and _ only")
         if "\n" in text or "\0" in text:
             raise ValueError(f"the value of {key} holds a line break")
     return value
@@ -71,7 +71,7 @@ def _clock(value: object) -> object:
 
 def _clock_text(value: str) -> str:
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
-        raise ValueError('is no time of day; write it as "06:00"')
+        raise ValueError('is not a time of day; write it as "06:00"')
     return value
 
 
@@ -79,7 +79,7 @@ def _time_zone(value: str) -> str:
     try:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone; write UTC or a name like Europe/Amsterdam") from None
+        raise ValueError("is not a time zone; write UTC or a name like Europe/Amsterdam") from None
     return value
 
 
@@ -122,16 +122,16 @@ class Image(Model):
     """One treatment: a container image, or a command on the bare host (``runtime: process``).
 
     Attributes:
-        ref: the image's reference; a tag is resolved to a digest before the first trial.
+        ref: Reference of the image; a tag is resolved to a digest before the first trial.
         runtime: ``docker``: a container; ``process``: a command on the bare host.
-        command: what is started instead of the workload's command, a list or one line. Before the
+        command: Command to start instead of the workload's, a list or one line. Before the
             built-in program's arguments; ``{workload}`` in it stands for the program's path.
-        python: the Python that runs the built-in program, 3.9 or later.
-        env: environment variables; numbers are taken as text.
-        framework: short for ``workload: {framework: …}``.
-        workload: keys of ``workload`` that differ for this image.
-        container: settings of its container; over those of the experiment.
-        layers: measure the ladder of its Dockerfile's layers too.
+        python: Python that runs the built-in program, 3.9 or later.
+        env: Environment variables; numbers are taken as text.
+        framework: Short for ``workload: {framework: …}``.
+        workload: Keys of ``workload`` that differ for this image.
+        container: Settings of its container, which override those of the experiment.
+        layers: Also measure the ladder of its Dockerfile's layers.
     """
 
     ref: Reference | None = None

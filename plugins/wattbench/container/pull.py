@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
-# What a retry can't mend, by words of dockerd and of registries, and what a person can do about it.
+# What a retry can't correct, by words of dockerd and of registries, and what a person can do about it.
 _PERMANENT = (
     ("no space left on device", "free space in Docker's folder on this host, then clear the task"),
     ("manifest unknown", "the digest is gone from the registry: choose an image that is there"),

@@ -60,17 +60,17 @@ class Pace:
 
 def pace_of(rows: Sequence[TrialRow]) -> Pace | None:
     """The pace that a host's trials show; None with fewer than two windows."""
-    told = sorted(
+    timed = sorted(
         (datetime.fromisoformat(r.started_at), r.duration_s, f"{r.kind}/{r.image}")
         for r in rows
         if r.started_at is not None and r.duration_s is not None
     )
-    if len(told) < 2:
+    if len(timed) < 2:
         return None
     windows: dict[str, list[float]] = {}
-    for _, seconds, name in told:
+    for _, seconds, name in timed:
         windows.setdefault(name, []).append(seconds)
-    gaps = [(b[0] - a[0]).total_seconds() - a[1] for a, b in pairwise(told)]
+    gaps = [(b[0] - a[0]).total_seconds() - a[1] for a, b in pairwise(timed)]
     return Pace({k: _typical(v) for k, v in windows.items()}, max(0.0, _typical(gaps)))
 
 

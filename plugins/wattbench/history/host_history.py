@@ -92,14 +92,14 @@ class Past:
 def work_of(experiment: Experiment) -> str:
     """The same for experiments whose trials take equally long on the same host."""
     protocol = experiment.protocol
-    told = [
+    work = [
         experiment.device,
         *(
             part.model_dump(mode="json") if part else None
             for part in (experiment.workload, protocol.idle_baseline, protocol.control, protocol.rest)
         ),
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def control_of(rows: Sequence[TrialRow], rounds: int) -> ControlLevel | None:
@@ -164,7 +164,7 @@ def recall(
         store: where they are.
         host: whose.
         experiment: only runs of this one.
-        limit: at most so many of the newest.
+        limit: the largest number of the newest.
     """
     return tuple(
         Past.from_dict(store.get_json(store_keys.past_key(host, run_id)))

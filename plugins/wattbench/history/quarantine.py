@@ -53,8 +53,8 @@ def judge(past: Sequence[Past], limit_pct: float | None) -> Standing:
     """
     from wattbench.analysis.stats.control_chart import standing
 
-    told = [(p.run_id, p.control) for p in past if p.control is not None]
-    alike = [(run_id, c.joules) for run_id, c in told if c.is_like(told[-1][1])]
+    controls = [(p.run_id, p.control) for p in past if p.control is not None]
+    alike = [(run_id, c.joules) for run_id, c in controls if c.is_like(controls[-1][1])]
     if limit_pct is None:
         return Standing(False, "hosts.yaml sets no limit", tuple(alike))
     found = standing([joules for _, joules in alike], limit_pct)

@@ -39,7 +39,7 @@ def _listens(path: Path) -> bool:
 
 
 def refuse_unusable() -> None:
-    """Refuse a daemon that no installation would mend.
+    """Refuse a daemon that no installation would repair.
 
     Raises:
         UserError: this user may not use it, or DOCKER_HOST names one that does not answer.

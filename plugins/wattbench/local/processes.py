@@ -1,7 +1,7 @@
 """Services that outlive the command which started them, known by pid files.
 
 A pid file holds the pid, its start time and the boot: a pid that the system has given to
-somebody else since is never taken for ours, nor signalled.
+another process since is never taken for ours, nor signalled.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class ThisMachine:
             return self.modelled
         if self.measured is None:
             raise UserError(
-                f"no meter yields energy on this machine: {'; '.join(self.refused)}; mend one of them, "
+                f"no meter yields energy on this machine: {'; '.join(self.refused)}; correct one of them, "
                 "measure on another machine (wattbench host add), or give --modelled for a dry run whose "
                 "joules are modelled"
             )
@@ -132,7 +132,7 @@ def find_meter(host: Host, gpus: list[str]) -> tuple[MeterConfig | None, list[st
         gpus: those that trials get.
 
     Returns:
-        It, and for each one before it why it does not, with what would mend it.
+        It, and for each one before it why it does not, with the remedy.
 
     Raises:
         HostError: the agent could not be asked.

@@ -59,7 +59,7 @@ class OpenRun:
         dag_id: its DAG in Airflow.
         dag_run_id: its id in Airflow.
         since: when it was prepared, the last time, ISO 8601.
-        told_at: when people were told that it hangs; None: not yet.
+        told_at: when people were notified that it hangs; None: not yet.
         failures: how often closing it from outside has failed.
     """
 

@@ -9,7 +9,7 @@ DETERMINISTIC_CODES = frozenset({"device-mismatch", "unequal-work", "gpu-idle"})
 
 
 def is_deterministic(record: Record) -> bool:
-    """Whether an attempt went wrong in a way that trying again can't mend.
+    """Whether an attempt failed in a way that another one would repeat.
 
     Of one that broke off, only the device counts: its work is unequal because it is unfinished.
     """

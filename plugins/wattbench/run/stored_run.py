@@ -176,7 +176,7 @@ class Run:
         }
 
     def to_try_again(self, host: str) -> tuple[PlannedTrial, ...]:
-        """Trials without an accepted attempt that another attempt may mend, shuffled."""
+        """Trials without an accepted attempt for which another attempt may succeed, shuffled."""
         records, outcomes = self.records(host), self.outcomes(host)
         again = []
         for trial in self.plan(host):

@@ -149,12 +149,12 @@ def unexpected(
 
 
 def untold(facts: FactsDocument) -> list[str]:
-    """What the host's probes could not tell: shown, never taken for fine."""
+    """What the host's probes could not determine: shown, never taken for fine."""
     return [p["message"] for p in facts.get("probes", ()) if p["severity"] == "unknown"]
 
 
 def unknown_on(hosts: Iterable[tuple[str, FactsDocument]]) -> dict[str, list[str]]:
-    """What probes could not tell → the hosts, so that it is said once for all of them."""
+    """What probes could not determine → the hosts, so that it is reported once for all of them."""
     found: dict[str, list[str]] = {}
     for name, facts in hosts:
         for text in untold(facts):
@@ -221,6 +221,6 @@ def check(run: Run, host: Host, name: str) -> HostDocument:
             code=hard[0]["code"],
         )
     for message in untold(facts):
-        log.info("can't be told: %s", message)
+        log.info("cannot be determined: %s", message)
     log.info("host %s is fit: %d soft problems", name, len(problems))
     return document

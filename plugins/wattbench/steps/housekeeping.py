@@ -1,4 +1,4 @@
-"""What has to be done about runs from outside: those that hang are told, those that are gone are closed.
+"""Housekeeping of runs from outside: those that hang are reported, those that are gone are closed.
 
 A run closes itself by its last tasks. Where these could not do it (a run deleted in Airflow, a host that was
 away at the end), it is done here, as soon as the host is free.
@@ -69,7 +69,7 @@ def hanging(store: Store, going_on: GoingOn, now: datetime) -> list[OpenRun]:
 
 
 def note_told(store: Store, one: OpenRun, now: datetime) -> None:
-    """Remember that people were told."""
+    """Remember that people were notified."""
     host_claims.open_run(store, replace(one, told_at=now.isoformat(timespec="seconds")))
 
 
@@ -116,7 +116,7 @@ def _close(store: Store, claim: Claim, on_host: OnHost, trouble: list[str]) -> b
 
 
 def _report(store: Store, one: OpenRun, trouble: list[str]) -> str | None:
-    """Analyse a run and remove its record; what is known of it then, None if it can't be told yet."""
+    """Analyse a run and remove its record; what is known of it then, None if it is not known yet."""
     try:
         run = Run.load(store, one.run_id)
         analyze(run)
@@ -134,8 +134,8 @@ def _report(store: Store, one: OpenRun, trouble: list[str]) -> str | None:
     return account.sentence()
 
 
-def summary(closed: Iterable[Closed], told: Iterable[OpenRun]) -> str:
+def summary(closed: Iterable[Closed], hanging: Iterable[OpenRun]) -> str:
     """What was done, in one line."""
     done = [f"{one.run_id} closed from outside: {one.text}" for one in closed]
-    done += [f"{one.run_id} is told as hanging" for one in told]
+    done += [f"{run.run_id} is reported as hanging" for run in hanging]
     return "; ".join(done) or "nothing to do"

@@ -1,7 +1,7 @@
 """Retention: deletes raw logs by age and size; records, tables and reports stay.
 
 Of a run that is over, the meters' and workloads' files go. Records, the agent's reports, tables, the report
-and the manifest stay, and the manifest tells what is gone, since when and why.
+and the manifest stay, and the manifest records what is gone, since when and why.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def expire(
     Args:
         store: where the runs are.
         retention: the limits.
-        is_over: tells by a run's document whether it has ended: one that goes on anew is left alone.
+        is_over: whether a run has ended, by its document: one that goes on anew is left alone.
         now: this moment.
 
     Returns:

@@ -1,7 +1,7 @@
 """Events of a run: changed verdicts, regressions, quarantine. Stored with the run, sent later.
 
 ``analyze`` writes ``news.json``: the events, and the state that the next run of the experiment is held
-against, so that what lasts is told once.
+against, so that what lasts is reported once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NIGHTS_BACK = 120
 
 @dataclass(frozen=True)
 class Event:
-    """One thing to tell.
+    """One event to notify of.
 
     Attributes:
         kind: one of the events that hosts.yaml may name.
@@ -136,7 +136,7 @@ def write(run: Run, summary: Mapping[str, Any]) -> tuple[Event, ...]:
 
 
 def read(run: Run) -> tuple[Event, ...]:
-    """What ``analyze`` found to tell; nothing if it has not come that far."""
+    """Events that ``analyze`` found; none if it has not come that far."""
     try:
         document = run.store.get_json(store_keys.run_key(run.run_id, "news.json"))
     except ObjectMissingError:

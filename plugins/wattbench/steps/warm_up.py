@@ -11,9 +11,9 @@ from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.config.experiment import WarmUp
 from wattbench.run.stored_run import Run
 
-#: The readings of so long are looked at: its halves are compared.
+#: Length of the readings whose halves are compared, s.
 SPAN_S = 60.0
-#: In each half at least so many.
+#: Least number of readings in each half.
 FEWEST = 3
 #: How far the halves' medians may lie apart.
 CALM_C, CALM_POWER = 0.5, 0.01
@@ -21,7 +21,7 @@ CALM_C, CALM_POWER = 0.5, 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at a burning host; None where the host does not tell."""
+    """One reading of a host under load; None: the host does not report it."""
 
     elapsed_s: float
     temperature_c: float | None
@@ -34,7 +34,7 @@ class Warmth:
 
     Attributes:
         over: whether it may end.
-        steady: whether the host is in thermal steady state; None: it can't be told, or was not asked.
+        steady: whether the host is in thermal steady state; None: it cannot be determined or not asked for.
         elapsed_s: since it began.
         why: one sentence.
         reading: the last one.
@@ -50,21 +50,21 @@ class Warmth:
 def judge(readings: Sequence[Reading], wanted: WarmUp) -> Warmth:
     """Judge by all readings so far, oldest first; there is at least one.
 
-    It is over after ``seconds`` if the host tells neither temperature nor power, or where only a fixed
-    time is asked for; else as soon as what it tells stands still after that, at the latest after
+    It is over after ``seconds`` if the host reports neither temperature nor power, or where only a fixed
+    time is asked for; else as soon as what it reports is steady after that, at the latest after
     ``max_s``.
     """
     last = readings[-1]
     moves = _moves(readings)
     steady = None if moves is None else all(abs(m) <= limit for m, limit, _ in moves)
-    told = last.temperature_c is not None or last.power_w is not None
+    reported = last.temperature_c is not None or last.power_w is not None
     told_moves = ", ".join(text for _, _, text in moves or ())
     if last.elapsed_s < wanted.seconds:
         return Warmth(False, steady, last.elapsed_s, f"{wanted.seconds:g} s at the least", last)
     if not wanted.until_steady:
         return Warmth(True, None, last.elapsed_s, "for a fixed time", last)
-    if not told:
-        why = "for a fixed time: the host tells neither temperature nor power"
+    if not reported:
+        why = "for a fixed time: the host reports neither temperature nor power"
         return Warmth(True, None, last.elapsed_s, why, last)
     if steady:
         return Warmth(True, True, last.elapsed_s, f"steady: {told_moves}", last)

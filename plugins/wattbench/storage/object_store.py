@@ -142,7 +142,7 @@ class Store:
     Args:
         target: the bucket and how to reach it.
         waits_s: pauses between tries where the cause may pass.
-        patience_s: after them an outage is waited for so long, each wait logged.
+        patience_s: how long an outage is waited for after them, each wait logged.
         renew: reads the target again before each of these tries, which a person may have mended: so
             refused keys and a missing bucket are an outage too.
     """
@@ -172,7 +172,7 @@ class Store:
             )
         except ValueError as error:
             raise StoreError(
-                f"{self.target.place}: {error}; mend the endpoint of the store's connection"
+                f"{self.target.place}: {error}; correct the endpoint of the store's connection"
             ) from error
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────
@@ -307,10 +307,10 @@ class Store:
     def _expired(self, own: str, there: Collection[str]) -> list[dict[str, Any]]:
         """The manifest's entries of expired objects that have not been stored again."""
         try:
-            told = self.get_json(own).get("expired", [])
+            expired = self.get_json(own).get("expired", [])
         except ObjectMissingError:
             return []
-        return [o for o in told if o["key"] not in there]
+        return [o for o in expired if o["key"] not in there]
 
     def _next_manifest(
         self, own: str, objects: list[dict[str, Any]], expired: list[dict[str, Any]]
@@ -466,7 +466,7 @@ class Store:
         return self._try("make", "the bucket", once)
 
     def remove(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object; a missing one is not an error."""
         self._try(
             "remove",
             key,
@@ -553,7 +553,7 @@ class Store:
         place = self.target.place
         if code == "NoSuchBucket":
             return StoreError(
-                f"{place}: no such bucket; create it, or mend store.bucket in hosts.yaml"
+                f"{place}: no such bucket; create it, or correct store.bucket in hosts.yaml"
             )
         if code == "BucketAlreadyExists":
             return StoreError(
@@ -565,7 +565,7 @@ class Store:
             return StoreError(
                 f"{place}: refused to {verb} {key} for access key "
                 f"'{self.target.access_key}' ({code}); "
-                "mend key and secret of the store's connection, the key's rights to this bucket, or "
+                "correct key and secret of the store's connection, the key's rights to this bucket, or "
                 "store.bucket in hosts.yaml if another account owns it"
             )
         return StoreError(f"{place}: could not {verb} {key}: {error}; see the store's own log")

@@ -35,7 +35,7 @@ def kinds() -> Mapping[str, Workload]:
         try:
             workload = entry.load()
             why = _misfit(workload, found)
-        except Exception as error:  # noqa: BLE001 - somebody else's code must not break a command of ours
+        except Exception as error:  # noqa: BLE001 - another distribution's code must not break a command of ours
             why = f"{type(error).__name__}: {error}"
         if why is None:
             found[workload.kind] = workload

@@ -51,8 +51,8 @@ class Pass(Model):
     """One steady phase: a number of inferences at one resolution.
 
     Attributes:
-        resolution: width and height of the input, pixels.
-        iterations: number of inferences.
+        resolution: Width and height of the input, pixels.
+        iterations: Number of inferences.
     """
 
     resolution: Annotated[int, Field(ge=32, le=8192)]
@@ -63,11 +63,11 @@ class BuiltinSettings(Settings):
     """The built-in program: inference of one model, in every image.
 
     Attributes:
-        program: the model: ``resnet50`` or ``vit-tiny``.
-        framework: what it is run with; an image may have its own.
-        precision: of the arithmetic.
-        batch: inputs per inference.
-        passes: the steady phases in this order, each resolution once.
+        program: Model: ``resnet50`` or ``vit-tiny``.
+        framework: Framework that runs it; an image may have its own.
+        precision: Precision of the arithmetic.
+        batch: Inputs per inference.
+        passes: Steady phases in this order, each resolution once.
     """
 
     kind: Literal["builtin"] = "builtin"

@@ -51,9 +51,9 @@ class UnitSettings(Model):
     """What the energy is divided by: a fixed count, a number that the program prints, or event lines.
 
     Attributes:
-        name: of one unit: small letters, singular.
-        pattern: regular expression with one group, the number of units; it must match exactly one line.
-        count: number of units per trial, where it is fixed.
+        name: Name of one unit: small letters, singular.
+        pattern: Regular expression with one group, the number of units; it must match exactly one line.
+        count: Number of units per trial, where it is fixed.
     """
 
     name: UnitName
@@ -71,8 +71,8 @@ class SameWork(Model):
     """A value that all images must print alike: a checksum, an accuracy, ….
 
     Attributes:
-        pattern: regular expression with one group, the value; it must match exactly one line.
-        tolerance: relative difference that two numbers may have; null: compared as text.
+        pattern: Regular expression with one group, the value; it must match exactly one line.
+        tolerance: Maximum relative difference of two numbers; null: compared as text.
     """
 
     pattern: ValuePattern
@@ -83,7 +83,7 @@ class Ready(Model):
     """The line that ends the phase ``start``.
 
     Attributes:
-        pattern: regular expression; the first line that matches counts.
+        pattern: Regular expression; the first line that matches counts.
     """
 
     pattern: Pattern
@@ -93,12 +93,12 @@ class CommandSettings(Settings):
     """A program of your own.
 
     Attributes:
-        command: what is started, a list or one line; null: the image's own entry point. An image may have
+        command: Command to start, a list or one line; null: the image's own entry point. An image may have
             its own ``command``.
-        files: path in the container → file beside the experiment's YAML; mounted read-only.
-        unit: what the energy is divided by; null: the window's joules only.
-        same_work: what shows that all images did the same work; null: equal work is not proven.
-        ready: the line that ends the phase ``start``; null: the window is not split, unless event lines do.
+        files: Path in the container → file beside the experiment's YAML; mounted read-only.
+        unit: Unit of work that the energy is divided by; null: the window's joules only.
+        same_work: Output that shows that all images did the same work; null: equal work is not proven.
+        ready: Line that ends the phase ``start``; null: the window is not split, unless event lines do.
     """
 
     kind: Literal["command"] = "command"

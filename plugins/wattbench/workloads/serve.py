@@ -61,8 +61,8 @@ class ServerReady(Model):
     """When the server is ready: the phase `start` ends.
 
     Attributes:
-        http: path that is answered with a status of 2xx once the server is ready.
-        timeout_s: longest time that this may take; the trial fails then.
+        http: Path that is answered with a status of 2xx once the server is ready.
+        timeout_s: Maximum time until it is ready, seconds; the trial fails then.
     """
 
     http: HttpPath = "/"
@@ -73,10 +73,10 @@ class Server(Model):
     """The server in the container.
 
     Attributes:
-        command: what is started, a list or one line; null: the image's own entry point. An image may have
+        command: Command to start, a list or one line; null: the image's own entry point. An image may have
             its own `command`.
-        port: that it listens on, on all addresses of its container.
-        ready: when it is ready.
+        port: TCP port on which it listens, on all addresses of its container.
+        ready: How its readiness is recognised.
     """
 
     command: Command | None = None
@@ -88,10 +88,10 @@ class LoadStep(Model):
     """A part of the load: a concurrency, or a rate of arrivals.
 
     Attributes:
-        concurrency: requests at any time: each worker sends its next one when it has its answer.
-        requests: number of requests of a step with concurrency.
-        rate_per_s: arrivals per second, whatever becomes of the requests before.
-        seconds: how long they arrive.
+        concurrency: Requests at any time: each worker sends its next one when it has its answer.
+        requests: Number of requests of a step with concurrency.
+        rate_per_s: Arrivals per second, independent of earlier answers.
+        seconds: Duration of the arrivals, seconds.
         arrivals: `poisson`: at random, from the run's seed, the same for all images; `uniform`: evenly.
     """
 
@@ -128,8 +128,8 @@ class Expect(Model):
     """What an answer must be.
 
     Attributes:
-        status: of every answer; any other is an error.
-        json: path in the answer, such as `$.label` or `$.choices[0].message.content`: its value must be the
+        status: Status of every answer; any other is an error.
+        json: Path in the answer, such as `$.label` or `$.choices[0].message.content`: its value must be the
             same for all images; null: answers are not compared.
     """
 
@@ -143,8 +143,8 @@ class Slo(Model):
     """The service level that counts as good.
 
     Attributes:
-        p99_ms: longest 99th percentile of the latency, from the intended arrival to the whole answer.
-        max_error_pct: largest share of failed requests.
+        p99_ms: Maximum 99th percentile of the latency, from the intended arrival to the whole answer.
+        max_error_pct: Maximum share of failed requests, %.
     """
 
     p99_ms: Annotated[float, Field(gt=0)]
@@ -177,14 +177,14 @@ class LoadSettings(Model):
     Attributes:
         api: `http`: any request, its answer is complete when its last byte is there; `openai-chat` and
             `openai-completions`: streamed answers, with the first token's time and tokens in and out.
-        requests: file beside the experiment's YAML with one request per line, sent in this order over all
+        requests: File beside the experiment's YAML with one request per line, sent in this order over all
             steps; of `http` with the keys `method`, `path`, `headers`, `json` or `body`, else the API's body.
-        request: instead of a file, the one request that is sent always.
-        steps: one after the other.
-        warmup: requests before the first step, which count nowhere.
-        expect: what an answer must be.
-        slo: the service level that counts as good; null: none.
-        timeout_s: a request without its whole answer by then has failed.
+        request: The only request, instead of a file.
+        steps: Steps of the load, one after the other.
+        warmup: Requests before the first step; they are not part of any result.
+        expect: What an answer must be.
+        slo: Service-level objective; null: none.
+        timeout_s: Time after which a request without its whole answer has failed, seconds.
         from: where the generator runs.
     """
 
@@ -247,9 +247,9 @@ class ServeSettings(Settings):
     """A server under load.
 
     Attributes:
-        serve: the server in the container.
-        load: what it is asked, by a generator that runs beside it on the host.
-        files: path in the container → file beside the experiment's YAML; mounted read-only.
+        serve: The server in the container.
+        load: Requests to it, from a generator that runs beside it on the host.
+        files: Path in the container → file beside the experiment's YAML; mounted read-only.
     """
 
     endpoint: ClassVar[Literal["window", "steady"]] = "steady"

@@ -59,7 +59,7 @@ class Settings(Model):
     """What an experiment's ``workload`` holds; each kind has its own, with its ``kind`` as default.
 
     Attributes:
-        kind: of the workload; chosen by the other keys if not given.
+        kind: Kind of the workload; chosen by the other keys if not given.
     """
 
     #: What is compared if the experiment does not say it: joules of the window, or of its steady phases.

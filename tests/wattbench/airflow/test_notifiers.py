@@ -85,7 +85,7 @@ def test_each_event_reaches_the_notifiers_that_asked_for_it(
     # One that can't be reached doesn't keep the others from being told.
     (trouble,) = [line for line in said.splitlines() if line.startswith("trouble")]
     assert "no.such.Notifier could not report regression" in trouble
-    assert "mend its path or arguments" in trouble
+    assert "correct its path or arguments" in trouble
     (message,) = messages
     mail = email.message_from_bytes(message, policy=policy.default)
     assert mail["subject"] == "[host-quarantined] lab-a is in quarantine"

@@ -163,7 +163,7 @@ def test_a_changed_key_stops_the_host_and_the_pin_stays(
     ("extra", "expected"),
     [
         (["--fingerprint", "SHA256:somebodyelse"], "not SHA256:somebodyelse as given"),
-        ([], "nobody is here to confirm"),
+        ([], "no terminal to confirm the key"),
     ],
 )
 def test_an_unconfirmed_key_writes_nothing(

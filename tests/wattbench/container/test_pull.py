@@ -1,4 +1,4 @@
-"""Pulls: events added up, faults told apart, against a scripted socket and a real Docker."""
+"""Pulls: events added up, faults by their cause, against a scripted socket and a real Docker."""
 
 from __future__ import annotations
 

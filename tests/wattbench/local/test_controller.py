@@ -280,7 +280,7 @@ def test_a_gpu_is_chosen_only_where_it_is_clear_which() -> None:
     assert this_machine.choose_gpu(GPUS, "1") == "GPU-b"
     assert this_machine.choose_gpu(GPUS, "GPU-b") == "GPU-b"
     for gpus, wanted, reason in (
-        (GPUS, None, "choose one with --gpu"), (GPUS, "2", "is not there"), ([], None, "no NVIDIA GPU"),
+        (GPUS, None, "choose one with --gpu"), (GPUS, "2", "this machine has"), ([], None, "no NVIDIA GPU"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=reason):
             this_machine.choose_gpu(gpus, wanted)
@@ -296,7 +296,9 @@ class AskedHost:
         kind = MeterConfig.model_validate(request["meter"]).kind
         self.asked.append(kind)
         ok = kind == self.yields
-        problem = {"code": "meter-failed", "action": f"mend {kind}"}
+        problem = {
+            "code": "meter-failed", "severity": "hard", "message": "", "action": f"repair {kind}",
+        }  # fmt: skip
         meter = {"ok": ok, "message": None if ok else f"{kind} is silent"}
         return {"meter": meter, "problems": [] if ok else [problem]}
 
@@ -323,7 +325,7 @@ def test_the_first_meter_that_yields_energy_is_taken(
     assert host.asked == asked
     assert (meter.kind if meter else None) == (yields if yields in asked else None)
     left = asked if meter is None else asked[:-1]
-    assert refused == [f"{kind}: {kind} is silent (mend {kind})" for kind in left]
+    assert refused == [f"{kind}: {kind} is silent (repair {kind})" for kind in left]
 
 
 # ── images ──────────────────────────────────────────────────────────────────────────────────────

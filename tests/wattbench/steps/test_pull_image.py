@@ -37,14 +37,14 @@ def a_run(ref: str, idle_per: str = "image", **more: Any) -> Run:
     return Run(store, document | more)
 
 
-def test_a_tag_that_moved_since_the_plan_is_told_and_the_plan_s_digest_stays(
+def test_a_tag_that_moved_since_the_plan_is_reported_and_the_plan_s_digest_stays(
     registry: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     ref = f"{registry.address}/moves:v1"
     registry.push_image("moves", "v1", {"a": b"1"})
     planned = resolve(ref).digest
     run = a_run(ref)
-    assert _moved_tag(run, "pip", planned, {}) == {}
+    assert _moved_tag(run, "pip", planned, {}) is None
     now = registry.push_image("moves", "v1", {"a": b"2"})["digest"]
     with caplog.at_level(logging.WARNING):
         assert _moved_tag(run, "pip", planned, {}) == now

@@ -239,9 +239,9 @@ def test_a_missing_bucket_and_wrong_keys_say_so_at_once(
     monkeypatch.setattr("wattbench.storage.object_store.time.sleep", pauses.append)
     with pytest.raises(StoreError, match=r"bucket 'nowhere' .*no such bucket; create it"):
         Store(replace(target, bucket="nowhere")).check()
-    with pytest.raises(StoreError, match=r"refused .*'SOMEBODYELSESKEY'.*mend key and secret"):
+    with pytest.raises(StoreError, match=r"refused .*'SOMEBODYELSESKEY'.*correct key and secret"):
         Store(replace(target, access_key="SOMEBODYELSESKEY")).check()
-    with pytest.raises(StoreError, match="mend key and secret") as wrong:
+    with pytest.raises(StoreError, match="correct key and secret") as wrong:
         Store(replace(target, secret_key="not-the-secret")).check()
     assert "not-the-secret" not in str(wrong.value) + repr(target)
     assert SECRET not in repr(target)
@@ -254,7 +254,7 @@ def test_an_unreachable_store_is_named_after_the_tries(target: StoreTarget) -> N
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StoreError, match=f"at {url}: unreachable.*check that the store runs"):
             Store(replace(target, endpoint_url=url), waits_s=(0.01, 0.01)).check()
-    with pytest.raises(StoreError, match="mend the endpoint"):
+    with pytest.raises(StoreError, match="correct the endpoint"):
         Store(replace(target, endpoint_url="no url")).check()
 
 

@@ -119,7 +119,7 @@ def server_output(name: str, lines: int | None = None) -> str:
 
     Args:
         name: the container's.
-        lines: the last so many; None: all.
+        lines: number of the last ones; None: all.
     """
     tail = "all" if lines is None else str(lines)
     done = docker("logs", "--tail", tail, name)

@@ -96,7 +96,7 @@ class ServeSpec(_Served, total=False):
     Attributes:
         port: that it listens on.
         generator: SHA-256 of the program that asks, a file of the spool.
-        plan: what that program is told, beside where the server is.
+        plan: that program's input, beside the server's address.
         requests: SHA-256 of its requests; None: the plan has the only one.
     """
 

@@ -87,9 +87,9 @@ def _sensors(readers: Sequence[Meter]) -> Json:
         "temperature": temperature_c() is not None, "throttle": bool(throttle_counts()), "fix": [],
     }  # fmt: skip
     for reader in readers:
-        told = reader.sensors()
-        known["fix"] += told.pop("fix", [])
-        known.update(told)
+        sensors = reader.sensors()
+        known["fix"] += sensors.pop("fix", [])
+        known.update(sensors)
     return known
 
 

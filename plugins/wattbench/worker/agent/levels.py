@@ -30,6 +30,8 @@ def sample(seconds: float, gpus: Sequence[str]) -> Json:
         "power_w": None,
     }
     for meter, mark in zip(readers, marks):  # noqa: B905 (Python 3.9)
-        told = meter.idle_levels(mark, time.monotonic() - began)
-        levels.update({k: v for k, v in told.items() if v is not None or k not in levels})
+        levels_of_meter = meter.idle_levels(mark, time.monotonic() - began)
+        levels.update(
+            {k: v for k, v in levels_of_meter.items() if v is not None or k not in levels}
+        )
     return levels

@@ -23,7 +23,7 @@ METER_START_S = 30.0
 DOCKER_PATIENCE_S = 40.0
 #: How long the supervisor waits for a ``wait`` to arrive before it opens the window, s.
 LEAD_S = 3.0
-#: How long an attempt that only holds may take until it can be told to end, s.
+#: How long an attempt that only holds may take until it accepts the request to end, s.
 FINISH_S = 30.0
 
 #: How long a server may take to end when it is asked to, s.

@@ -37,12 +37,12 @@ def verb_packages(_spool: Spool, payload: Json) -> Json:
             env=os.environ | {str(k): str(v) for k, v in (payload.get("env") or {}).items()},
         )  # fmt: skip
         listed = parse_json(done.stdout) if not done.returncode else None
-        why = "it is no Python of 3.8 or later"
+        why = "it is not a Python of 3.8 or later"
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         listed, why = None, getattr(error, "strerror", None) or str(error)
     if not isinstance(listed, list):
         raise AgentError(
-            "packages", "%s can't tell its packages: %s" % (command[0], why),
+            "packages", "%s can't list its packages: %s" % (command[0], why),
             "install it on the host, or name its Python first in the image's command",
         )  # fmt: skip
     digest = hashlib.sha256("".join("%s\n" % line for line in listed).encode()).hexdigest()

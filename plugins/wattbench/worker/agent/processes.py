@@ -1,4 +1,4 @@
-"""Processes of an attempt: told apart, found wherever they hide, ended.
+"""Processes of an attempt: identified, found wherever they run, ended.
 
 A pid alone identifies nothing. Processes are ended only if their session and start time (field 22 of
 ``/proc/PID/stat``), their ``WATTBENCH_ATTEMPT`` variable or their parent say that they are the attempt's.
@@ -24,7 +24,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def process_mark(pid: int) -> Json:
-    """What tells a process from a later one with the same pid."""
+    """Identity of a process, other than that of a later one with the same pid."""
     fields = stat_fields("/proc/%d/stat" % pid)
     return {"pid": pid, "start_ticks": int(fields[19]) if fields else None, "boot": boot_mark()}
 

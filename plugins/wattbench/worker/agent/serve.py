@@ -24,7 +24,7 @@ from wattbench.worker.agent.docker import (
 from wattbench.worker.agent.documents import AttemptSpec, ServeSpec, read_document
 from wattbench.worker.agent.text import reason_in
 
-#: What the load is told: where and what to ask.
+#: Input of the load generator: where and what to request.
 PLAN_FILE = "load.json"
 _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 

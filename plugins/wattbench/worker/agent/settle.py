@@ -46,7 +46,7 @@ def settle(attempt: Attempt) -> Json | None:
     except OSError as error:
         return attempt.corrupt("supervisor.lock: %s" % error.strerror)
     try:
-        for _ in range(5):  # somebody else's glance at the lock lasts microseconds
+        for _ in range(5):  # another process holds the lock for microseconds
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

@@ -1,6 +1,6 @@
 """The spool: the agent's folder on this host, with the lease and one folder per attempt.
 
-Whatever lies in it, reading never fails: a document that is not what it should be is told apart from
+Whatever lies in it, reading never fails: a document that is not what it should be is distinguished from
 an absent one (:class:`CorruptError`), and an attempt that has one is over, in the state ``corrupt``.
 """
 

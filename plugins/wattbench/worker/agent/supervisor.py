@@ -183,7 +183,7 @@ class Supervisor:
     # -- the window ------------------------------------------------------------------------------------
 
     def _measure(self) -> None:
-        """Open the window and sleep until the meter has ended, was told to, or had its time."""
+        """Open the window and sleep until the meter has ended, was asked to end, or its time is over."""
         attempt = self.attempt
         if self.refused:
             return
@@ -297,7 +297,7 @@ class Supervisor:
         self.command = command_record(self.attempt)
 
     def _end_processes(self) -> None:
-        """End all that is left, and tell a workload that its meter left from one that left children."""
+        """End all that is left; a workload that its meter left is not one that left children."""
         over = (command_record(self.attempt) or {}).get("ended") is not None
         names = {pid: name_of(pid) for pid in self._processes()}
         left = end_processes(self._processes)
@@ -389,8 +389,8 @@ class Supervisor:
         """Whether the attempt had no room left; the reserve is still set aside."""
         if shutil.disk_usage(self.attempt.spool.root).free < limits.RESERVE_BYTES:
             return True
-        told = "; ".join([str(self._output().get("error")), *self.notes])
-        return any(os.strerror(number) in told for number in FULL)
+        messages = "; ".join([str(self._output().get("error")), *self.notes])
+        return any(os.strerror(number) in messages for number in FULL)
 
 
 def supervise(folder: str, ready_fd: int) -> None:

@@ -194,7 +194,7 @@ class Client:
     async def ask(self, request: Request, reader: Callable[[], Reader]) -> Exchange:
         """Send a request and wait for its answer; never raises for what the server does.
 
-        A kept connection that the server has closed meanwhile is no failure: the request is sent again on
+        A kept connection that the server has closed meanwhile is not a failure: the request is sent again on
         a new one, as HTTP clients do.
         """
         async with self._free:

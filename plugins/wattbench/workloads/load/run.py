@@ -77,7 +77,7 @@ class Load:
         """From the first question whether the server is ready to the last answer.
 
         Raises:
-            LoadError: the server is not, or is no more, what the plan expects.
+            LoadError: the server is not, or no longer, what the plan expects.
         """
         plan = self.plan
         await self._until_ready()

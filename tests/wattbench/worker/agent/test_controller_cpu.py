@@ -1,4 +1,4 @@
-"""CPU time of a controller on the measured host is told apart from that of others."""
+"""CPU time of a controller on the measured host is distinguished from that of others."""
 
 from __future__ import annotations
 
