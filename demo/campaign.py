@@ -33,7 +33,7 @@ class Outcome:
     Attributes:
         run_id: wattbench's name of it.
         succeeded: whether Airflow calls it a success.
-        reasons: why not, one line a failed task.
+        reasons: why not, one line per failed task.
         valid: trials that count.
         wanted: planned trials without those skipped on purpose.
         hosts: hosts with a planned trial.

@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     images = commands.add_parser(
         "images",
         help=text,
-        description=f"{text.capitalize()}: one line a step, and at the end one an image. Exit code 1: "
+        description=f"{text.capitalize()}: one line per step, and at the end one per image. Exit code 1: "
         "some were not built, and the last lines say why.",
     )
     images.add_argument(

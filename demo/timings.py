@@ -47,7 +47,7 @@ class Timings:
         write_atomically(file, json.dumps(sorted(self._steps, key=lambda step: step[1])))
 
     def table(self) -> str:
-        """One line a step in the order of their starts: when it began, how long it took."""
+        """One line per step in the order of their starts: when it began, how long it took."""
         rows = sorted(self._steps, key=lambda step: step[1])
         lines = [f"  {name:<34} {took:7.1f} s   from {at:6.1f} s" for name, at, took in rows]
         return "\n".join(["where the time went (steps side by side overlap):", *lines])

@@ -74,7 +74,7 @@ class RawFiles(_Strict):
 
 
 class DerivedFiles(_Strict):
-    """Summary CSVs with a row a run; the column names default to those of their headers."""
+    """Summary CSVs with one row per run; the column names default to those of their headers."""
 
     glob: str = "**/*_output.csv"
     run: str | None = None
@@ -91,7 +91,7 @@ class Mapping(_Strict):
         reference: the image the others are compared with.
         device: device that the workload was meant to use.
         sizes_gb: uncompressed image sizes, GB.
-        expected_trials: trials an image that the campaign claims.
+        expected_trials: trials per image that the campaign claims.
         iterations: inferences for each image size (resolution) of the workload.
         cuda_images: images built for CUDA; by default recognised by name and banner.
         images: other names of images: as found → as shown.

@@ -94,7 +94,7 @@ def _qualified(answer: Answer, share: float) -> Answer:
 
 
 def table(given: Iterable[Answer]) -> pd.DataFrame:
-    """``tables/verdicts.csv``: a row a pair; percentages are of ``image_b``'s energy."""
+    """``tables/verdicts.csv``: one row per pair; percentages are of ``image_b``'s energy."""
     rows = [
         (
             answer.basis, pair.a, pair.b, pair.estimate_pct,

@@ -20,7 +20,7 @@ _MAPPING = """\
 
   reference: pytorch-base
   device: cuda                       # what the workload was meant to use
-  expected_trials: 30                # trials an image that are claimed
+  expected_trials: 30                # trials per image that are claimed
   sizes_gb: {ubuntu: 9.11, pytorch: 9.62}
   iterations: {256: 400, 512: 200}   # inferences by image size: adds J/image
   cuda_images: [cuda, nvcr]

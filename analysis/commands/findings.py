@@ -28,7 +28,7 @@ What `python -m analysis image` finds in an image has codes of its own: [image-a
 
 
 def markdown() -> str:
-    """The reference of all codes: a list by severity, then one section a code."""
+    """The reference of all codes: a list by severity, then one section per code."""
     parts = [_INTRODUCTION]
     for severity in Severity:
         codes = [name for name, code in CODES.items() if code.severity is severity]

@@ -82,7 +82,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--power", type=float, default=0.8, help="chance to find the effect (default: 0.8)"
     )
     parser.add_argument(
-        "--blocks", type=int, metavar="N", help="also: what this number of trials an image can find"
+        "--blocks",
+        type=int,
+        metavar="N",
+        help="also: what this number of trials per image can find",
     )
     parser.add_argument(
         "--correlation",
@@ -131,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     _say(_needs_table(rows, args.effect))
     least = power.smallest_n(per_pair), power.smallest_n(per_pair, blocked=False)
     _say(
-        f"\nBelow {least[0]} blocks ({least[1]} unblocked trials an image) the exact test decides "
+        f"\nBelow {least[0]} blocks ({least[1]} unblocked trials per image) the exact test decides "
         "nothing, however large the effect."
     )
     if args.blocks:
@@ -305,7 +308,7 @@ def _plot(
         panel.axhline(100 * target, color="0.6", linewidth=0.8)
         panel.axvline(least, color="0.6", linewidth=0.8)
         panel.set_title(f"{noise.label} ({_design(blocked)})", fontsize=10)
-        panel.set_xlabel("blocks" if blocked else "trials an image")
+        panel.set_xlabel("blocks" if blocked else "trials per image")
     panels[0].set_ylabel("power (%)")
     panels[0].legend(title="effect", fontsize=8, title_fontsize=8)
     try:

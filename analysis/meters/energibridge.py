@@ -31,7 +31,7 @@ from wattbench.analysis.model.records import Note
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-#: Bytes of one file, unpacked. At 5 rows a second and 250 B a row this is more than two days.
+#: Bytes of one file, unpacked. At 5 rows per second and 250 B per row this is more than two days.
 SIZE_LIMIT = 256 * 1024 * 1024
 
 #: A step between rows is a gap from this many usual intervals on.

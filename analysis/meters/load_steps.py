@@ -56,8 +56,8 @@ def _step(
 ) -> LoadStep:
     steps = expected.get("steps") or ()
     asked = next((s for s in steps if s["name"] == name), ExpectedStep(name=name))
-    mine = None if requests is None else requests.of(name)
-    good = None if mine is None else mine.error == b""
+    of_step = None if requests is None else requests.of(name)
+    good = None if of_step is None else of_step.error == b""
     duration_s = report.duration_s if report else None
     if duration_s is None and phase is not None:
         duration_s = phase.duration_s
@@ -75,23 +75,23 @@ def _step(
         energy_uncertainty_j=phase.energy_uncertainty_j if phase else None,
         mean_w=phase.mean_w if phase else None,
     )
-    if mine is None or good is None:
+    if of_step is None or good is None:
         return bare
-    latency_s = (mine.done_s - mine.intended_s)[good]
+    latency_s = (of_step.done_s - of_step.intended_s)[good]
     p99_ms = (expected.get("slo") or ExpectedSlo()).get("p99_ms")
     return replace(
         bare,
-        sent=len(mine),
+        sent=len(of_step),
         succeeded=int(good.sum()),
-        failed=_failures(mine),
+        failed=_failures(of_step),
         latency_s=quantiles(latency_s),
-        first_byte_s=quantiles((mine.first_byte_s - mine.intended_s)[good]),
+        first_byte_s=quantiles((of_step.first_byte_s - of_step.intended_s)[good]),
         within_slo=None if p99_ms is None else int((latency_s <= p99_ms / 1e3).sum()),
-        tokens_in=_total(mine.tokens_in[good]),
-        tokens_out=_total(mine.tokens_out[good]),
-        answers=_answers(mine) if expected.get("answers_compared") else "",
-        late_p50_s=float(np.median(mine.sent_s - mine.intended_s))
-        if bare.rate_per_s and len(mine)
+        tokens_in=_total(of_step.tokens_in[good]),
+        tokens_out=_total(of_step.tokens_out[good]),
+        answers=_answers(of_step) if expected.get("answers_compared") else "",
+        late_p50_s=float(np.median(of_step.sent_s - of_step.intended_s))
+        if bare.rate_per_s and len(of_step)
         else None,
     )
 

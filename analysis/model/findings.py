@@ -152,6 +152,6 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def dump(findings: Iterable[Finding]) -> str:
     """``findings.json``: a list, errors found first."""
-    # One a line: readable, and json's fast encoder knows no indentation.
+    # One per line: readable, and json's fast encoder knows no indentation.
     lines = (json.dumps(f.to_dict(), ensure_ascii=False) for f in ordered(findings))
     return "[\n" + ",\n".join(lines) + "\n]\n"

@@ -83,11 +83,6 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def j_per(unit: str, joules: Any) -> str:
-    """Joules per unit of work: ``0.412 J/image``."""
-    return NOTHING if missing(joules) else f"{significant(joules, 3)} J/{unit}"
-
-
 # Intervals ----------------------------------------------------------------------------------------
 
 

@@ -75,12 +75,12 @@ def missing(data: RunData, conclusion: Conclusion) -> list[str]:
 
 def _first_reason(data: RunData, host: str, image: str | None = None) -> str:
     trials = data.trials
-    mine = trials[
+    without_value = trials[
         (trials["host"] == host) & (trials["kind"] == "workload") & (trials["status"] != "valid")
     ]
     if image is not None:
-        mine = mine[mine["image"] == image]
-    reasons = mine["reason"].dropna()
+        without_value = without_value[without_value["image"] == image]
+    reasons = without_value["reason"].dropna()
     return str(reasons.iloc[0]) if len(reasons) else ""
 
 

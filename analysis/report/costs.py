@@ -38,11 +38,11 @@ class _Blocks:
 
 
 def _blocks(steady: pd.DataFrame, host: str) -> _Blocks:
-    mine = steady[steady["host"] == host]
-    values = mine.assign(
-        fixed_j=mine["energy_j"] - mine["steady_j"],
-        marginal_j=mine["steady_j"] / mine["units"],
-        marginal_s=mine["steady_s"] / mine["units"],
+    of_host = steady[steady["host"] == host]
+    values = of_host.assign(
+        fixed_j=of_host["energy_j"] - of_host["steady_j"],
+        marginal_j=of_host["steady_j"] / of_host["units"],
+        marginal_s=of_host["steady_s"] / of_host["units"],
     )
     return _Blocks(
         *(
@@ -129,11 +129,11 @@ def _deployment_row(
     partial = [pull.why for pull in pulls if pull.energy_j is not None and pull.why]
     pull_j, doubt_j = None, 0.0
     if not unknown:
-        mine, theirs = pulls
-        assert mine.energy_j is not None
-        assert theirs.energy_j is not None
-        pull_j = mine.energy_j - theirs.energy_j
-        doubt_j = math.hypot(mine.doubt_j, theirs.doubt_j)
+        own_pull, base_pull = pulls
+        assert own_pull.energy_j is not None
+        assert base_pull.energy_j is not None
+        pull_j = own_pull.energy_j - base_pull.energy_j
+        doubt_j = math.hypot(own_pull.doubt_j, base_pull.doubt_j)
     found = break_even(
         (fixed + (pull_j or 0.0)).to_numpy(float), each.to_numpy(float), doubt_j, level
     )
@@ -185,9 +185,9 @@ def costs(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit: str
     rows: list[Row] = []
     notes: list[str] = []
     for host in data.hosts:
-        mine = steady[steady["host"] == host]
-        intensity, note = rates.intensity(_windows(mine))
-        notes += [f"{host}: {note}"] if note and len(mine) else []
+        of_host = steady[steady["host"] == host]
+        intensity, note = rates.intensity(_windows(of_host))
+        notes += [f"{host}: {note}"] if note and len(of_host) else []
         rows += _cost_rows(_blocks(steady, host), rates, intensity, conclusion, unit, host)
     columns = ("host", "image", "reference", "quantity", "per", "value", "lower", "upper",
                "difference", "difference_lower", "difference_upper")  # fmt: skip
@@ -249,12 +249,12 @@ def _cost_rows(
             if reference in names and image != reference:
                 differences = (values[image] - values[reference]).dropna()
                 apart = _interval(differences, 1 - alpha / max(1, len(names) - 1))
-            own = _interval(values[image].dropna(), 1 - alpha / max(1, len(names)))
+            estimate = _interval(values[image].dropna(), 1 - alpha / max(1, len(names)))
             rows.append(
                 {
                     "host": host, "image": image, "reference": reference, "quantity": factor.quantity,
                     "per": factor.per,
-                    **own,
+                    **estimate,
                     "difference": apart.get("value"),
                     "difference_lower": apart.get("lower"),
                     "difference_upper": apart.get("upper"),
@@ -273,7 +273,7 @@ def _interval(values: pd.Series, level: float) -> dict[str, float | None]:
 
 
 def yearly(table: Table) -> list[str]:
-    """What each image needs more or less than the reference in a year, a sentence a quantity."""
+    """What each image needs more or less than the reference per year, one sentence per quantity."""
     frame = table.frame
     rows = frame[frame["per"].str.endswith("per year") & frame["difference"].notna()]
     return [_in_a_year(row) for row in rows.to_dict("records")]
@@ -292,7 +292,7 @@ def _in_a_year(row: Mapping[Any, Any]) -> str:
     word = "less" if row["difference"] < 0 else "more"
     size, *ends = (abs(row[k]) for k in ("difference", "difference_lower", "difference_upper"))
     return (
-        f"{who}: {significant(size, 3)} {unit} {word} {row['quantity']} in a year than "
+        f"{who}: {significant(size, 3)} {unit} {word} {row['quantity']} per year than "
         f"{row['reference']} ({_span(min(ends), max(ends), unit)})"
     )
 

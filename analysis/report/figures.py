@@ -728,9 +728,9 @@ def _blocks(axes: Axes, rows: pd.DataFrame) -> None:
         return
     early = rows[~rows["late"].fillna(value=False).astype(bool)] if "late" in rows else rows
     for number in sorted({int(b) for b in early["block"].dropna()}):
-        mine = early[early["block"] == number]
+        of_block = early[early["block"] == number]
         if number % 2:
-            low, high = int(mine["position"].min()), int(mine["position"].max())
+            low, high = int(of_block["position"].min()), int(of_block["position"].max())
             axes.axvspan(low - 0.5, high + 0.5, color=WASH, lw=0, zorder=0)
 
 

@@ -71,13 +71,13 @@ def _case(suite: str, name: str, outcome: str, message: str, kind: str = "") -> 
     case = ET.Element(
         "testcase", {"classname": f"wattbench.{suite}", "name": one_line(name), "time": "0"}
     )
-    said = ET.SubElement(case, outcome)
+    result = ET.SubElement(case, outcome)
     lines = [one_line(line) for line in message.splitlines()]
-    said.text = "\n".join(lines)
+    result.text = "\n".join(lines)
     if outcome != "system-out":
-        said.set("message", lines[0] if lines else "")
+        result.set("message", lines[0] if lines else "")
     if kind:
-        said.set("type", kind)
+        result.set("type", kind)
     return case
 
 

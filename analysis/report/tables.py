@@ -635,9 +635,9 @@ def gpus(data: RunData) -> list[Table]:
     joules: dict[tuple[str, str, str], list[float]] = {}
     for record in data.accepted:
         row = record.row
-        mine = [d for d in record.domains if d.counted and d.name.startswith("gpu")]
-        if row.status == "valid" and row.kind == "workload" and len(mine) > 1:
-            for domain in mine:
+        gpu_domains = [d for d in record.domains if d.counted and d.name.startswith("gpu")]
+        if row.status == "valid" and row.kind == "workload" and len(gpu_domains) > 1:
+            for domain in gpu_domains:
                 key = (row.host, row.image, domain.name)
                 joules.setdefault(key, []).append(domain.energy_j)
     rows = [

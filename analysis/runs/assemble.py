@@ -50,7 +50,7 @@ class RunData:
         accepted: of each planned trial the accepted, else the last attempt; in planned order.
         trials: their rows, in the schema of :mod:`analysis.trials`.
         attempts: the rows of all attempts.
-        phases: one row a phase of every attempt; energies cover ``energy_scope``.
+        phases: one row per phase of every attempt; energies cover ``energy_scope``.
         findings: all, those about single trials included.
     """
 
@@ -128,14 +128,14 @@ def _in_order(records: Iterable[Record]) -> list[Record]:
     for record in records:
         by_host[record.row.host].append(record)
     placed = []
-    for mine in by_host.values():
+    for of_host in by_host.values():
         # Stamps have one format, so text orders as time; equal ones are ordered by the plan.
         started = sorted(
-            (r for r in mine if r.row.started_at),
+            (r for r in of_host if r.row.started_at),
             key=lambda r: (r.row.started_at, r.row.planned_position, r.row.attempt),
         )
         position = {id(r): place for place, r in enumerate(started, start=1)}
-        placed += [replace(r, row=replace(r.row, position=position.get(id(r)))) for r in mine]
+        placed += [replace(r, row=replace(r.row, position=position.get(id(r)))) for r in of_host]
     return placed
 
 

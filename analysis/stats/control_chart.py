@@ -1,7 +1,7 @@
-"""Control charts, change points, and the quarantine rule.
+"""Change points, and the quarantine rule.
 
 Sources: Killick, Fearnhead & Eckley 2012 (PELT, by ``ruptures``); Montgomery, *Statistical Quality
-Control*, ch. 6 (individuals chart); the chi-square bound of a normal standard deviation.
+Control*, ch. 6 (moving range); the chi-square bound of a normal standard deviation.
 """
 
 from __future__ import annotations
@@ -111,37 +111,6 @@ def standing(control_j: Sequence[float], limit_pct: float = 1.0) -> Quarantine:
         reason=f"{judged.reason}; {runs} control runs since, and {QUARANTINE_RUNS} in a row within "
         "the limit lift it",
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """An individuals chart: centre, limits at ± 3 SD, indices outside them."""
-
-    centre: float
-    lower: float
-    upper: float
-    sd: float
-    outside: tuple[int, ...]
-
-
-def chart(values: Sequence[float] | Array, baseline: int | None = None) -> Chart | None:
-    """A Shewhart chart of single values; None with fewer than two.
-
-    Args:
-        values: in order.
-        baseline: how many leading values set centre and limits; all by default.
-
-    The SD comes from the median moving range, which neither a step nor an outlier inflates.
-    """
-    x = np.asarray(values, float)
-    base = x[:baseline]
-    if len(base) < 2:
-        return None
-    centre = float(np.median(base))
-    sd = local_sd(base)
-    lower, upper = centre - 3 * sd, centre + 3 * sd
-    outside = tuple(int(i) for i in np.flatnonzero((x < lower) | (x > upper)))
-    return Chart(centre, lower, upper, sd, outside)
 
 
 def local_sd(values: Array) -> float:

@@ -91,13 +91,16 @@ def compare(
     latencies = _pairs(rows, steps, images, settings, "latency_p99_ms", share)
     found = []
     for step in steps:
-        mine = rows[rows["step"] == step]
+        of_step = rows[rows["step"] == step]
         found.append(
             StepComparison(
                 step,
                 energies[step],
                 latencies[step],
-                {i: _meets(mine[mine["image"] == i], slo, 1 - settings.alpha) for i in images},
+                {
+                    i: _meets(of_step[of_step["image"] == i], slo, 1 - settings.alpha)
+                    for i in images
+                },
                 {i: _on_front(i, energies[step], latencies[step]) for i in images},
             )
         )
@@ -115,8 +118,8 @@ def _pairs(
     pairs = [(a, b) for b, a in itertools.combinations(images, 2)]
     comparisons = []
     for step in steps:
-        mine = rows[(rows["step"] == step) & (rows[column] > 0)]
-        logs = mine.assign(v=np.log(mine[column].to_numpy(float)))
+        of_step = rows[(rows["step"] == step) & (rows[column] > 0)]
+        logs = of_step.assign(v=np.log(of_step[column].to_numpy(float)))
         table = logs.pivot_table(index="block", columns="image", values="v", aggfunc="mean")
         table = table.reindex(columns=list(images))
         comparisons += [
@@ -146,15 +149,15 @@ def _meets(rows: pd.DataFrame, slo: Slo, level: float) -> bool | None:
 
 def _on_front(image: str, energy: Sequence[Pair], latency: Sequence[Pair]) -> bool | None:
     """Whether no other image is better in both; of one image alone nothing is said."""
-    mine = {
+    against = {
         pair.b if pair.a == image else pair.a: tuple(
             p.verdict if p.a == image else p.verdict.flipped() for p in (pair, other)
         )
         for pair, other in zip(energy, latency, strict=True)
         if image in (pair.a, pair.b)
     }
-    if not mine:
+    if not against:
         return None
-    if any(both == (PairVerdict.MORE, PairVerdict.MORE) for both in mine.values()):
+    if any(both == (PairVerdict.MORE, PairVerdict.MORE) for both in against.values()):
         return False
-    return True if all(PairVerdict.LESS in both for both in mine.values()) else None
+    return True if all(PairVerdict.LESS in both for both in against.values()) else None

@@ -5,7 +5,7 @@ difference of means, Cliff's delta, difference of medians and of image size agai
 image. They treat trials as independent draws; the product's own conclusions are the blocked ones
 of ``within_host``.
 
-Input is one tidy frame, a row a trial, with the columns ``image``, ``kind``, ``energy_j`` and
+Input is one tidy frame, one row per trial, with the columns ``image``, ``kind``, ``energy_j`` and
 ``duration_s``. A number that is not defined (a spread of one trial) is an empty cell and has a row
 in :attr:`Description.undefined` that says why.
 """

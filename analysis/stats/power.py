@@ -44,7 +44,7 @@ def power(
     """Probability that a true effect is found.
 
     Args:
-        n: blocks, or trials an image.
+        n: blocks, or trials per image.
         effect_pct: true difference, % energy.
         sd_pct: blocked: SD of the log ratio between blocks; unblocked: pooled SD of log energy,
             both in %.

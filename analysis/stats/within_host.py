@@ -259,7 +259,7 @@ def _with_detail(comparison: Comparison, design: str, level: float) -> Compariso
     blocked = design == "blocked"
     needed = power.smallest_n(level, blocked=blocked)
     noun = TOO_FEW_BLOCKS if blocked else "too few trials"
-    unit = "blocks" if blocked else "trials an image"
+    unit = "blocks" if blocked else "trials per image"
     detectable = None
     if pair.sd_log_pct is not None and pair.n >= needed:
         detectable = power.detectable_pct(pair.n, pair.sd_log_pct, alpha=level, blocked=blocked)
@@ -273,7 +273,7 @@ def cliffs_delta(a: Array, b: Array, alpha: float = 0.05) -> Delta:
     """Cliff's delta with Brunner and Munzel's standard error, on the logit scale of P(a > b).
 
     On the plain scale that interval leaves [−1, 1] and covers 86 % instead of 95 % at a delta of
-    0.92 (30 trials an image, by simulation). Samples that don't overlap have no standard error: they
+    0.92 (30 trials per image, by simulation). Samples that don't overlap have no standard error: they
     get the bound of min(n, m) independent comparisons that all fell one way (Clopper–Pearson,
     conservative). Too little data or all-equal values get none.
     """

@@ -220,17 +220,17 @@ def _reference(
                 f"--reference {wanted}: no run has that image; there are {', '.join(sorted(there))}"
             )
         return wanted, []
-    own = Counter(
+    named = Counter(
         name for r in runs if (name := r.facts.get("reference")) is not None and name in there
     ).most_common()
     notes = []
-    if len(own) > 1:
-        others = ", ".join(name for name, _ in own[1:])
+    if len(named) > 1:
+        others = ", ".join(name for name, _ in named[1:])
         notes.append(
-            f"the runs name different reference images; compared with {own[0][0]} (not {others})"
+            f"the runs name different reference images; compared with {named[0][0]} (not {others})"
         )
-    if own:
-        return own[0][0], notes
+    if named:
+        return named[0][0], notes
     return reference_of(trials, None)[0], notes
 
 

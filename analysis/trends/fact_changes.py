@@ -89,10 +89,10 @@ def _of_trials(levels: pd.DataFrame) -> dict[int, dict[tuple[str, str, str], str
         workload["run"], workload["image"], workload["digest"], workload["images_inferred"],
         strict=True,
     ):  # fmt: skip
-        mine = found.setdefault(int(run), {})
-        _put(mine, "", "digest", str(image), digest)
+        facts = found.setdefault(int(run), {})
+        _put(facts, "", "digest", str(image), digest)
         if not pd.isna(work):
-            _put(mine, "", "inferences in a trial", str(image), f"{float(work):g}")
+            _put(facts, "", "inferences in a trial", str(image), f"{float(work):g}")
     return found
 
 
@@ -116,7 +116,7 @@ def concerning(
 
 
 def to_frame(found: Sequence[FactChange], runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """One row a change."""
+    """One row per change."""
     columns = ["run_id", "night", "host", "what", "image", "before", "after"]
     rows = [
         (runs[c.run].run_id, runs[c.run].night, c.host, c.what, c.image, c.before, c.after)

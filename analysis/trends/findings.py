@@ -131,7 +131,7 @@ class Watch:
     def _own(self, host: HostNights) -> list[Finding]:
         """How the baseline's own joules moved: the host's state, or the reference image.
 
-        One finding a host: rooms have seasons, and every step is in the tables.
+        One finding per host: ambient temperature drifts over the year, and all steps are in the tables.
         """
         own = host.own
         if own is None or not own.course.changes:
@@ -251,7 +251,7 @@ class Watch:
         }  # fmt: skip
 
     def of_facts(self) -> list[Finding]:
-        """A finding a run and host whose facts changed, one a run for digests and for work."""
+        """A finding per run and host whose facts changed, one per run for digests and for work."""
         groups: dict[tuple[int, str, str], list[FactChange]] = {}
         for c in self.facts:
             code = "workload-changed" if c.image else "state-changed"

@@ -112,12 +112,12 @@ def _host(
         if rows["log_ratio"].notna().any()
     )
     kind = CONTROL if baseline.name == CONTROL else "workload"
-    mine = levels[(levels["kind"] == kind) & (levels["image"] == baseline.name)]
+    base_levels = levels[(levels["kind"] == kind) & (levels["image"] == baseline.name)]
     if baseline.name == CONTROL:
-        mine = levels[levels["kind"] == CONTROL]
+        base_levels = levels[levels["kind"] == CONTROL]
     own = (
-        _track(baseline.host, str(baseline.name), mine, "median_log", own_family)
-        if baseline.name is not None and len(mine)
+        _track(baseline.host, str(baseline.name), base_levels, "median_log", own_family)
+        if baseline.name is not None and len(base_levels)
         else None
     )
     controls = levels[levels["kind"] == CONTROL].sort_values("run")

@@ -198,14 +198,16 @@ class _Sample:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, image: str, baseline: str) -> _Sample:
-        mine = rows[(rows["kind"] == "workload") & (rows["image"] == image)]
+        of_image = rows[(rows["kind"] == "workload") & (rows["image"] == image)]
         kind = CONTROL if baseline == CONTROL else "workload"
         base = rows[rows["kind"] == kind]
         base = base if baseline == CONTROL else base[base["image"] == baseline]
         ratios = (
-            mine.groupby("block")["log"].mean() - base.groupby("block")["log"].mean()
+            of_image.groupby("block")["log"].mean() - base.groupby("block")["log"].mean()
         ).dropna()
-        return cls(mine["log"].to_numpy(float), base["log"].to_numpy(float), ratios.to_numpy(float))
+        return cls(
+            of_image["log"].to_numpy(float), base["log"].to_numpy(float), ratios.to_numpy(float)
+        )
 
     @property
     def paired(self) -> bool:

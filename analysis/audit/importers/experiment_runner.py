@@ -1,4 +1,4 @@
-"""Importer of experiment-runner's folders: a ``run_table.csv`` with a row a run, a folder a run.
+"""Importer of experiment-runner's folders: a ``run_table.csv`` with one row and one folder per run.
 
 The table begins with ``__run_id`` (``run_3`` or ``run_3_repetition_1``) and ``__done`` (TODO, IN_PROGRESS,
 DONE), then the factors whose values make up the treatment, then data columns that the experiment filled in.

@@ -146,7 +146,7 @@ def nvml_reading(data: bytes, edges: Sequence[Edge] = ()) -> Reading:
 def _power(
     gpu: str, time_s: FloatArray, columns: Mapping[str, FloatArray], meter: str
 ) -> Curve | None:
-    """A GPU's power integrated: of the moment where the driver tells it, else its mean of a second."""
+    """A GPU's power integrated: of the moment where the driver reports it, else its mean over a second."""
     for name, averaged_s in (("power_instant_mw", 0.0), ("power_mw", POWER_AVERAGE_S)):
         column = f"{gpu}_{name}"
         power = columns.get(column, np.full(time_s.size, np.nan)) / 1e3

@@ -98,9 +98,9 @@ class EnergyLatency(Section):
         rows, several = steady_steps.frame_of(study.data.accepted), len(study.data.hosts) > 1
         found = []
         for host in study.data.hosts:
-            mine = rows[rows["host"] == host]
-            said = _sentence(_compared(study, mine, load), mine, load, study)
-            found.append(f"{host}: {said}" if several else said[:1].upper() + said[1:])
+            of_host = rows[rows["host"] == host]
+            sentence = _sentence(_compared(study, of_host, load), of_host, load, study)
+            found.append(f"{host}: {sentence}" if several else sentence[:1].upper() + sentence[1:])
         return found
 
     def tables(self, study: Study) -> Iterable[Table]:
@@ -113,9 +113,9 @@ class EnergyLatency(Section):
         steps: list[Row] = []
         pairs: list[Row] = []
         for host in study.data.hosts:
-            mine = rows[rows["host"] == host]
-            for step in _compared(study, mine, load):
-                at = mine[mine["step"] == step.step]
+            of_host = rows[rows["host"] == host]
+            for step in _compared(study, of_host, load):
+                at = of_host[of_host["step"] == step.step]
                 steps += [
                     {"host": host, "image": image, "step": step.step}
                     | _row(at[at["image"] == image], level)
@@ -207,9 +207,9 @@ def _sentence(
         pairs = [p for p in step.energy if p.a in fit and p.b in fit]
         if not pairs:
             continue
-        mine = rows[rows["step"] == step.step]
-        at = f"at {_load_text(mine)}{limit and f' within {limit}'}"
-        others = _left_out(step, limit, set(mine["image"]))
+        of_step = rows[rows["step"] == step.step]
+        at = f"at {_load_text(of_step)}{limit and f' within {limit}'}"
+        others = _left_out(step, limit, set(of_step["image"]))
         decided = [
             p if p.verdict is PairVerdict.LESS else p.flipped()
             for p in pairs
@@ -218,8 +218,8 @@ def _sentence(
         if decided:
             pair = min(decided, key=lambda p: (p.estimate_pct or 0.0, p.a, p.b))
             size, bounds = less(pair)
-            said = f"{at}, {pair.a} needs {size} ({bounds}) less per {load.unit} than {pair.b}."
-            return said + others
+            sentence = f"{at}, {pair.a} needs {size} ({bounds}) less per {load.unit} than {pair.b}."
+            return sentence + others
         pair = pairs[0]
         estimate = (
             ""
@@ -243,8 +243,10 @@ def _left_out(step: StepComparison, limit: str, measured: set[str]) -> str:
     """Images with trials that are not shown to keep the SLO."""
     failing = [i for i, meets in step.meets.items() if meets is False]
     unknown = [i for i, meets in step.meets.items() if meets is None and i in measured]
-    said = f" Not within it: {listed(failing)}." if failing and limit else ""
-    return said + (f" Undecided whether within it: {listed(unknown)}." if unknown and limit else "")
+    outside = f" Not within it: {listed(failing)}." if failing and limit else ""
+    return outside + (
+        f" Undecided whether within it: {listed(unknown)}." if unknown and limit else ""
+    )
 
 
 def _limit(slo: Slo) -> str:
@@ -287,16 +289,16 @@ def _figure(frame: pd.DataFrame, load: _Load, artist: Artist, host: str) -> Draw
                 color=WARN, rotation=90,
             )  # fmt: skip
         for image in artist.look.images:
-            mine = frame[frame["image"] == image]
-            if mine.empty:
+            of_image = frame[frame["image"] == image]
+            if of_image.empty:
                 continue
             look = artist.look[image]
-            x, y = mine["latency_p99_ms"].to_numpy(float), mine[energy].to_numpy(float)
-            for of_kind in (mine["rate_per_s"].isna(), mine["rate_per_s"].notna()):
+            x, y = of_image["latency_p99_ms"].to_numpy(float), of_image[energy].to_numpy(float)
+            for of_kind in (of_image["rate_per_s"].isna(), of_image["rate_per_s"].notna()):
                 axes.plot(x[of_kind], y[of_kind], color=look.colour, lw=1.2, alpha=0.6, zorder=2)
             axes.plot([], [], look.marker, color=look.colour, ms=5.0, label=image)
-            _whiskers(axes, mine, energy, look.colour)
-            for place, row in enumerate(mine.to_dict("records")):
+            _whiskers(axes, of_image, energy, look.colour)
+            for place, row in enumerate(of_image.to_dict("records")):
                 on_front = row["on_front"]
                 axes.plot(
                     x[place], y[place], look.marker, color=look.colour, zorder=3,
@@ -349,9 +351,9 @@ def _name_steps(axes: Any, frame: pd.DataFrame, energy: str) -> None:
     for row in frame.to_dict("records"):
         point = (row["latency_p99_ms"], row[energy])
         at = axes.transData.transform(point)
-        mine = next((n for n in names if n.image == row["image"] and n.is_near(at)), None)
-        if mine is not None:
-            mine.steps.append(str(row["step"]))
+        near = next((n for n in names if n.image == row["image"] and n.is_near(at)), None)
+        if near is not None:
+            near.steps.append(str(row["step"]))
         else:
             names.append(_Name(row["image"], point, at, [str(row["step"])]))
     for place, name in enumerate(names):

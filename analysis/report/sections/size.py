@@ -68,5 +68,5 @@ def optimal(sizes: pd.DataFrame) -> dict[str, bool | None]:
 
 def decided(break_even: pd.DataFrame, host: str) -> set[str]:
     """Images whose break-even on a host is decided."""
-    mine = break_even[(break_even["host"] == host) & break_even["decided"].astype(bool)]
-    return {str(image) for image in mine["image"]}
+    of_host = break_even[(break_even["host"] == host) & break_even["decided"].astype(bool)]
+    return {str(image) for image in of_host["image"]}

@@ -251,7 +251,7 @@ class HostReport(BaseOperator):
         self.host = host
 
     def execute(self, context: Context) -> None:
-        """Print one line a trial."""
+        """Print one line per trial."""
         from wattbench.steps.trial import describe
 
         refuse_unprepared(context)

@@ -31,19 +31,19 @@ _NO_WAY_IN = ("auth", "host-key", "unreachable", "timeout", "lost")
 
 def add_parsers(commands: Any) -> None:
     """Add the command with its four subcommands."""
-    airflow = login()
+    airflow, key = login(), argparse.ArgumentParser(add_help=False)
+    key.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     hosts = commands.add_parser(
         "host", help="add, check, free, remove worker hosts"
     ).add_subparsers(metavar="COMMAND", required=True)
     command = hosts.add_parser(
-        "add", parents=[airflow], help="add a host, pin its key, list what it lacks",
+        "add", parents=[key, airflow], help="add a host, pin its key, list what it lacks",
         description="Connects, shows the host's key for comparison, pins it, writes hosts.yaml, makes "
         "the Airflow connection (or prints it), and prints the commands that the host still needs. "
         "Installs nothing; overwrites nothing.",
     )  # fmt: skip
     command.add_argument("name", metavar="NAME", help="small letters, digits and '-'")
     command.add_argument("--ssh", required=True, metavar="USER@ADDR[:PORT]")
-    command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.add_argument("--yes", action="store_true", help="trust the key that is shown")
     command.add_argument("--fingerprint", metavar="SHA256:…", help="trust this key and no other")
     command.add_argument(
@@ -64,15 +64,14 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("--python", metavar="PATH", help="Python 3.9 or newer there (python3)")
     command.set_defaults(do=_add)
     command = hosts.add_parser(
-        "check", parents=[airflow], help="which hosts are fit; what to do for the others",
+        "check", parents=[key, airflow], help="which hosts are fit; what to do for the others",
         description="A table of problems: hard ones keep a host out of runs, soft ones stand beside its "
         "numbers. A host that a run has is left alone. Exit code 0 fine, 1 soft, 2 hard.",
     )  # fmt: skip
     command.add_argument("names", nargs="*", metavar="NAME", help="all of hosts.yaml if none")
-    command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_check)
     command = hosts.add_parser(
-        "release", parents=[airflow], help="release a host that a run still holds",
+        "release", parents=[key, airflow], help="release a host that a run still holds",
         description="Release a host's lease, whichever run holds it. Raw logs stay there until they are "
         "collected. Exit code 0 free, 1 free but raw logs still lie there.",
     )  # fmt: skip
@@ -80,7 +79,6 @@ def add_parsers(commands: Any) -> None:
     command.add_argument(
         "--force", action="store_true", help="end an attempt that is being measured"
     )
-    command.add_argument("--key", type=file, metavar="FILE", help="private key to log in with")
     command.set_defaults(do=_release)
     command = hosts.add_parser(
         "remove", parents=[airflow], help="remove a host, its pinned key and its connection",
@@ -253,11 +251,7 @@ def _check(options: argparse.Namespace) -> int:
 
     hosts = load_hosts(config_dir())
     names = options.names or list(hosts.hosts)
-    for name in names:
-        if name not in hosts.hosts:
-            raise ConfigError(
-                f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)}); add it: wattbench host add"
-            )
+    _refuse_unknown(names, hosts)
     client = client_of(options, needed=False)
     if options.key is not None:
         _text_of(options.key)
@@ -276,6 +270,14 @@ def _check(options: argparse.Namespace) -> int:
         where = "all hosts" if len(hosts_of) == len(found) > 1 else ", ".join(hosts_of)
         say(f"\nunknown on {where}: {text}")
     return enrol.worst_of(found)
+
+
+def _refuse_unknown(names: Sequence[str], hosts: HostsConfig) -> None:
+    for name in names:
+        if name not in hosts.hosts:
+            raise ConfigError(
+                f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)}); add it: wattbench host add"
+            )
 
 
 def _target_or_health(
@@ -297,8 +299,7 @@ def _release(options: argparse.Namespace) -> int:
     from wattbench.config.loader import config_dir, load_hosts
 
     hosts = load_hosts(config_dir())
-    if options.name not in hosts.hosts:
-        raise ConfigError(f"hosts.yaml has no host {options.name!r} ({', '.join(hosts.hosts)})")
+    _refuse_unknown([options.name], hosts)
     target = _known_target(options.name, hosts, client_of(options, needed=False), options.key)
     found = host_release.release(target, force=options.force)
     for attempt in found.ended:
@@ -330,8 +331,7 @@ def _remove(options: argparse.Namespace) -> int:
 
     folder, name = config_dir(), options.name
     hosts = load_hosts(folder)
-    if name not in hosts.hosts:
-        raise ConfigError(f"hosts.yaml has no host {name!r} ({', '.join(hosts.hosts)})")
+    _refuse_unknown([name], hosts)
     reasons = host_remove.reasons_against(name, folder, hosts)
     if reasons and not options.force:
         raise UserError(

@@ -1,9 +1,9 @@
 """Image pulls on a worker host, by digest, with progress and a watchdog; inspection of local images.
 
-Works on the host's own Docker socket (``docker.APIClient`` on ``unix://``, or any object that has
-one as ``api_client``, as Airflow's Docker hook does). The pull is sent through the client as a plain
-request, since ``APIClient.pull`` waits for ever: when a registry hangs, Docker sends no event at
-all; when it is down, Docker sends a countdown every second. In both cases no bytes are transferred.
+Works on the host's own Docker socket (``docker.APIClient`` on ``unix://``). The pull is sent through
+the client as a plain request, since ``APIClient.pull`` waits without limit: when a registry hangs, Docker
+sends no event at all; when it is down, Docker sends a countdown every second. In both cases no bytes are
+transferred.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from wattbench.container.registry import Access, ResolvedImage
 from wattbench.errors import HostError, RegistryError
 
 if TYPE_CHECKING:
+    from docker import APIClient
+
     from wattbench.analysis.model.run_document import PullDocument
 
 log = logging.getLogger(__name__)
@@ -135,7 +137,7 @@ class _BrokeOffError(Exception):
 
 
 def pull(
-    docker: Any,
+    api: APIClient,
     image: ResolvedImage,
     *,
     login: Access | None = None,
@@ -146,7 +148,7 @@ def pull(
     """Bring an image to a host by its digest, unless it is there, and verify what came.
 
     Args:
-        docker: an ``APIClient`` of the host, or an object that has one as ``api_client``.
+        api: an ``APIClient`` of the host.
         image: as :func:`wattbench.registry.resolve` gave it.
         login: the registry's user and password, sent with this request only.
         free_bytes: free space in Docker's folder on the host; None: not known, not checked.
@@ -158,7 +160,6 @@ def pull(
         HostError: the host's: no room, Docker does not answer, another image than asked for.
     """
     rules = rules or PullRules()
-    api = getattr(docker, "api_client", docker)
     began = time.monotonic()
     found = _find(api, image.ref_by_digest)
     if found is not None:
@@ -207,7 +208,7 @@ def _check_room(image: ResolvedImage, free_bytes: int | None, rules: PullRules) 
 
 
 def _attempt(
-    api: Any,
+    api: APIClient,
     image: ResolvedImage,
     login: Access,
     rules: PullRules,
@@ -231,7 +232,7 @@ def _attempt(
 
 
 def _events(
-    api: Any, image: ResolvedImage, login: Access, silence_s: float
+    api: APIClient, image: ResolvedImage, login: Access, silence_s: float
 ) -> Generator[PullEvent, None, None]:
     """Docker's events of one pull; closing it closes the connection, which ends the pull."""
     import requests
@@ -283,7 +284,7 @@ def _raise_for(image: ResolvedImage, message: str) -> None:
     raise _BrokeOffError(text)
 
 
-def _find(api: Any, ref: str) -> InspectedImage | None:
+def _find(api: APIClient, ref: str) -> InspectedImage | None:
     """What Docker knows of an image; None where it has none."""
     import docker.errors
     import requests
@@ -299,13 +300,13 @@ def _find(api: Any, ref: str) -> InspectedImage | None:
     return found
 
 
-def is_there(docker: Any, image: ResolvedImage) -> bool:
+def is_there(api: APIClient, image: ResolvedImage) -> bool:
     """Whether the host has the image, so that :func:`pull` will fetch nothing.
 
     Raises:
         HostError: Docker does not answer.
     """
-    return _find(getattr(docker, "api_client", docker), image.ref_by_digest) is not None
+    return _find(api, image.ref_by_digest) is not None
 
 
 def holds(found: InspectedImage, ref_by_digest: str) -> bool:
@@ -349,11 +350,11 @@ def _report(
     )
 
 
-def inspect(docker: Any, ref: str) -> dict[str, object]:
+def inspect(api: APIClient, ref: str) -> dict[str, object]:
     """Provenance of an image and what it would run, for the store.
 
     Args:
-        docker: as for :func:`pull`.
+        api: as for :func:`pull`.
         ref: tag, digest or id.
 
     Returns:
@@ -363,7 +364,6 @@ def inspect(docker: Any, ref: str) -> dict[str, object]:
     Raises:
         HostError: there is none, or Docker does not answer.
     """
-    api = getattr(docker, "api_client", docker)
     found = _find(api, ref)
     if found is None:
         raise HostError(f"{ref}: not on this host; pull it first", code="image")

@@ -114,7 +114,7 @@ class ResolvedImage:
 
 
 def resolve(
-    ref: str | ImageRef,
+    ref: str,
     platform: str = "linux/amd64",
     registries: Mapping[str, Access] = MappingProxyType({}),
     waits_s: tuple[float, ...] = WAITS_S,
@@ -130,7 +130,7 @@ def resolve(
     Raises:
         RegistryError: unreachable, unknown tag or digest, not allowed, or nothing for the platform.
     """
-    image = ImageRef.parse(ref) if isinstance(ref, str) else ref
+    image = ImageRef.parse(ref)
     access = registries.get(image.registry) or Access()
     with _Repository(image, access, waits_s) as source:
         digest, document = source.manifest(image.digest or image.tag or "latest")

@@ -59,7 +59,7 @@ def host_json_key(run_id: str, host: str) -> str:
 
 
 def trials_parquet_key(run_id: str) -> str:
-    """One tidy row a trial."""
+    """One tidy row per trial."""
     return run_key(run_id, "trials.parquet")
 
 

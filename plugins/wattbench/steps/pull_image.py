@@ -132,8 +132,8 @@ def _platform(facts: FactsDocument) -> str:
 
 def _moved_tag(run: Run, image: str, planned: str, registries: Mapping[str, Access]) -> str | None:
     """Where a tag has moved since the plan was drawn: all hosts measure what it pointed at then."""
-    ref = image_ref.ImageRef.parse(str(run.experiment.images[image].ref))
-    if ref.digest:
+    ref = str(run.experiment.images[image].ref)
+    if image_ref.ImageRef.parse(ref).digest:
         return None
     try:
         now = registry.resolve(ref, registries=registries).digest

@@ -15,7 +15,7 @@ import logging
 import mimetypes
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -234,40 +234,25 @@ class Store:
             raise StoreError(f"{folder}: holds no file to upload")
         return tuple(stored)
 
-    def write_manifest(
-        self,
-        key: str,
-        *,
-        expected: Mapping[str, str] | None = None,
-        skip: tuple[str, ...] = ("report/",),
-    ) -> StoredObject:
+    def write_manifest(self, key: str) -> StoredObject:
         """Write ``<key>/manifest.json``, last: every object below ``key`` with size and SHA-256.
 
-        Every object is read for it. A manifest that is already there is followed by the next
-        generation, which names the one before by its SHA-256, and keeps its entries of objects
-        that have expired.
+        Every object is read for it; a report, which has a manifest of its own, is left out. A manifest
+        that is already there is followed by the next generation, which names the one before by its
+        SHA-256, and keeps its entries of objects that have expired.
 
         Args:
             key: folder of a run or of a report.
-            expected: SHA-256 by key relative to ``key``, as known from elsewhere.
-            skip: what is left out, relative to ``key``: a report has a manifest of its own.
-
-        Raises:
-            StoreError: an expected object is absent or differs.
         """
         own = f"{key}/{MANIFEST}"
         objects = []
         for listed in self.list(key + "/"):
             name = listed.key.removeprefix(key + "/")
-            if listed.key == own or name.startswith(skip):
+            if listed.key == own or name.startswith("report/"):
                 continue
             size, sha256 = self.digest(listed.key)
             objects.append({"key": name, "bytes": size, "sha256": sha256})
-        found = {str(entry["key"]): entry["sha256"] for entry in objects}
-        for name, sha256 in (expected or {}).items():
-            if found.get(name) != sha256:
-                state = "differs from what was collected" if name in found else "is gone"
-                raise StoreError(f"{key}/{name} in {self.target.place} {state}; collect it again")
+        found = {str(entry["key"]) for entry in objects}
         return self._next_manifest(own, objects, self._expired(own, found))
 
     def expire(self, key: str, names: Collection[str], reason: str) -> int:
