@@ -48,7 +48,7 @@ OUTPUT_FLOOD = code(
     Severity.WARNING,
     place=115,
     meaning="The workload printed more than is kept; the rest was cut off.",
-    why="Results and errors in what was cut off are in no check, and output of that size costs energy.",
+    why="Results and errors in the part cut off are not checked, and output of that size costs energy.",
     action="Make the workload print less, then measure again.",
 )
 

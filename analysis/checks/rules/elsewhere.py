@@ -10,7 +10,7 @@ CARRY_OVER = code(
     Severity.WARNING,
     place=175,
     meaning="The trial executed before leaves an effect on the next one's energy.",
-    why="Images that often follow a costly one look costlier than they are.",
+    why="Images that often follow an image of high energy appear to need more than they do.",
     action="Lengthen protocol.rest, or set protocol.order: williams, which balances the preceding image.",
 )
 

@@ -17,7 +17,7 @@ FILE_UNREAD = code(
     Severity.WARNING,
     place=290,
     meaning="A file of the campaign could not be used, in whole or in part.",
-    why="What it holds is in no number of this page.",
+    why="Its content is not part of any number on this page.",
     action="Correct or remove the file named, or declare in a mapping file what it is.",
 )
 

@@ -55,7 +55,7 @@ HOST_BUSY = code(
     place=130,
     meaning="Something else used the host inside the window.",
     why="Its joules were counted as the image's.",
-    action="Stop the other work or choose a quieter hour.",
+    action="Stop the other work, or measure when the host is idle.",
 )
 
 MEMORY_PRESSURE = code(
@@ -73,8 +73,8 @@ HOST_UNSTEADY = code(
     Severity.ERROR,
     place=190,
     meaning="The host's control workload varies more from run to run than the limit allows.",
-    why="What the host says of images may be its own unrest: it is in quarantine.",
-    action="Look for other work, cooling and clock settings on the host before its numbers are used.",
+    why="Differences between images may come from the host itself: it is in quarantine.",
+    action="Check the host for other work, cooling and clock settings before its results are used.",
 )
 
 HOST_SETUP = code(
@@ -82,8 +82,8 @@ HOST_SETUP = code(
     Severity.WARNING,
     place=200,
     meaning="The host is not set up for steady measurement.",
-    why="Clocks that follow the load, or sensors that are closed, move the joules of everything.",
-    action="Run the command beside it on the host; `wattbench host check` shows when it is mended.",
+    why="Clocks that follow the load, or sensors that cannot be read, change the joules of all images.",
+    action="Run the command beside it on the host; `wattbench host check` shows when it is resolved.",
 )
 
 STATE_CHANGED = code(
@@ -91,8 +91,8 @@ STATE_CHANGED = code(
     Severity.WARNING,
     place=270,
     meaning="The platform's state differs between blocks, or changed inside a window.",
-    why="Power caps, clocks, ECC, driver, kernel or memory in use change the energy of everything.",
-    action="Compare the facts named; measure again under one state. `expect` in hosts.yaml holds it.",
+    why="Power caps, clocks, ECC, driver, kernel or memory in use change the energy of all images.",
+    action="Compare the facts named; measure again under one state. `expect` in hosts.yaml enforces it.",
 )
 
 

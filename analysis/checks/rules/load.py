@@ -31,7 +31,7 @@ REQUESTS_FAILED = code(
     place=285,
     meaning="Requests to a server failed.",
     why=(
-        "Joules per request count successful ones only, so failed ones make them dearer, and latencies are "
+        "Joules per request count successful ones only, so failed ones raise them, and latencies are "
         "those of successful requests. A step with more errors than the SLO allows does not meet it."
     ),
     action="Look for the reason in requests.csv and in the server's log; lower the load.",

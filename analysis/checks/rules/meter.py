@@ -20,7 +20,7 @@ METER_SILENT = code(
     Severity.ERROR,
     place=70,
     meaning="The meter gave no energy for the window.",
-    why="No counter is not 0 J.",
+    why="A missing counter does not mean 0 J.",
     action="Run the meter by hand on the host; see docs/hosts.md for permissions.",
 )
 
@@ -60,7 +60,7 @@ MODELLED_ENERGY = code(
     place=310,
     shared=True,
     meaning="Joules come from a power model, not from a sensor.",
-    why="They show that the machinery works and nothing about real hardware.",
+    why="They show that the measurement chain works, and nothing about real hardware.",
     action="Measure on a host with energy sensors before drawing conclusions.",
 )
 

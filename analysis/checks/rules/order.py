@@ -49,7 +49,7 @@ OUTLIER = code(
     Severity.WARNING,
     place=300,
     meaning="A trial lies far from the others of its image.",
-    why="It is kept; rank statistics bear it, means don't.",
+    why="It is kept: rank statistics are robust against it, means are not.",
     action="Look at the trial's power curve; the sensitivity row shows the verdict without it.",
 )
 

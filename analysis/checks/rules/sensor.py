@@ -44,7 +44,7 @@ THROTTLED = code(
     meaning="A CPU or GPU was throttled inside the window.",
     why="Clocks below the set point change energy and time. A GPU's software power cap is a warning: the "
     "limit decides its joules, so it has to be the same in all trials.",
-    action="Improve cooling, raise protocol.rest, or cap the clocks; hold a power limit by `expect`.",
+    action="Improve cooling, raise protocol.rest, or cap the clocks; enforce a power limit by `expect`.",
 )
 
 

@@ -39,7 +39,7 @@ DURATION_QUANTISED = code(
     Severity.WARNING,
     place=220,
     meaning="Reported durations fall on the meter's sampling grid.",
-    why="They are the meter's, rounded up, not the workload's.",
+    why="They are the meter's durations, rounded up, not the workload's.",
     action="Take durations from the workload's own markers.",
 )
 

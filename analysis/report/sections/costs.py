@@ -24,5 +24,5 @@ class Costs(Section):
         return [costs.costs(data, tables.steady(data), study.conclusion, tables.unit_of(data))]
 
     def sentences(self, study: Study) -> Sequence[str]:
-        """What each image needs more or less than the reference in a year."""
+        """What each image needs more or less than the reference per year."""
         return costs.yearly(study.tables["costs"])

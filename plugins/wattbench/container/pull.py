@@ -23,8 +23,6 @@ from wattbench.container.registry import Access, ResolvedImage
 from wattbench.errors import HostError, RegistryError
 
 if TYPE_CHECKING:
-    from docker import APIClient
-
     from wattbench.analysis.model.run_document import PullDocument
 
 log = logging.getLogger(__name__)
@@ -137,7 +135,7 @@ class _BrokeOffError(Exception):
 
 
 def pull(
-    api: APIClient,
+    api: Any,
     image: ResolvedImage,
     *,
     login: Access | None = None,
@@ -208,7 +206,7 @@ def _check_room(image: ResolvedImage, free_bytes: int | None, rules: PullRules) 
 
 
 def _attempt(
-    api: APIClient,
+    api: Any,
     image: ResolvedImage,
     login: Access,
     rules: PullRules,
@@ -232,7 +230,7 @@ def _attempt(
 
 
 def _events(
-    api: APIClient, image: ResolvedImage, login: Access, silence_s: float
+    api: Any, image: ResolvedImage, login: Access, silence_s: float
 ) -> Generator[PullEvent, None, None]:
     """Docker's events of one pull; closing it closes the connection, which ends the pull."""
     import requests
@@ -284,7 +282,7 @@ def _raise_for(image: ResolvedImage, message: str) -> None:
     raise _BrokeOffError(text)
 
 
-def _find(api: APIClient, ref: str) -> InspectedImage | None:
+def _find(api: Any, ref: str) -> InspectedImage | None:
     """What Docker knows of an image; None where it has none."""
     import docker.errors
     import requests
@@ -300,7 +298,7 @@ def _find(api: APIClient, ref: str) -> InspectedImage | None:
     return found
 
 
-def is_there(api: APIClient, image: ResolvedImage) -> bool:
+def is_there(api: Any, image: ResolvedImage) -> bool:
     """Whether the host has the image, so that :func:`pull` will fetch nothing.
 
     Raises:
@@ -350,7 +348,7 @@ def _report(
     )
 
 
-def inspect(api: APIClient, ref: str) -> dict[str, object]:
+def inspect(api: Any, ref: str) -> dict[str, object]:
     """Provenance of an image and what it would run, for the store.
 
     Args:
