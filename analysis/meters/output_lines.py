@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from wattbench.analysis.meters import workload_log
-from wattbench.analysis.meters.workload_log import Span, WorkloadLog
+from wattbench.analysis.meters.workload_log import Event, Span, WorkloadLog
 from wattbench.analysis.model.records import Expected
 
 #: A pattern sees so much of a line.
@@ -85,9 +84,9 @@ def read(data: bytes, expected: Expected) -> WorkloadLog:
     return _phased(log, lines, expected.get("ready"))
 
 
-def _events(lines: Sequence[Line]) -> list[Mapping[str, Any]]:
+def _events(lines: Sequence[Line]) -> list[Event]:
     """Event lines; of one without a time, the line's."""
-    events: list[Mapping[str, Any]] = []
+    events: list[Event] = []
     for line in lines:
         if not line.text.lstrip().startswith("{"):
             continue

@@ -1,7 +1,7 @@
 """The workload's event lines → what it reports of its work, and where its phases lie.
 
-Lines that are no JSON object with an ``event`` are other programs' output and are passed over; so
-are fields of the wrong type. Phases are told on the host's clocks. The window's remainder is the
+Lines that are not a JSON object with an ``event`` are other programs' output and are passed over; so
+are fields of the wrong type. Phases are on the host's clocks. The window's remainder is the
 ``start`` phase (before the first event), ``stop`` (after the last one), and ``other``: time between
 phases of more than a hundredth of the window in all, which is then shown so that the phases add up;
 less than that is given to the phase before.
@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from wattbench.analysis.model.records import Note, PassResult, Work
 
@@ -22,6 +21,10 @@ PROTOCOL = 1
 
 #: Unclaimed time of this share of the window is shown as a phase of its own.
 NOTABLE = 0.01
+
+
+#: One line as printed; its fields are checked where they are read.
+Event = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class WorkloadLog:
-    """What the lines tell.
+    """What the lines report.
 
     Attributes:
         work: device, versions, weights, results.
@@ -123,7 +126,7 @@ def _gaps(marked: Sequence[Span], first: float, last: float) -> list[Span]:
 
 def parse(data: bytes) -> WorkloadLog:
     """Read ``workload.jsonl`` or any output that holds such lines; never raises."""
-    events: list[Mapping[str, Any]] = []
+    events: list[Event] = []
     notes: list[Note] = []
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
@@ -131,7 +134,7 @@ def parse(data: bytes) -> WorkloadLog:
         try:
             event = json.loads(line, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            notes.append(Note("bad-row", "workload.jsonl: no JSON; passed over", number))
+            notes.append(Note("bad-row", "workload.jsonl: not JSON; passed over", number))
             continue
         if isinstance(event, dict) and isinstance(event.get("event"), str) and _time(event):
             events.append(event)
@@ -144,13 +147,13 @@ def parse(data: bytes) -> WorkloadLog:
     return _log(events, notes)
 
 
-def of_events(events: Sequence[Mapping[str, Any]]) -> WorkloadLog:
+def of_events(events: Sequence[Event]) -> WorkloadLog:
     """The log of stamped events; no event: an empty one."""
     known = [e for e in events if isinstance(e.get("event"), str) and _time(e) is not None]
     return _log(known, []) if known else WorkloadLog(Work())
 
 
-def _log(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> WorkloadLog:
+def _log(events: Sequence[Event], notes: list[Note]) -> WorkloadLog:
     spans = _spans(events, notes)
     times = [_time(e) or 0.0 for e in events]
     loads = tuple(
@@ -159,7 +162,7 @@ def _log(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> WorkloadLog:
     return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes), loads)
 
 
-def _load(event: Mapping[str, Any], phase: str) -> LoadReport:
+def _load(event: Event, phase: str) -> LoadReport:
     def whole(key: str) -> int | None:
         number = _number(event.get(key))
         return None if number is None else int(number)
@@ -171,14 +174,14 @@ def _load(event: Mapping[str, Any], phase: str) -> LoadReport:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _time(event: Mapping[str, Any]) -> float | None:
+def _time(event: Event) -> float | None:
     return _number(event.get("unix_s"))
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -188,16 +191,16 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _integer(value: Any) -> int:
+def _integer(value: object) -> int:
     number = _number(value)
     return 0 if number is None else int(number)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _spans(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> tuple[Span, ...]:
+def _spans(events: Sequence[Event], notes: list[Note]) -> tuple[Span, ...]:
     opened: dict[str, float] = {}
     spans: list[Span] = []
     last = max(_time(e) or 0.0 for e in events)
@@ -216,16 +219,16 @@ def _spans(events: Sequence[Mapping[str, Any]], notes: list[Note]) -> tuple[Span
     return tuple(sorted(spans, key=lambda s: (s.start_s, s.end_s)))
 
 
-def _work(events: Sequence[Mapping[str, Any]]) -> Work:
-    def last(kind: str) -> Mapping[str, Any]:
+def _work(events: Sequence[Event]) -> Work:
+    def last(kind: str) -> Event:
         return next((e for e in reversed(events) if e["event"] == kind), {})
 
     start, device, weights = last("start"), last("device"), last("weights")
     versions = {k: v for k, v in last("versions").items() if k not in ("event", "unix_s", "mono_s")}
     inputs = {
-        str(e.get("resolution")): e["sha256"]
+        str(e.get("resolution")): sha256
         for e in events
-        if e["event"] == "input" and isinstance(e.get("sha256"), str)
+        if e["event"] == "input" and (sha256 := _text(e.get("sha256"))) is not None
     }
     parameters = _number(weights.get("parameters"))
     results = tuple(_result(e) for e in events if e["event"] == "result")
@@ -251,7 +254,7 @@ def _work(events: Sequence[Mapping[str, Any]]) -> Work:
     )
 
 
-def _newer(start: Mapping[str, Any]) -> tuple[str, ...]:
+def _newer(start: Event) -> tuple[str, ...]:
     version = _number(start.get("protocol"))
     if version is None or version <= PROTOCOL:
         return ()
@@ -261,7 +264,7 @@ def _newer(start: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _result(event: Mapping[str, Any]) -> PassResult:
+def _result(event: Event) -> PassResult:
     fingerprint = event.get("fingerprint")
     values = fingerprint if isinstance(fingerprint, list) else []
     iterations, batch = _integer(event.get("iterations")), _integer(event.get("batch")) or 1

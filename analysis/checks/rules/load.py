@@ -17,10 +17,10 @@ LOAD_SATURATED = code(
     place=35,
     meaning="The load generator could not keep up with a step.",
     why=(
-        "Latencies and rates of the step are the generator's, not the server's. The step counts in no "
-        "comparison; a trial without any other step is invalid. Bounds: 80 % of the generator's CPU time, "
-        "where a request waits twice as long as it takes the generator; more than a tenth of the latency's "
-        "99th percentile is its own delay; half of a rate's requests are later than one interval."
+        "Latencies and rates of the step are the generator's, not the server's. The step is left out of "
+        "all comparisons; a trial without any other step is invalid. Bounds: 80 % of the generator's CPU "
+        "time, where a request waits twice as long as it takes the generator; more than a tenth of the "
+        "latency's 99th percentile is its own delay; half of a rate's requests are later than one interval."
     ),
     action="Give the generator a CPU of its own (workload.load.from), lower the load, or drop the step.",
 )

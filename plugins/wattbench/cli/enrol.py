@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -208,7 +208,7 @@ def refuse_known_name(folder: Path, name: str) -> None:
         )
 
 
-def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
+def add_entry(folder: Path, name: str, entry: Mapping[str, object]) -> Path:
     """Write a host into hosts.yaml, which keeps its other lines and comments; made if missing.
 
     Raises:
@@ -266,7 +266,7 @@ def _reads_as(text: str, hosts: Mapping[str, HostConfig]) -> bool:
             return False
 
 
-def _with_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
+def _with_entry(text: str, name: str, entry: Mapping[str, object]) -> str:
     """The text with one more host at the end of its block of hosts."""
     hosts = _hosts_node(text)
     indent = " " * hosts.value[0][0].start_mark.column
@@ -306,7 +306,7 @@ def _without_comments(lines: Sequence[str], end: int) -> int:
     return end
 
 
-def _one_line(entry: Mapping[str, Any]) -> str:
+def _one_line(entry: Mapping[str, object]) -> str:
     text = yaml.safe_dump(dict(entry), default_flow_style=True, sort_keys=False, width=10_000)
     return text.strip()
 

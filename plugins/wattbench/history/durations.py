@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.config.experiment import Protocol
 from wattbench.run.plan import PlannedTrial
@@ -47,15 +47,6 @@ class Pace:
     def over(self, older: Pace) -> Pace:
         """This pace, and the older one for what this one does not know."""
         return Pace({**older.windows_s, **self.windows_s}, self.gap_s)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"windows_s": dict(self.windows_s), "gap_s": self.gap_s}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Pace:
-        """The inverse of :meth:`to_dict`."""
-        return cls(data["windows_s"], data["gap_s"])
 
 
 def pace_of(rows: Sequence[TrialRow]) -> Pace | None:

@@ -1,6 +1,6 @@
 """Per-host history: trial durations and control-workload energy, kept for later runs.
 
-One small document a run and host, written by ``analyze`` below ``hosts/<host>/runs/``. No run touches
+One small document per run and host, written by ``analyze`` below ``hosts/<host>/runs/``. No run touches
 another's, so that experiments which share a host need no agreement.
 """
 
@@ -12,9 +12,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter, ValidationError
+
+from wattbench.analysis.model.facts_document import first_fault
 from wattbench.config.experiment import Experiment
+from wattbench.errors import StoreError
 from wattbench.history.durations import Pace, pace_of
 from wattbench.run import store_keys
 from wattbench.run.run_id import parse_run_id
@@ -74,19 +78,8 @@ class Past:
     control: ControlLevel | None = None
     schema: int = field(default=SCHEMA_VERSION)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self) | {"pace": self.pace.to_dict() if self.pace else None}
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Past:
-        """The inverse of :meth:`to_dict`."""
-        pace, control = data["pace"], data["control"]
-        return cls(
-            data["run_id"], data["experiment"], data["work"],
-            Pace.from_dict(pace) if pace else None,
-            ControlLevel(**control) if control else None,
-        )  # fmt: skip
+_PAST = TypeAdapter(Past)
 
 
 def work_of(experiment: Experiment) -> str:
@@ -127,7 +120,7 @@ def remember(run: Run) -> None:
             pace_of(rows),
             control_of(rows, control.rounds) if control else None,
         )
-        run.store.put_json(store_keys.past_key(host, run.run_id), past.to_dict())
+        run.store.put_json(store_keys.past_key(host, run.run_id), asdict(past))
 
 
 def run_ids(
@@ -165,8 +158,21 @@ def recall(
         host: whose.
         experiment: only runs of this one.
         limit: the largest number of the newest.
+
+    Raises:
+        StoreError: a document is malformed, or the store does not answer.
     """
     return tuple(
-        Past.from_dict(store.get_json(store_keys.past_key(host, run_id)))
+        _read(store, store_keys.past_key(host, run_id))
         for run_id in run_ids(store, [host], experiment)[-limit:]
     )
+
+
+def _read(store: Store, key: str) -> Past:
+    try:
+        return _PAST.validate_python(store.get_json(key))
+    except ValidationError as error:
+        raise StoreError(
+            f"{key} in {store.target.place}: {first_fault(error)}; remove the object, later runs do "
+            "without it"
+        ) from None

@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -46,7 +45,7 @@ class Measurement:
     modelled: bool = False
     device: str = "cpu"
     blocks: int = 10
-    unit: Mapping[str, Any] | None = None
+    unit: Mapping[str, str | float] | None = None
     same_work: str | None = None
     ready: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -61,13 +60,13 @@ class Measurement:
         asked = json.dumps(asdict(self) | ordered, sort_keys=True, default=str)
         return f"measure-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
-    def document(self, refs: Mapping[str, str]) -> dict[str, Any]:
+    def document(self, refs: Mapping[str, str]) -> dict[str, object]:
         """The experiment.
 
         Args:
             refs: image → its reference by digest.
         """
-        workload: dict[str, Any] = {"kind": "command", "command": list(self.command) or None}
+        workload: dict[str, object] = {"kind": "command", "command": list(self.command) or None}
         if self.files:
             folder = self.name
             workload["files"] = {path: f"{folder}/{file.name}" for path, file in self.files.items()}
@@ -145,7 +144,7 @@ def _free_name(name: str, taken: Mapping[str, str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def parse_unit(text: str) -> dict[str, Any]:
+def parse_unit(text: str) -> dict[str, str | float]:
     r"""`--unit`: `document` (event lines), `document:500` (a fixed count), `document:processed (\d+)`.
 
     Raises:

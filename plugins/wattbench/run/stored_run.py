@@ -6,11 +6,10 @@ by ``analyze``; in between every host writes below its own folder only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.facts_document import FactsDocument
 from wattbench.analysis.model.records import Record
@@ -126,7 +125,7 @@ class Run:
     def _pull_key(self, host: str, image: str) -> str:
         return store_keys.host_key(self.run_id, host, "pulls", f"{image}.json")
 
-    def write_pull(self, host: str, image: str, report: Mapping[str, Any]) -> None:
+    def write_pull(self, host: str, image: str, report: PullDocument) -> None:
         """Keep what pulling an image took, or why it failed (``error``)."""
         key = self._pull_key(host, image)
         self.store.put_json(key, read_pull(report, key))

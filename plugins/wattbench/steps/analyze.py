@@ -6,7 +6,6 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.run_document import HostDocument, RunDocument
@@ -18,7 +17,7 @@ from wattbench.steps import run_events
 log = logging.getLogger(__name__)
 
 
-def analyze(run: Run) -> dict[str, Any]:
+def analyze(run: Run) -> dict[str, str]:
     """Complete ``run.json``, compute the statistics, write report and manifests.
 
     Returns:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.analysis.model import machine_state
 from wattbench.analysis.model.errors import InputError
@@ -71,7 +71,7 @@ def examine(
     host: Host,
     config: HostConfig,
     gpus: Sequence[str],
-    containers: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    containers: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
     load_cpus: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> tuple[FactsDocument, float, list[ProblemDocument]]:
     """Ask a host for its facts and its clock.

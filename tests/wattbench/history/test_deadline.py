@@ -86,7 +86,6 @@ def test_a_pace_tells_windows_and_what_lies_between_them() -> None:
     assert pace.windows_s == {"workload/a": 80, "workload/b": 120}
     assert pace.gap_s == pytest.approx(120)  # of 120, 120 and 100 s
     assert pace_of(rows[:1]) is None
-    assert Pace.from_dict(pace.to_dict()) == pace
 
 
 def test_without_any_trial_only_rest_and_idling_are_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.stored_runs import DUE, HOSTS, experiment, measured, prepared
 from wattbench.config.hosts import HostConfig
+from wattbench.errors import StoreError
 from wattbench.history import host_history, quarantine
 from wattbench.history.host_history import ControlLevel, Past, recall
 from wattbench.run import store_keys
@@ -35,7 +37,16 @@ def nights(joules: list[float], rounds: int = 500, source: str = "measured") -> 
 
 def leave(store: Store, past: list[Past]) -> None:
     for one in past:
-        store.put_json(store_keys.past_key("lab-a", one.run_id), one.to_dict())
+        store.put_json(store_keys.past_key("lab-a", one.run_id), asdict(one))
+
+
+def test_a_malformed_history_names_its_object(store: Store) -> None:
+    leave(store, nights(STEADY[:1]))
+    (run_id,) = host_history.run_ids(store, ["lab-a"])
+    key = store_keys.past_key("lab-a", run_id)
+    store.put_json(key, store.get_json(key) | {"control": {"joules": "many"}})
+    with pytest.raises(StoreError, match=rf"{run_id}\.json .*control\.rounds: Field required"):
+        recall(store, "lab-a")
 
 
 def test_a_host_whose_control_workload_scatters_is_in_quarantine() -> None:
