@@ -149,7 +149,7 @@ def _deployment_row(
         "upper_units": found.upper,
         "level_pct": 100 * level,
         "course": str(found.course),
-        "outcome": said(found, base, unit),
+        "outcome": outcome_of(found, base, unit),
         "counted": "; ".join(dict.fromkeys([what, *unknown, *partial])),
     }
 
@@ -159,8 +159,8 @@ def _estimate(differences: pd.Series) -> float | None:
     return RankShift.signed_rank(values).estimate if len(values) else None
 
 
-def said(found: BreakEven, reference: str, unit: str) -> str:
-    """A break-even as a sentence's end: ``pays after 41 000 (29 000 to 70 000) images``."""
+def outcome_of(found: BreakEven, reference: str, unit: str) -> str:
+    """A break-even in words: ``less in total from 41 000 (29 000 to 70 000) images on``."""
     if found.course is Course.OPEN:
         return f"undecided: the intervals allow it to need more or less than {reference}"
     if found.units is None:
@@ -168,8 +168,8 @@ def said(found: BreakEven, reference: str, unit: str) -> str:
     assert found.lower is not None
     assert found.upper is not None
     units, lower, upper = (number(v, 0) for v in (found.units, found.lower, found.upper))
-    verb = "pays" if found.course is Course.PAYS else "loses"
-    return f"{verb} after {units} ({lower} to {upper}) {unit}s"
+    then = "less" if found.course is Course.PAYS else "more"
+    return f"{then} in total from {units} ({lower} to {upper}) {unit}s on"
 
 
 def costs(data: RunData, steady: pd.DataFrame, conclusion: Conclusion, unit: str) -> Table:

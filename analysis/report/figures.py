@@ -372,7 +372,7 @@ class Artist:
                 figure,
                 name,
                 f"Cost of a start spread over n inferences on {host}. Energy against {reference}; where a "
-                "line crosses zero, a dearer start has paid, or a cheaper one is used up; dotted where the "
+                "line crosses zero, the totals of both are equal; dotted where the "
                 "intervals allow both signs.",
                 f"Break-even against {reference} on {host}: "
                 f"{'; '.join(crossings) or 'no line crosses zero'}.",

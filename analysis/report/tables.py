@@ -445,9 +445,9 @@ def _meeting(host: str, image: str, reference: str, own: Any, base: Any, span: S
     elif meets is None:
         outcome = _never(fixed_j, marginal_j, reference)
     elif fixed_j > 0:
-        outcome = f"starts dearer, pays after {number(meets, 0)} inferences"
+        outcome = f"more energy at first, less from {number(meets, 0)} inferences on"
     else:
-        outcome = f"starts cheaper, loses after {number(meets, 0)} inferences"
+        outcome = f"less energy at first, more from {number(meets, 0)} inferences on"
     return {
         "host": host, "image": image, "reference": reference, "fixed_diff_j": fixed_j,
         "marginal_diff_j": marginal_j, "break_even_images": meets if decided else None,

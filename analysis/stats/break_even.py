@@ -31,7 +31,7 @@ class BreakEven:
     """The crossing of two totals, in units of work; None: there is none, or it is undecided.
 
     Attributes:
-        course: ``pays``: dearer at first, cheaper after the crossing; ``loses``: the reverse; ``less`` and
+        course: ``pays``: more energy at first, less after the crossing; ``loses``: the reverse; ``less`` and
             ``more``: at every length; ``open``: the intervals allow several of these.
         units: the estimate.
         lower: lower bound.

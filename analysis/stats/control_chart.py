@@ -33,7 +33,7 @@ RECENT_RUNS = 20
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Whether a host is too unsteady to be believed.
+    """Whether a host is too unsteady for its results to be used.
 
     Attributes:
         quarantined: the bound exceeds the limit.

@@ -459,7 +459,7 @@ class HostConclusion:
         secondary: secondary endpoints.
         fitness: None without valid trials.
         sensitivity: other choices of trials.
-        stopping: the rule's last word, where the experiment stops early.
+        stopping: the rule's last decision, where the experiment stops early.
         reason: why there is no comparison, or None.
         notes: sentences about what was done to the data.
     """

@@ -66,7 +66,7 @@ def add_parsers(commands: Any) -> None:
     command = hosts.add_parser(
         "check", parents=[key, airflow], help="which hosts are fit; what to do for the others",
         description="A table of problems: hard ones keep a host out of runs, soft ones stand beside its "
-        "numbers. A host that a run has is left alone. Exit code 0 fine, 1 soft, 2 hard.",
+        "numbers. A host that a run holds is not examined. Exit code 0 fine, 1 soft, 2 hard.",
     )  # fmt: skip
     command.add_argument("names", nargs="*", metavar="NAME", help="all of hosts.yaml if none")
     command.set_defaults(do=_check)

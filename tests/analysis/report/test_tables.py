@@ -277,7 +277,7 @@ def test_totals_of_two_images_are_equal_at_their_break_even(out: Path) -> None:
             assert n > 0
             assert total(own, n) == pytest.approx(total(base, n))
             assert row["outcome"].startswith(
-                "starts dearer" if differences[0] > 0 else "starts cheaper"
+                "more energy at first" if differences[0] > 0 else "less energy at first"
             )
         else:
             word = "less" if differences[0] < 0 else "more"
@@ -288,8 +288,8 @@ def test_totals_of_two_images_are_equal_at_their_break_even(out: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "base", "images", "outcome"),
     [
-        ((30, 1), (10, 3), 10, "starts dearer, pays after 10 inferences"),
-        ((10, 3), (30, 1), 10, "starts cheaper, loses after 10 inferences"),
+        ((30, 1), (10, 3), 10, "more energy at first, less from 10 inferences on"),
+        ((10, 3), (30, 1), 10, "less energy at first, more from 10 inferences on"),
         ((10, 1), (10, 1), None, "the same as r at every length"),
         ((10, 1), (10, 2), None, "less than r at every length"),
         ((11, 2), (10, 2), None, "more than r at every length"),
