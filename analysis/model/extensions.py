@@ -5,8 +5,10 @@ An entry point that can't be loaded is one warning that names it; everything els
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 
 log = logging.getLogger("wattbench.extensions")
@@ -22,6 +24,20 @@ def load(group: str) -> Iterator[tuple[str, object]]:
                 "%s %r of %s is left out: %s: %s; correct or uninstall it",
                 group, point.name, _distribution(point), type(error).__name__, error,
             )  # fmt: skip
+
+
+def import_modules(package: str, path: Iterable[str], group: str) -> None:
+    """Import every module of a package, then those of the group: they register what they hold.
+
+    Args:
+        package: its name.
+        path: its ``__path__``.
+        group: of entry points.
+    """
+    for module in sorted(m.name for m in pkgutil.iter_modules(path)):
+        importlib.import_module(f"{package}.{module}")
+    for _ in load(group):
+        pass
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -59,12 +59,18 @@ def power(
     shift = abs(math.log1p(effect_pct / 100))
     if sd_pct <= 0:
         return 1.0 if shift > 0 else 0.0
-    effective = n * EFFICIENCY
-    df = max(1.0, effective - 1 if blocked else 2 * effective - 2)
-    centre = shift / (sd_pct / 100) * math.sqrt(effective if blocked else effective / 2)
+    df, error = _sample(n, sd_pct, blocked=blocked)
+    centre = shift / error
     critical = stats.t.ppf(1 - alpha / 2, df)
     # The far tail adds nothing that can be seen, and nct loses its footing there for large centres.
     return float(np.clip(np.nan_to_num(stats.nct.sf(critical, df, centre), nan=1.0), 0.0, 1.0))
+
+
+def _sample(n: float, sd_pct: float, *, blocked: bool) -> tuple[float, float]:
+    """Degrees of freedom and standard error of the log ratio, of the reduced sample size."""
+    effective = n * EFFICIENCY
+    df = max(1.0, effective - 1 if blocked else 2 * effective - 2)
+    return df, sd_pct / 100 / math.sqrt(effective if blocked else effective / 2)
 
 
 def trials_needed(
@@ -117,9 +123,7 @@ def equivalence_power(
         return 0.0
     if sd_pct <= 0:
         return 1.0
-    effective = n * EFFICIENCY
-    df = max(1.0, effective - 1 if blocked else 2 * effective - 2)
-    error = sd_pct / 100 / math.sqrt(effective if blocked else effective / 2)
+    df, error = _sample(n, sd_pct, blocked=blocked)
     reach = math.log1p(margin_pct / 100) / error - stats.t.ppf(1 - alpha, df)
     return max(0.0, float(2 * stats.t.cdf(reach, df) - 1))
 

@@ -6,13 +6,7 @@ A new check is one file here, or one module of another distribution that its ent
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from wattbench.analysis.checks.registry import GROUP
 from wattbench.analysis.model import extensions
 
-for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-    importlib.import_module(f"{__name__}.{_module}")
-for _ in extensions.load(GROUP):
-    pass  # a module declares its checks when it is imported
+extensions.import_modules(__name__, __path__, GROUP)
