@@ -113,9 +113,10 @@ def user_errors() -> frozenset[str]:
     """Full names of `UserError` and all that derive from it."""
     bases = {
         f"{name}.{node.name}": {
-            _full(base, name, _imports(tree)) for base in node.bases if isinstance(base, ast.Name)
+            _full(base, name, imports) for base in node.bases if isinstance(base, ast.Name)
         }
         for name, tree in modules().values()
+        for imports in [_imports(tree)]
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
@@ -140,8 +141,13 @@ def _full(node: ast.Name, module: str, imports: Mapping[str, str]) -> str:
     return _USER_ERROR if name == "wattbench.errors.UserError" else name
 
 
-def raised() -> Iterator[Raised]:
+@cache
+def raised() -> tuple[Raised, ...]:
     """Every place that makes an error for a user."""
+    return tuple(_raised())
+
+
+def _raised() -> Iterator[Raised]:
     for path, (name, tree) in modules().items():
         imports = _imports(tree)
         for call in ast.walk(tree):
