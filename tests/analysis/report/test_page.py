@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -34,9 +35,11 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[report.Made, str
 
 @pytest.fixture(scope="module")
 def modelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[report.Made, str]:
-    return made(tmp_path_factory.mktemp("modelled"), kind="modelled", idle_every=None)
+    one = {"lab-a": simulated.HOSTS["lab-a"]}
+    return made(tmp_path_factory.mktemp("modelled"), kind="modelled", idle_every=None, hosts=one)
 
 
+@functools.cache
 def parsed(html: str) -> ElementTree.Element:
     """The document; a strict parser raises on any error of the markup."""
     return html5lib.HTMLParser(strict=True).parse(html)
