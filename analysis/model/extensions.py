@@ -6,15 +6,17 @@ An entry point that can't be loaded is one warning that names it; everything els
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 
 log = logging.getLogger("wattbench.extensions")
 
 
 def load(group: str) -> Iterator[tuple[str, object]]:
     """The name and the object of each entry point of a group that can be loaded, by name."""
-    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
+    for point in sorted(_points(group, tuple(sys.path)), key=lambda p: (p.name, p.value)):
         try:
             yield point.name, point.load()
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
@@ -22,6 +24,12 @@ def load(group: str) -> Iterator[tuple[str, object]]:
                 "%s %r of %s is left out: %s: %s; mend or uninstall it",
                 group, point.name, _distribution(point), type(error).__name__, error,
             )  # fmt: skip
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001 - other paths, other points
+    """The entry points of a group; asked once, since that reads a file of each distribution."""
+    return entry_points(group=group)
 
 
 def _distribution(point: EntryPoint) -> str:
