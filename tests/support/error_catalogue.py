@@ -109,15 +109,20 @@ def modules() -> Mapping[str, tuple[str, ast.Module]]:
 
 
 @cache
+def _nodes(path: str) -> tuple[ast.AST, ...]:
+    """All of a module's syntax tree: walking it takes longer than reading the module."""
+    return tuple(ast.walk(modules()[path][1]))
+
+
+@cache
 def user_errors() -> frozenset[str]:
     """Full names of `UserError` and all that derive from it."""
     bases = {
         f"{name}.{node.name}": {
-            _full(base, name, imports) for base in node.bases if isinstance(base, ast.Name)
+            _full(base, name, _imports(path)) for base in node.bases if isinstance(base, ast.Name)
         }
-        for name, tree in modules().values()
-        for imports in [_imports(tree)]
-        for node in ast.walk(tree)
+        for path, (name, _) in modules().items()
+        for node in _nodes(path)
         if isinstance(node, ast.ClassDef)
     }
     found = {_USER_ERROR}
@@ -126,10 +131,11 @@ def user_errors() -> frozenset[str]:
     return frozenset(found)
 
 
-def _imports(tree: ast.Module) -> dict[str, str]:
+@cache
+def _imports(path: str) -> Mapping[str, str]:
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
+        for node in _nodes(path)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -148,9 +154,9 @@ def raised() -> tuple[Raised, ...]:
 
 
 def _raised() -> Iterator[Raised]:
-    for path, (name, tree) in modules().items():
-        imports = _imports(tree)
-        for call in ast.walk(tree):
+    for path, (name, _) in modules().items():
+        imports = _imports(path)
+        for call in _nodes(path):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args):
                 continue
             error = _full(call.func, name, imports)

@@ -14,6 +14,7 @@ import tarfile
 import traceback
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ _MEMORY_BYTES = 2 << 30
 _CPU_S = 240
 
 
+@pytest.mark.slow  # a dozen seconds of CPU: some archives hold gigabytes
 def test_every_hostile_archive_ends_in_one_line_or_in_a_report(tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-c", f"from {__name__} import audit_all; audit_all({str(tmp_path)!r})"],
