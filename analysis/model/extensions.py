@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 
 log = logging.getLogger("wattbench.extensions")
 
 
 def load(group: str) -> Iterator[tuple[str, object]]:
     """The name and the object of each entry point of a group that can be loaded, by name."""
-    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
+    for point in sorted(_points(group, tuple(sys.path)), key=lambda p: (p.name, p.value)):
         try:
             yield point.name, point.load()
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
@@ -38,6 +40,12 @@ def import_modules(package: str, path: Iterable[str], group: str) -> None:
         importlib.import_module(f"{package}.{module}")
     for _ in load(group):
         pass
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001 - other paths, other points
+    """The entry points of a group; asked once, since that reads a file of each distribution."""
+    return entry_points(group=group)
 
 
 def _distribution(point: EntryPoint) -> str:

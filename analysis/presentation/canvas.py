@@ -191,7 +191,7 @@ def finish(figure: Figure, name: str, caption: str, alt: str, *, modelled: bool)
     # Laid out once: each file would lay it out again, to the same end.
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would have each file draw the figure twice
     raw = io.StringIO()
     figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     png = io.BytesIO()

@@ -33,7 +33,7 @@ from wattbench.analysis.stats.endpoints import endpoint_text
 from wattbench.analysis.stats.factors import what_matters
 from wattbench.analysis.storage.source import Source
 
-__all__ = ["SHORT_FORMS", "Made", "ShortForm", "Study", "make", "study"]
+__all__ = ["SHORT_FORMS", "Made", "ShortForm", "Study", "make", "study", "write_data"]
 
 Progress = Callable[[str], None]
 
@@ -127,9 +127,8 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     say = progress or _silent
     done = study(source, progress)
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
     say("writing tables")
-    _write_data(done, out)
+    write_data(done, out)
     say("drawing figures")
     drawn = _figures(done)
     for of_section in drawn.values():
@@ -140,13 +139,9 @@ def make(source: Source, out_dir: Path, progress: Progress | None = None) -> Mad
     index.write_text(
         html.render("report.html.j2", _context(done, drawn), TEMPLATES), encoding="utf-8"
     )
-    for form in SHORT_FORMS.values():
-        (out / form.file).write_text(form.of(done), encoding="utf-8")
-    lines = tuple(done.text())
-    (out / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Made(
         done.conclusion.headline.sentence,
-        lines,
+        tuple(done.text()),
         parquet.parquet_bytes(done.data),
         index,
         done.findings,
@@ -157,7 +152,9 @@ def _silent(_: str) -> None:
     return None
 
 
-def _write_data(done: Study, out: Path) -> None:
+def write_data(done: Study, out: Path) -> None:
+    """Write all of a report that needs no drawing: every file but ``index.html`` and ``figures/``."""
+    out.mkdir(parents=True, exist_ok=True)
     write_csv(done.data.trials, out / "trials.csv")
     write_csv(done.data.attempts, out / "attempts.csv")
     write_frame(done.data.phases, out / "phases.csv")
@@ -166,6 +163,9 @@ def _write_data(done: Study, out: Path) -> None:
     (out / "summary.json").write_text(summary + "\n", encoding="utf-8")
     for table in done.tables.values():
         table.write(out / "tables", done.mark.strip())
+    for form in SHORT_FORMS.values():
+        (out / form.file).write_text(form.of(done), encoding="utf-8")
+    (out / "report.txt").write_text("\n".join(done.text()) + "\n", encoding="utf-8")
 
 
 def summary_of(done: Study) -> dict[str, object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
 
 
@@ -32,6 +34,7 @@ def make_client(
         ValueError, BotoCoreError: the settings can't be used.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     config = Config(
@@ -43,7 +46,10 @@ def make_client(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.session.Session().client(
+    core = botocore.session.Session()
+    session = boto3.session.Session(botocore_session=core)
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    return session.client(
         "s3",
         endpoint_url=endpoint_url,
         aws_access_key_id=access_key,
@@ -51,6 +57,14 @@ def make_client(
         region_name=region,
         config=config,
     )
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """The descriptions of AWS's interfaces, read once per process: that is most of a client's cost."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 @dataclass(frozen=True)

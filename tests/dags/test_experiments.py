@@ -8,13 +8,29 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.dags.many_experiments import REPO, parse, write_config
+from tests.dags.many_experiments import REPO, parse_each, write_config
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:  # type: ignore[type-arg]
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ignore[type-arg]
+    """What one Airflow process makes of a plain configuration, a large one and a wild one."""
     root = tmp_path_factory.mktemp("dags")
-    config = write_config(root / "config", hosts=2, experiments=1)
+    configs = [
+        plain_config(root),
+        write_config(root / "many", hosts=20, experiments=10),
+        wild_config(root),
+    ]
+    return parse_each(configs, root)
+
+
+@pytest.fixture(scope="module")
+def parsed(found: list[dict]) -> dict:  # type: ignore[type-arg]
+    return found[0]
+
+
+def plain_config(root: Path) -> Path:
+    """An experiment, one with a schedule, and two that are refused."""
+    config = write_config(root / "plain", hosts=2, experiments=1)
     nightly = yaml.safe_load((config / "experiments/exp-00.yaml").read_text()) | {
         "schedule": "0 1 * * *"
     }
@@ -23,7 +39,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:  # type: ignore[ty
     too_long = yaml.safe_load((config / "experiments/exp-00.yaml").read_text())
     too_long["protocol"]["blocks"] = 2000
     (config / "experiments/too-long.yaml").write_text(yaml.safe_dump(too_long))
-    return parse(config, root)
+    return config
 
 
 def test_the_dag_file_is_thin() -> None:
@@ -111,9 +127,9 @@ def test_parsing_imports_nothing_heavy(parsed: dict) -> None:  # type: ignore[ty
     assert parsed["heavy"] == []
 
 
-def test_twenty_hosts_and_ten_experiments_parse_without_error(tmp_path: Path) -> None:
+def test_twenty_hosts_and_ten_experiments_parse_without_error(found: list[dict]) -> None:  # type: ignore[type-arg]
     """The time itself is measured by ``make bench``; here only that it works and scales."""
-    big = parse(write_config(tmp_path / "config", hosts=20, experiments=10), tmp_path)
+    big = found[1]
     assert big["errors"] == {}
     assert len(big["dags"]) == 11  # and housekeeping
     print(f"20 hosts x 10 experiments parsed in {big['took_s']:.2f} s")
@@ -157,9 +173,13 @@ WILD = {
 
 
 @pytest.fixture(scope="module")
-def wild(tmp_path_factory: pytest.TempPathFactory) -> dict:  # type: ignore[type-arg]
-    root = tmp_path_factory.mktemp("wild")
-    config = write_config(root / "config", hosts=1, experiments=1)
+def wild(found: list[dict]) -> dict:  # type: ignore[type-arg]
+    return found[2]
+
+
+def wild_config(root: Path) -> Path:
+    """An experiment among files of every kind."""
+    config = write_config(root / "wild", hosts=1, experiments=1)
     folder = config / "experiments"
     sound = (folder / "exp-00.yaml").read_text()
     for name, (text, _, _) in WILD.items():
@@ -171,7 +191,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> dict:  # type: ignore[type
     (folder / "zero.yaml").symlink_to("/dev/zero")
     for passed_over in (".exp-00.yaml.swp", "notes.md", "bench.py", "exp-00.yaml~"):
         (folder / passed_over).write_text("")
-    return parse(config, root)
+    return config
 
 
 def test_whatever_a_file_holds_the_other_experiments_carry_on(wild: dict) -> None:  # type: ignore[type-arg]

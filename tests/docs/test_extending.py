@@ -96,7 +96,9 @@ def test_the_workload_is_a_choice_of_experiments_with_a_unit_of_its_own(installe
 def test_the_report_section_is_on_the_page_and_its_table_among_the_files(
     installed: Path, tmp_path: Path
 ) -> None:
-    design = simulated_run.small(hosts={"lab-a": simulated_run.HOSTS["lab-a"]}, failing={})
+    design = simulated_run.small(
+        hosts={"lab-a": simulated_run.HOSTS["lab-a"]}, failing={}, blocks=2, idle_every=None
+    )
     source, out = simulated_run.write(tmp_path / "runs", design), tmp_path / "out"
     done = extension.run(installed, "-m", "analysis", "report", str(source), "--out", str(out))
     assert done.returncode in (0, 1), done.stderr

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from images.workload import generator, programs, weights
-from images.workload.backends.torch_eager import TorchEager, TorchOps
 from images.workload.events import Refusal
 from images.workload.programs import PROGRAMS
 
@@ -22,6 +19,8 @@ RESNET = PROGRAMS["resnet50"]
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Other tests share the machine: OpenMP threads that spin would make this one crawl."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,6 +51,8 @@ def test_resnet50_has_the_published_number_of_parameters():
 
 def bottleneck(inputs, width, stride):
     """torchvision's Bottleneck, as far as one block needs it, from torch's own modules."""
+    from torch import nn
+
     branch = [
         nn.Conv2d(inputs, width, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -70,6 +71,9 @@ def bottleneck(inputs, width, stride):
 
 def reference_resnet50(state, x):
     """The network of modules, filled with the state dict in its order."""
+    import torch
+    from torch import nn
+
     stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     model = nn.ModuleList([nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1))])
     inputs = 64
@@ -90,6 +94,10 @@ def reference_resnet50(state, x):
 
 
 def test_resnet50_computes_what_a_network_of_torchs_own_modules_computes(seeded):
+    import torch
+
+    from images.workload.backends.torch_eager import TorchEager
+
     backend = TorchEager("cpu", "fp32")
     images = generator.images(2, 64)
     with backend.session():
@@ -101,6 +109,10 @@ def test_resnet50_computes_what_a_network_of_torchs_own_modules_computes(seeded)
 
 
 def test_seeded_activations_neither_vanish_nor_outgrow_16_bit_floats(seeded):
+    import torch
+
+    from images.workload.backends.torch_eager import TorchOps
+
     seen = []
 
     class Watching(TorchOps):
@@ -119,6 +131,8 @@ def test_seeded_activations_neither_vanish_nor_outgrow_16_bit_floats(seeded):
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_narrow_precisions_give_the_same_logits_within_their_rounding(seeded, precision):
+    from images.workload.backends.torch_eager import TorchEager
+
     logits = {}
     for name in ("fp32", precision):
         backend = TorchEager("cpu", name)
@@ -132,6 +146,11 @@ def test_narrow_precisions_give_the_same_logits_within_their_rounding(seeded, pr
 
 
 def test_the_transformer_computes_what_torchs_own_encoder_computes():
+    import torch
+    from torch import nn
+
+    from images.workload.backends.torch_eager import TorchOps
+
     program = PROGRAMS["vit-tiny"]
     state = {k: torch.from_numpy(v) for k, v in programs.seeded(program).items()}
     layers = sum(name.endswith("qkv.weight") for name in state)
@@ -159,6 +178,8 @@ def test_the_transformer_computes_what_torchs_own_encoder_computes():
 
 
 def test_published_weights_load_from_torch_and_numpy_files_alike(tmp_path):
+    import torch
+
     program = PROGRAMS["vit-tiny"]
     state = programs.seeded(program)
     state["norm.bias"] = state["norm.bias"] + 1

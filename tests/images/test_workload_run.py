@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from images.workload import cli, events
-from images.workload.backends.torch_eager import TorchEager
 
 FOLDER = Path(cli.__file__).parent
 ARGUMENTS = ["--program", "resnet50", "--framework", "torch", "--precision", "fp32"]
@@ -20,6 +18,8 @@ ARGUMENTS += ["--device", "cpu", "--batch", "1", "--passes", "64:2,32:3"]
 
 @pytest.fixture(autouse=True)
 def one_thread():
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -97,8 +97,11 @@ def test_equal_work_has_equal_fingerprints_and_other_work_has_not(capsys):
     assert np.abs(np.subtract(once, other)).max() > 0.1 * np.abs(once).max()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: nothing to refuse")
 def test_a_missing_gpu_is_refused_with_one_line_and_exit_code_3(capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU: nothing to refuse")
     code, lines, err = run(capsys, *ARGUMENTS, "--device", "cuda")
     assert code == cli.REFUSED == 3
     assert lines[-1]["event"] == "error"
@@ -122,6 +125,8 @@ def test_compiling_without_a_compiler_is_refused(capsys, monkeypatch):
 
 
 def test_logits_that_are_not_finite_end_the_trial(capsys, monkeypatch):
+    from images.workload.backends.torch_eager import TorchEager
+
     monkeypatch.setattr(TorchEager, "fetch", lambda self, logits: np.array([[np.nan]]))
     code, lines, _ = run(capsys, *ARGUMENTS)
     assert code == 3
@@ -129,6 +134,8 @@ def test_logits_that_are_not_finite_end_the_trial(capsys, monkeypatch):
 
 
 def test_a_defect_is_told_as_an_event_and_stays_a_traceback(capsys, monkeypatch):
+    from images.workload.backends.torch_eager import TorchEager
+
     def broken(self, images):
         raise RuntimeError("out of memory")
 

@@ -109,14 +109,20 @@ def modules() -> Mapping[str, tuple[str, ast.Module]]:
 
 
 @cache
+def _nodes(path: str) -> tuple[ast.AST, ...]:
+    """All of a module's syntax tree: walking it takes longer than reading the module."""
+    return tuple(ast.walk(modules()[path][1]))
+
+
+@cache
 def user_errors() -> frozenset[str]:
     """Full names of `UserError` and all that derive from it."""
     bases = {
         f"{name}.{node.name}": {
-            _full(base, name, _imports(tree)) for base in node.bases if isinstance(base, ast.Name)
+            _full(base, name, _imports(path)) for base in node.bases if isinstance(base, ast.Name)
         }
-        for name, tree in modules().values()
-        for node in ast.walk(tree)
+        for path, (name, _) in modules().items()
+        for node in _nodes(path)
         if isinstance(node, ast.ClassDef)
     }
     found = {_USER_ERROR}
@@ -125,10 +131,11 @@ def user_errors() -> frozenset[str]:
     return frozenset(found)
 
 
-def _imports(tree: ast.Module) -> dict[str, str]:
+@cache
+def _imports(path: str) -> Mapping[str, str]:
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
+        for node in _nodes(path)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -140,11 +147,16 @@ def _full(node: ast.Name, module: str, imports: Mapping[str, str]) -> str:
     return _USER_ERROR if name == "wattbench.errors.UserError" else name
 
 
-def raised() -> Iterator[Raised]:
+@cache
+def raised() -> tuple[Raised, ...]:
     """Every place that makes an error for a user."""
-    for path, (name, tree) in modules().items():
-        imports = _imports(tree)
-        for call in ast.walk(tree):
+    return tuple(_raised())
+
+
+def _raised() -> Iterator[Raised]:
+    for path, (name, _) in modules().items():
+        imports = _imports(path)
+        for call in _nodes(path):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args):
                 continue
             error = _full(call.func, name, imports)

@@ -1,6 +1,6 @@
 """Archives that nobody means well with: some sixty, each small on disk, written header by header.
 
-``CASES`` has for each its name, a function that writes it, and what the audit says of it: a pattern of the
+``cases`` has for each its name, a function that writes it, and what the audit says of it: a pattern of the
 one line, or None where the audit ends in a report.
 """
 
@@ -12,6 +12,7 @@ import json
 import lzma
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -529,9 +530,7 @@ def _layer_links_to_itself(path: Path) -> None:
     path.write_bytes(members(parts, {"l0.tar": "l0.tar"}))
 
 
-CASES: tuple[Case, ...] = (
-    *_tar_cases(),
-    *_held_files(),
-    *_document_cases(),
-    *_stream_cases(),
-)
+@cache
+def cases() -> tuple[Case, ...]:
+    """All of them; made when asked for, since some hold megabytes."""
+    return (*_tar_cases(), *_held_files(), *_document_cases(), *_stream_cases())

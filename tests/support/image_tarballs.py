@@ -156,11 +156,12 @@ def pyc(source_mtime: int, source_size: int, flags: int = 0) -> bytes:
 
 def fatbin(targets: list[tuple[int, int, int]]) -> bytes:
     """A container of device code: (kind, capability × 10, payload bytes) each."""
-    entries = b""
+    parts = []
     for kind, capability, size in targets:
         size = -(-size // 8) * 8
         header = struct.pack("<HHIQIIII", kind, 0x101, 64, size, size, 0, 0, capability)
-        entries += header.ljust(64, b"\0") + b"\xab" * size
+        parts += [header.ljust(64, b"\0"), b"\xab" * size]
+    entries = b"".join(parts)
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
 
 

@@ -1,4 +1,4 @@
-"""A report's tables as files, and their rows as the csv module reads them."""
+"""Parts of a report: its tables as files, their rows as the csv module reads them, one section of the page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from wattbench.analysis import report
 from wattbench.analysis.model.trials import write_csv
+from wattbench.analysis.report import registry
+from wattbench.analysis.report.figures import Artist
 
 Row = dict[str, str]
 
@@ -23,3 +25,11 @@ def read(folder: Path, name: str) -> list[Row]:
     """Rows of a table."""
     with (folder / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def section(study: report.Study, name: str) -> str:
+    """One section of the page, with its figures drawn, as :func:`report.make` draws them."""
+    of_name = next(s for s in registry.sections() if s.name == name)
+    artist = Artist(study.looks, modelled=bool(study.mark))
+    drawn = {f.name: f for f in of_name.figures(study, artist) if f is not None}
+    return of_name.html(study, drawn, is_first=False)

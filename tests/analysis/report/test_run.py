@@ -58,8 +58,9 @@ def out(made: report.Made) -> Path:
 
 
 def test_every_file_of_the_contract_is_there_and_not_empty(out: Path) -> None:
+    forms = (form.file for form in report.SHORT_FORMS.values())
     for name in ("index.html", "summary.json", "trials.csv", "attempts.csv", "phases.csv",
-                 "findings.json", "report.md"):  # fmt: skip
+                 "findings.json", "report.txt", *forms):  # fmt: skip
         assert (out / name).stat().st_size > 0, name
     csvs = {p.stem for p in (out / "tables").glob("*.csv")}
     assert csvs == {p.stem for p in (out / "tables").glob("*.tex")}

@@ -14,7 +14,10 @@ from wattbench.analysis.__main__ import main
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     folder = tmp_path_factory.mktemp("run")
-    root = simulated.write(folder, simulated.small(steady_s=2.0, failing={}))
+    host = {"lab-a": simulated.HOSTS["lab-a"]}
+    root = simulated.write(
+        folder, simulated.small(steady_s=2.0, failing={}, idle_every=None, hosts=host)
+    )
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("wattbench.analysis.commands.report.say", lines.append)

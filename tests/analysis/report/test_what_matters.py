@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from xml.etree import ElementTree
 
 import html5lib
 import pytest
 
+from tests.support import report_tables
 from tests.support import simulated_run as simulated
 from tests.support.simulated_run import Image
 from wattbench.analysis import report
@@ -43,34 +42,22 @@ DECLARED = {
 
 def made(folder: Path, **changes: object) -> report.Study:
     design = simulated.small(
-        images=IMAGES, steady_s=3.0, blocks=6, failing={}, idle_every=None, **changes
+        **{"images": IMAGES, "steady_s": 3.0, "blocks": 6, "failing": {}, "idle_every": None}
+        | changes
     )
     return report.study(open_source(simulated.write(folder, design)))
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("declared")
-    design = simulated.small(
-        images=IMAGES, steady_s=3.0, blocks=6, failing={}, idle_every=None, declares=DECLARED
-    )
-    report.make(open_source(simulated.write(folder, design)), folder / "out")
-    return folder / "out"
+def declared(tmp_path_factory: pytest.TempPathFactory) -> report.Study:
+    return made(tmp_path_factory.mktemp("declared"), declares=DECLARED)
 
 
-@pytest.fixture(scope="module")
-def section(out: Path) -> ElementTree.Element:
-    tree = html5lib.HTMLParser(strict=True).parse((out / "index.html").read_text("utf-8"))
-    return next(e for e in tree.iter(f"{XHTML}section") if e.attrib.get("id") == "what-matters")
-
-
-def rows(out: Path, name: str) -> list[dict[str, str]]:
-    with (out / "tables" / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_effects_stand_by_size_with_those_that_were_left_out_last(out: Path) -> None:
-    found = rows(out, "what_matters")
+def test_effects_stand_by_size_with_those_that_were_left_out_last(
+    declared: report.Study, tmp_path: Path
+) -> None:
+    out = report_tables.write_tables(declared, tmp_path)
+    found = report_tables.read(out, "what_matters")
     assert [(r["kind"], r["factor"], r["image"]) for r in found] == [
         ("factor", "isa", "isa-sse"), ("factor", "omp", "omp-1"), ("layer", "fat", "fat"),
         ("factor", "theirs", "theirs-x"),
@@ -78,7 +65,7 @@ def test_effects_stand_by_size_with_those_that_were_left_out_last(out: Path) -> 
     assert found[3]["reason"] == "an image of the comparison was left out"
     assert found[3]["estimate_pct"] == ""
     assert (float(found[2]["size_diff_mb"]), found[2]["against"]) == (1000.0, "fat-layer-2")
-    (together,) = rows(out, "what_matters_together")
+    (together,) = report_tables.read(out, "what_matters_together")
     assert (together["factor"], together["verdict"]) == ("isa × omp", "less")
 
 
@@ -97,19 +84,21 @@ def test_a_single_changes_effect_is_that_of_its_pair_of_images(tmp_path: Path) -
 
 
 def test_the_section_says_the_largest_effect_and_what_names_stand_for(
-    out: Path, section: ElementTree.Element
+    declared: report.Study,
 ) -> None:
+    html = report_tables.section(declared, "what-matters")
+    section = html5lib.HTMLParser(strict=True).parseFragment(html)
     said = " ".join("".join(section.itertext()).split())
     assert "The largest effect that is shown: isa sse, +" in said
     assert "layer 3 of fat" in said
     assert "registry.example/bench/isa-sse:1" in said
-    assert (out / "figures" / "what_matters.svg").exists()
+    assert "figures/what_matters.svg" in html
     shown = next(r for r in section.iter(f"{XHTML}tr") if "…" in "".join(r.itertext()))
     assert len("".join(shown.itertext())) < 200
 
 
 def test_a_run_without_factors_has_no_such_section(tmp_path: Path) -> None:
-    study = made(tmp_path)
+    study = made(tmp_path, blocks=1)
     assert study.effects == ()
     assert not [name for name in study.tables if name.startswith("what_matters")]
     assert what_matters.summary(study.effects) == ""
@@ -117,5 +106,5 @@ def test_a_run_without_factors_has_no_such_section(tmp_path: Path) -> None:
 
 def test_effects_without_a_verdict_are_not_called_shown(tmp_path: Path) -> None:
     declared = {"variants": {"fat-layer-2": {"size": "fat"}}}
-    said = what_matters.summary(made(tmp_path, declares=declared).effects)
+    said = what_matters.summary(made(tmp_path, declares=declared, blocks=3).effects)
     assert said.startswith("No effect on energy is shown. Of 1 effect: 1 ")

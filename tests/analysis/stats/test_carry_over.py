@@ -51,6 +51,7 @@ def test_the_statistic_is_that_of_an_analysis_of_variance() -> None:
     assert adjusted["d"] == pytest.approx(100 * np.expm1(full.params["C(image)[T.d]"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["random", "williams"])
 def test_none_is_found_where_none_is_at_the_nominal_rate(order: str) -> None:
     found = sum(carry_over.judge(simulated(s, 0.0, 12, order), "a").found for s in range(300))

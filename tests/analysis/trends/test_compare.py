@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support import simulated_run as simulated
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.model.trials import COLUMNS, read_csv
 from wattbench.analysis.runs.assemble import assemble
@@ -334,8 +335,7 @@ def test_runs_are_read_straight_from_the_store(store, nights, tmp_path, capsys) 
 
 
 def test_a_run_without_its_parquet_file_is_computed_from_its_records(tmp_path) -> None:
-    simulated = _load("simulated_run_of_compare", ROOT / "tests" / "support" / "simulated_run.py")
-    root = simulated.write(tmp_path)
+    root = simulated.write(tmp_path, simulated.small())
     assert not list(root.rglob("trials.parquet"))
     expected = assemble(load(open_source(root)))
     result = compare([str(root)], Options(), str)
@@ -347,8 +347,8 @@ def test_a_run_without_its_parquet_file_is_computed_from_its_records(tmp_path) -
 
 
 def test_a_cap_that_changed_between_two_runs_is_named_beside_the_changed_level(tmp_path) -> None:
-    simulated = _load("simulated_run_of_caps", ROOT / "tests" / "support" / "simulated_run.py")
-    before, after = (simulated.write(tmp_path / name) for name in ("before", "after"))
+    design = simulated.small(blocks=5)
+    before, after = (simulated.write(tmp_path / name, design) for name in ("before", "after"))
     cap = '"rapl.package[0].long_term_w": '
     for path in after.rglob("*.json"):
         text = path.read_text().replace(before.name, "later-" + before.name)

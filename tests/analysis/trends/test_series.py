@@ -349,6 +349,7 @@ def test_a_difference_is_the_rank_sum_shift_of_the_blocks_ratios() -> None:
     assert found.pair.verdict is PairVerdict.MORE
 
 
+@pytest.mark.slow
 def test_equal_runs_are_seldom_shown_to_differ() -> None:
     told = 0
     for seed in range(200):
