@@ -6,6 +6,7 @@ Statistics and figures are seconds of imports: they are made where they are need
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -205,8 +206,11 @@ def write(result: Audit, out: Path) -> None:
 
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
-        for name, records in (("trials", result.trials), ("attempts", result.attempts)):
-            write_rows((r.row for r in records), out / f"{name}.csv")
+        write_rows((r.row for r in result.trials), out / "trials.csv")
+        if result.attempts is result.trials:
+            shutil.copyfile(out / "trials.csv", out / "attempts.csv")
+        else:
+            write_rows((r.row for r in result.attempts), out / "attempts.csv")
         (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
         for name, table in result.tables.tables.items():
             write_frame(table, out / "tables" / f"{name}.csv")
