@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.analysis import checks
-from wattbench.analysis.audit import believed
+from wattbench.analysis.audit import believed, plausibility
 from wattbench.analysis.audit.actions import for_imports
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import HIDDEN, OTHER_KIND, discover, shown
@@ -73,6 +73,11 @@ def audit(
     progress("tables")
     sizes = dict(campaign.sizes_gb) | mapping.sizes_gb
     chosen = reference or mapping.reference or campaign.reference
+    wrong = plausibility.Misread()
+    if campaign.judged is None:
+        wrong = plausibility.misread(trials)
+        trials = plausibility.without(trials, wrong)
+    findings += wrong.findings
     scope = scope_of(campaign, trials)
     tables = bases.build(campaign, trials, scope, chosen, sizes)
     findings += claims.check(campaign, trials, scope, tables)
@@ -89,6 +94,7 @@ def audit(
         chosen,
         modelled=modelled,
         covered=bases.covered(campaign, scope),
+        misread=wrong.reason,
         key=campaign.key,
     )
     if campaign.judged is None:
