@@ -16,20 +16,15 @@ from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
 
-#: Mean power of a CPU package that works, and of any package, W.
-_WORKING_W, _IDLE_W, _MOST_W = 1.0, 0.05, 2000.0
-#: Mean CPU usage of a CPU that works, %.
-_WORKING_PCT = 20.0
-
 
 def check(
     campaign: Campaign, trials: Sequence[Record], scope: Scope, tables: Tables
 ) -> list[Finding]:
-    """Scope and unit of the joules, and sampling against the differences that were found."""
+    """Scope of the joules, and sampling against the differences that were found."""
     if campaign.judged is not None:
         return []
     valid = [r for r in trials if r.row.status == "valid"]
-    findings = [*_mixed(valid, scope), *_implausible(valid)]
+    findings = [*_mixed(valid, scope)]
     if campaign.package_only:
         findings += [*_scope(campaign, valid), *_sampling(valid, tables)]
     return findings
@@ -76,35 +71,6 @@ def _mixed(valid: Sequence[Record], scope: Scope) -> Iterator[Finding]:
                 **r.row.raw_place(),
                 scope=has,
             )
-
-
-def _implausible(valid: Sequence[Record]) -> Iterator[Finding]:
-    """Package power that no CPU has: a unit that was misread."""
-    groups: defaultdict[tuple[str, str], list[tuple[Record, float, float]]] = defaultdict(list)
-    for r in valid:
-        if r.row.package_j and r.row.duration_s and any(d.name == "package" for d in r.domains):
-            usage = r.series.get("CPU_USAGE", {}).get("mean", 0.0)
-            groups[r.row.image, r.row.kind].append((r, r.row.package_j / r.row.duration_s, usage))
-    for (image, kind), mine in groups.items():
-        power_w, usage = median(w for _, w, _ in mine), median(u for _, _, u in mine)
-        works = usage >= _WORKING_PCT
-        if power_w <= _MOST_W and power_w >= (_WORKING_W if works else _IDLE_W):
-            continue
-        first = mine[0][0].row
-        load = f" at {usage:.0f} % CPU usage" if works else ""
-        yield finding(
-            "power-implausible",
-            Verdict.FOUND,
-            f"image {image}",
-            f"{image}{'' if kind == 'workload' else ' (idle)'}: the package's mean power is {power_w:.3g} W"
-            f"{load}, which is too "
-            + ("little" if power_w < _MOST_W else "much")
-            + " for a CPU package: its unit was misread (EnergiBridge before 0.0.7 does so on some CPUs)",
-            **first.raw_place(),
-            power_w=power_w,
-            cpu_usage_pct=usage,
-            trials=len(mine),
-        )
 
 
 def _scope(campaign: Campaign, valid: Sequence[Record]) -> list[Finding]:

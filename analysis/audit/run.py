@@ -6,6 +6,7 @@ Statistics and figures are seconds of imports: they are made where they are need
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.analysis import checks
-from wattbench.analysis.audit import believed
+from wattbench.analysis.audit import believed, plausibility
 from wattbench.analysis.audit.actions import for_imports
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.discover import HIDDEN, OTHER_KIND, discover, shown
@@ -72,6 +73,11 @@ def audit(
     progress("tables")
     sizes = dict(campaign.sizes_gb) | mapping.sizes_gb
     chosen = reference or mapping.reference or campaign.reference
+    wrong = plausibility.Misread()
+    if campaign.judged is None:
+        wrong = plausibility.misread(trials)
+        trials = plausibility.without(trials, wrong)
+    findings += wrong.findings
     scope = scope_of(campaign, trials)
     tables = bases.build(campaign, trials, scope, chosen, sizes)
     findings += claims.check(campaign, trials, scope, tables)
@@ -88,6 +94,7 @@ def audit(
         chosen,
         modelled=modelled,
         covered=bases.covered(campaign, scope),
+        misread=wrong.reason,
         key=campaign.key,
     )
     if campaign.judged is None:
@@ -205,8 +212,11 @@ def write(result: Audit, out: Path) -> None:
 
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
-        for name, records in (("trials", result.trials), ("attempts", result.attempts)):
-            write_rows((r.row for r in records), out / f"{name}.csv")
+        write_rows((r.row for r in result.trials), out / "trials.csv")
+        if result.attempts is result.trials:
+            shutil.copyfile(out / "trials.csv", out / "attempts.csv")
+        else:
+            write_rows((r.row for r in result.attempts), out / "attempts.csv")
         (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
         for name, table in result.tables.tables.items():
             write_frame(table, out / "tables" / f"{name}.csv")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.model.records import Domain, Record
+from wattbench.analysis.model.trials import changed
 
 #: A domain that this share of the valid trials have is compared; trials without it are left out.
 _COMMON = 0.9
@@ -56,9 +57,9 @@ def restated(record: Record, scope: Scope) -> Record:
         return record
     energy_j = scope.joules_of(record)
     mine = [d for d in record.domains if d.counted and _part(d) in scope.parts]
-    return replace(
+    return changed(
         record,
-        row=replace(
+        row=changed(
             row,
             energy_j=energy_j,
             energy_scope="+".join(scope.parts),

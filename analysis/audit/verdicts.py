@@ -57,6 +57,7 @@ def answers(
     *,
     modelled: bool,
     covered: Mapping[str, float] = MappingProxyType({}),
+    misread: str = "",
     key: Callable[[str], str] = key_of,
 ) -> list[Answer]:
     """Conclude from every basis that holds workload trials.
@@ -67,19 +68,51 @@ def answers(
             lowest median.
         modelled: whether joules are a model's.
         key: the name under which load and idle data of an image are joined.
+        misread: which joules are in a wrong unit; these stand on all bases but ``repaired``.
         covered: basis → share of the metered joules that its numbers cover, where it is less than all.
     """
+    given = {
+        basis: work
+        for basis, frame in frames.items()
+        if len(work := frame[frame["kind"] == "workload"])
+    }
+    if misread and "repaired" not in given:
+        given["repaired"] = frames["repaired"]
     return [
-        _qualified(_answer(basis, work, reference, modelled, key), share)
-        if (share := covered.get(basis, 1.0)) >= LEAST_SHARE
-        else Answer(
+        Answer(basis, f"No verdict: {misread}.")
+        if misread and (basis != "repaired" or work.empty)
+        else _with_misread(
+            _with_scope(basis, work, reference, modelled, key, covered.get(basis, 1.0)), misread
+        )
+        for basis, work in given.items()
+    ]
+
+
+def _with_misread(answer: Answer, misread: str) -> Answer:
+    """An answer that says which joules it is made without."""
+    if not misread:
+        return answer
+    return replace(
+        answer, sentence=f"{answer.sentence.rstrip('.')} (joules of a wrong unit are left out: {misread})."
+    )
+
+
+def _with_scope(
+    basis: str,
+    work: pd.DataFrame,
+    reference: str | None,
+    modelled: bool,
+    key: Callable[[str], str],
+    share: float,
+) -> Answer:
+    """An answer, unless its numbers cover too small a share of the metered joules."""
+    if share < LEAST_SHARE:
+        return Answer(
             basis,
             f"No verdict on the CPU package alone: it is {100 * share:.0f} % of the metered joules, "
             f"{100 - 100 * share:.0f} % are other domains'.",
         )
-        for basis, frame in frames.items()
-        if len(work := frame[frame["kind"] == "workload"])
-    ]
+    return _qualified(_answer(basis, work, reference, modelled, key), share)
 
 
 def _qualified(answer: Answer, share: float) -> Answer:

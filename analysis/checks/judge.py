@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from wattbench.analysis.checks.facts import Campaign, Facts
 from wattbench.analysis.checks.outcome import Found, Unknown, to_finding
@@ -12,6 +12,7 @@ from wattbench.analysis.checks.registry import TrialCheck, campaign_checks, tria
 from wattbench.analysis.model.finding_codes import CODES, Severity
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
+from wattbench.analysis.model.trials import changed
 
 _NOTHING_KNOWN = Facts()
 
@@ -243,6 +244,5 @@ def _with(
     codes = " ".join(sorted(named, key=places.__getitem__)) or None
     if (status, reason, codes, found) == (row.status, row.reason, row.findings, record.findings):
         return record
-    return replace(
-        record, row=replace(row, status=status, reason=reason, findings=codes), findings=found
-    )
+    row = changed(row, status=status, reason=reason, findings=codes)
+    return changed(record, row=row, findings=found)

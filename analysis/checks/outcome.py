@@ -48,8 +48,8 @@ def merged(code: str, outcomes: Iterable[Outcome]) -> Outcome | None:
     was found. None: not found.
     """
     everything = tuple(outcomes)
-    if not everything:
-        return None
+    if len(everything) < 2:
+        return everything[0] if everything else None
     usual = CODES[code].severity
     found = sorted(
         (o for o in everything if isinstance(o, Found)),
@@ -58,9 +58,9 @@ def merged(code: str, outcomes: Iterable[Outcome]) -> Outcome | None:
     if found:
         evidence = {k: v for o in reversed(found) for k, v in o.evidence.items()}
         text = "; ".join(dict.fromkeys(o.message for o in found))
-        return replace(found[0], message=text, evidence=evidence) if len(found) > 1 else found[0]
+        return replace(found[0], message=text, evidence=evidence)
     whys = dict.fromkeys(o.why for o in everything if isinstance(o, Unknown))
-    return Unknown("; ".join(whys)) if whys else None
+    return Unknown("; ".join(whys))
 
 
 def to_finding(code: str, outcome: Outcome | None, subject: str, fine: str = "") -> Finding:

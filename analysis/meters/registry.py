@@ -6,6 +6,7 @@ when the registry is first read, and so are the entry points of the group ``watt
 
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -126,10 +127,12 @@ def meter(cls: _M) -> _M:
     if cls.kind in _METERS:
         raise ValueError(f"meter {cls.kind!r} is registered twice")
     _METERS[cls.kind] = cls()
+    meters.cache_clear()
     return cls
 
 
-def meters() -> dict[str, Meter]:
+@functools.cache
+def meters() -> Mapping[str, Meter]:
     """Every meter by kind, by rank and kind."""
     importlib.import_module("wattbench.analysis.meters.readers")
     return dict(sorted(_METERS.items(), key=lambda item: (item[1].rank, item[0])))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wattbench.analysis.model.escaping import cell, uncell, write_frame
 
@@ -139,6 +139,22 @@ class TrialRow:
 
 #: ``raw`` of a run that was appended to a file: the file, and the line of its header or first sample.
 _APPENDED = re.compile(r"(?P<file>.+\.csv(?:\.gz)?):(?P<line>\d+)")
+
+
+_Frozen = TypeVar("_Frozen")
+
+
+def changed(instance: _Frozen, **values: Any) -> _Frozen:
+    """:func:`dataclasses.replace` without ``__init__``, several times as fast: for thousands of trials.
+
+    Args:
+        instance: of a frozen dataclass without slots.
+        values: fields by name; they are taken as they are.
+    """
+    copy = object.__new__(type(instance))
+    vars(copy).update(vars(instance))
+    vars(copy).update(values)
+    return copy
 
 
 def per_unit(row: TrialRow, endpoint: str) -> TrialRow:

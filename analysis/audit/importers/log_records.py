@@ -19,7 +19,7 @@ from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
 from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
 from wattbench.analysis.model.records import Domain, LogFacts, Note, Record, Sampling, Work
-from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.model.trials import TrialRow, changed
 
 #: Image and kind.
 Owner = tuple[str, str]
@@ -310,7 +310,7 @@ def placed(records: Sequence[Record]) -> list[Record]:
     rows: dict[str, list[Any]] = {n: [getattr(r.row, n) for r in records] for n in names}
     number(rows)
     return [
-        replace(r, row=replace(r.row, position=position, run=run))
+        changed(r, row=changed(r.row, position=position, run=run))
         for r, position, run in zip(records, rows["position"], rows["run"], strict=True)
     ]
 

@@ -22,7 +22,7 @@ TABLE = "power-table"
 _POWERSTAT = re.compile(r"^\s*Time\s+User\s+Nice\s+Sys\s+Idle\b.*\bWatts\b")
 _TURBOSTAT = re.compile(r"^(?=.*\b(?:PkgWatt|Pkg_J)\b)(?:\w|\t| |%|/|\.|\+|-)+$")
 #: One of the headings' words: most files have none.
-_SIGN = re.compile(rb"\b(?:PkgWatt|Pkg_J|Watts)\b")
+_SIGNS = (b"PkgWatt", b"Pkg_J", b" Watts")
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d$")
 _TOOK = re.compile(r"^(?P<seconds>\d+\.\d+) sec$")
 _EVERY = re.compile(r"samples at (?P<seconds>[\d.]+) second interval")
@@ -46,7 +46,7 @@ class PowerTables:
 
     def claims(self, path: str, head: bytes) -> str | None:  # noqa: ARG002
         """Texts with one of the headings."""
-        if not _SIGN.search(head):
+        if not any(sign in head for sign in _SIGNS):
             return None
         lines = head.decode("utf-8", "replace").splitlines()
         return TABLE if any(_POWERSTAT.match(s) or _TURBOSTAT.match(s) for s in lines) else None

@@ -158,7 +158,7 @@ class Reduced:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Joules of one domain in each of some logs; the values are those of :class:`Energy`, NaN: None.
+    """Joules of one domain in each of some logs; the values are those of :class:`Energy`, NaN for None.
 
     Attributes:
         wrapped: place of a log whose counter wrapped → range of the counter, lines after the wraps.
@@ -174,15 +174,16 @@ class Counts:
     wraps: IntArray
     wrapped: Mapping[int, tuple[float | None, tuple[int, ...]]] = field(default_factory=dict)
 
-    def __getitem__(self, i: int) -> Energy:
-        joules, naive, summary, start = (
-            _finite(float(v[i])) for v in (self.joules, self.naive_j, self.summary_j, self.start_j)
-        )
-        span, lines = self.wrapped.get(i, (None, ()))
-        return Energy(
-            self.name, self.column, joules, naive, summary, int(self.wraps[i]), span, lines,
-            self.cumulative, start,
-        )  # fmt: skip
+    def __iter__(self) -> Iterator[Energy]:
+        # Lists hold Python's own numbers, which arrays would make one by one.
+        values = (self.joules, self.naive_j, self.summary_j, self.start_j)
+        each = zip(*(map(_finite, v.tolist()) for v in values), self.wraps.tolist(), strict=True)
+        for i, (joules, naive, summary, start, wraps) in enumerate(each):
+            span, lines = self.wrapped.get(i, (None, ()))
+            yield Energy(
+                self.name, self.column, joules, naive, summary, wraps, span, lines,
+                self.cumulative, start,
+            )  # fmt: skip
 
 
 def scan(
@@ -646,32 +647,36 @@ def _reduce(
     intervals = np.where(counts > 2, (last - second) / np.maximum(counts - 2, 1), np.nan)
     gaps = np.maximum.reduceat(steps, starts)
     deltas = np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3
-    courses = _courses(columns, starts, ends)
-    return [
-        Reduced(
-            path,
-            int(counts[i]),
-            float(first[i]),
-            float(last[i]),
-            _finite(float(intervals[i])),
-            float(gaps[i]),
-            _finite(float(deltas[i])),
-            tuple(e[i] for e in energies),
-            {
-                name: {what: float(values[i]) for what, values in course.items()}
-                for name, course in courses.items()
-                # A usage sensor that stands still at an end of its scale is dead.
-                if not (name == "CPU_USAGE" and counts[i] > 2 and _is_dead(course, i))
-            },
-            tuple(name for name, mine in still.items() if mine[i]),
-            tuple(notes.get(i, ())),
-        )
-        for i, path in enumerate(paths)
-    ]
+    by_file = list(zip(*energies, strict=True)) or [()] * len(paths)
+    series = _series(_courses(columns, starts, ends), counts)
+    constant = [
+        tuple(itertools.compress(still, mine))
+        for mine in zip(*(v.tolist() for v in still.values()), strict=True)
+    ] or [()] * len(paths)
+    fields = zip(
+        paths, counts.tolist(), first.tolist(), last.tolist(), map(_finite, intervals.tolist()),
+        gaps.tolist(), map(_finite, deltas.tolist()), by_file, series, constant, strict=True,
+    )  # fmt: skip
+    return [Reduced(*mine, notes=tuple(notes.get(i, ()))) for i, mine in enumerate(fields)]
 
 
-def _is_dead(course: Mapping[str, FloatArray], i: int) -> bool:
-    return bool(course["min"][i] == course["max"][i] and course["max"][i] in (0.0, 100.0))
+def _series(
+    courses: Mapping[str, Mapping[str, FloatArray]], counts: IntArray
+) -> list[dict[str, dict[str, float]]]:
+    """Courses of the gauges of each file."""
+    series: list[dict[str, dict[str, float]]] = [{} for _ in counts]
+    for name, course in courses.items():
+        each = zip(*(values.tolist() for values in course.values()), strict=True)
+        for mine, rows, values in zip(series, counts.tolist(), each, strict=True):
+            summary = dict(zip(course, values, strict=True))
+            # A usage sensor that stands still at an end of its scale is dead.
+            if not (name == "CPU_USAGE" and rows > 2 and _is_dead(summary)):
+                mine[name] = summary
+    return series
+
+
+def _is_dead(course: Mapping[str, float]) -> bool:
+    return course["min"] == course["max"] and course["max"] in (0.0, 100.0)
 
 
 def _reduce_counter(

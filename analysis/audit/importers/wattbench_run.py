@@ -9,8 +9,6 @@ from wattbench.analysis.audit.importers import WHOLE_FOLDER, Context, Files
 from wattbench.analysis.checks import Facts, check_over_time
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record
-from wattbench.analysis.runs import assemble, load
-from wattbench.analysis.storage.source import open_source
 
 IMPORTED = "every completed trial with joules, whether valid or not, over its own energy_scope"
 REPAIRED = "the valid trials, one accepted attempt each, over its own energy_scope"
@@ -34,6 +32,10 @@ class WattbenchRun:
         Raises:
             InputError: a ``run.json`` can't be used.
         """
+        # Other campaigns need nothing of what stored runs are read with.
+        from wattbench.analysis.runs import assemble, load
+        from wattbench.analysis.storage.source import open_source
+
         names: list[str] = []
         attempts: list[Record] = []
         accepted: list[Record] = []

@@ -60,16 +60,18 @@ class Nvml(Meter):
         self, edges: EdgesOfReport, series: Mapping[str, Mapping[str, float]]
     ) -> tuple[Device, ...]:
         """Throttling, other processes and driver of each GPU."""
+        slowed = [column for column in series if column.endswith("_throttle")]
+        if not edges and not slowed:
+            return ()  # of an import: asked of each of many thousand trials
         at = {edge: _gpus(edges.get(edge, EdgeReadings())) for edge in ("before", "after")}
         masks: dict[str, list[int]] = {}
         for gpus in at.values():
             for name, gpu in gpus.items():
                 if gpu.get("throttle") is not None:
                     masks.setdefault(name, []).append(_whole(gpu["throttle"]))
-        for column, summary in series.items():
-            name, _, gauge = column.partition("_")
-            if gauge == "throttle":
-                masks.setdefault(name, []).append(int(summary.get("any", summary["max"])))
+        for column in slowed:
+            name, summary = column.removesuffix("_throttle"), series[column]
+            masks.setdefault(name, []).append(int(summary.get("any", summary["max"])))
         return tuple(
             Device(
                 name=name,

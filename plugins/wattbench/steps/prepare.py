@@ -205,5 +205,5 @@ def _show_plan(run: Run, host: str) -> None:
 
 def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | installed(
-        "wattbench", "apache-airflow", "paramiko", "scipy", "pandas", "scikit-posthocs"
+        "wattbench", "apache-airflow", "paramiko", "scipy", "pandas"
     )

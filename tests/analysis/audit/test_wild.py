@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -380,6 +381,51 @@ def test_package_power_that_no_cpu_has_is_an_error_and_a_small_idle_one_is_not(t
         for i in range(4)
     }
     assert not found(audited(write(tmp_path / "idle", idle)), "power-implausible")
+
+
+@pytest.mark.parametrize("has_usage", [True, False])
+def test_joules_of_a_misread_unit_get_no_verdict_and_are_no_usable_runs(tmp_path, has_usage):
+    texts = {
+        f"{name}/{i}.csv": log(1_760_000_000 + 100 * i + 50 * place, watts, usage=lambda _: 60.0)
+        for i in range(4)
+        for place, (name, watts) in enumerate([("a", 0.27), ("b", 0.31)])
+    }
+    if not has_usage:
+        texts = {p: text.replace("CPU_USAGE", "CPU_FREQUENCY") for p, text in texts.items()}
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "invalid"): 4, ("b", "invalid"): 4}
+    assert {f.subject for f in found(result, "power-implausible")} == {"image a", "image b"}
+    assert {a.basis for a in result.answers} >= {"imported", "repaired"}
+    for answer in result.answers:
+        assert re.match(r"No verdict: a: the package's mean power is 0\.27 W", answer.sentence)
+    assert "0 of 8 runs" in believed.sentence(result)
+
+
+def test_beside_a_misread_package_the_gpu_is_compared_and_the_sentence_says_so(tmp_path):
+    draw = random.Random(3)
+    texts = {
+        f"{name}/{i}.csv": log(
+            1_760_000_000 + 100 * (2 * i + place), 19_000.0, gpu_w=gpu_w * draw.gauss(1, 0.002)
+        )
+        for i in range(8)
+        for place, (name, gpu_w) in enumerate([("fp16", 300.0), ("4bit", 200.0)])
+    }
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("fp16", "valid"): 8, ("4bit", "valid"): 8}
+    assert {(r.row.energy_scope, r.row.package_j) for r in result.trials} == {("gpu", None)}
+    said = {a.basis: a.sentence for a in result.answers}
+    assert said["imported"].startswith("No verdict: ")
+    assert re.match(r"4bit uses the least energy.*left out: .*1\.9e\+04 W", said["repaired"])
+
+
+def test_one_treatment_of_a_misread_unit_leaves_the_others_compared_without_it(tmp_path):
+    texts = campaign(("a", "b"), runs=8)
+    texts |= {f"old/{i}.csv": log(1_760_000_050 + 200 * i, 0.3) for i in range(8)}
+    result = audited(write(tmp_path, texts))
+    assert status(result) == {("a", "valid"): 8, ("b", "valid"): 8, ("old", "invalid"): 8}
+    said = {a.basis: a.sentence for a in result.answers}
+    assert re.match(r"a uses the least energy.*left out: old: ", said["repaired"])
+    assert said["imported"].startswith("No verdict: old: ")
 
 
 def test_a_gpu_whose_power_reads_nothing_is_not_metered(tmp_path):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scikit_posthocs import posthoc_dunn
 
 from tests.support.study import PUBLISHED
 from wattbench.analysis.audit.mapping import key_of
@@ -90,6 +91,19 @@ def test_dunn_and_effects_reproduce_to_the_printed_digits(tables):
         assert round(sign * effects[a, b]["cliffs_delta"], 2) == pytest.approx(delta, abs=1e-9), (
             pair
         )
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=9), min_size=2, max_size=4))
+def test_dunns_p_is_that_of_another_library_with_ties_and_unequal_sizes(groups):
+    if len({v for g in groups for v in g}) == 1:
+        return  # not defined, see below
+    expected = posthoc_dunn(groups, p_adjust="bonferroni").to_numpy()
+    named = {f"i{n}": [float(v) for v in g] for n, g in enumerate(groups)}
+    table = describe(tidy(**named), "b").tables["dunn"]
+    for row in table.to_dict("records"):
+        i, j = (int(row[side][1:]) for side in ("image_a", "image_b"))
+        assert row["p_bonferroni"] == pytest.approx(expected[i, j], rel=1e-9)
 
 
 def test_the_table_against_the_reference_reproduces_but_for_two_swapped_rows(tables):
