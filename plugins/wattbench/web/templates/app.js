@@ -17,7 +17,10 @@ addEventListener("DOMContentLoaded", () => {
         const answer = await fetch(live.dataset.live, { credentials: "same-origin" });
         if (answer.ok) {
           const part = new DOMParser().parseFromString(await answer.text(), "text/html");
-          live.replaceChildren(...part.body.children);
+          // A whole page has this part in it; the stages of a run are a part by themselves.
+          const fresh = part.querySelector(part.querySelector("main") ? "[data-live]" : "body");
+          if (!fresh) { location.reload(); return; }
+          live.replaceChildren(...fresh.childNodes);
           if (live.querySelector("[data-over]")) { location.reload(); return; }
         }
       } catch { /* the server restarts: the next try will do */ }
