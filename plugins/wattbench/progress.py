@@ -26,12 +26,12 @@ class HostProgress:
         detail: what changes within the stage: percent, seconds, time left.
         done: trials that are over.
         total: planned trials; 0 before there is a plan.
+        left_s: estimated time left, from the trials that are over, s; None: unknown.
         failed: trials that are over without a valid attempt; those left out on purpose are not among them.
         last_failed: the newest of them, its place in the plan from 0.
         stopped: nothing is measured there: a task before the first trial has failed.
-        why: the reason of the newest trial that is not valid, or why it was stopped; whoever can read
-            the store fills it in.
-        left_s: estimated time left, from the trials that are over, s; None: unknown.
+        why: the reason of the newest trial that is not valid, or why it was stopped; filled in from the
+            store where that can be read.
     """
 
     host: str
@@ -39,11 +39,11 @@ class HostProgress:
     detail: str = ""
     done: int = field(default=0, compare=False)
     total: int = field(default=0, compare=False)
+    left_s: float | None = field(default=None, compare=False)
     failed: int = field(default=0, compare=False)
     last_failed: int | None = field(default=None, compare=False)
     stopped: bool = field(default=False, compare=False)
     why: str = field(default="", compare=False)
-    left_s: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """One line."""
