@@ -110,7 +110,7 @@ class HostDocument(TypedDict, total=False):
     Attributes:
         clock_offset_s: host's clock minus the controller's.
         quarantine: why its results are not used.
-        reason: why nothing else is known of it.
+        reason: why its check failed, or why nothing else is known of it.
     """
 
     host: str

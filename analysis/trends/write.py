@@ -29,16 +29,16 @@ def write(result: Comparison, out: Path) -> None:
         write_frame(table, out / "tables" / f"{name}.csv")
     read.write_csv(result.runs, str(out / "trials.csv"))
     (out / "findings.json").write_text(dump(result.findings), encoding="utf-8")
-    text = json.dumps(_plain(summary(result)), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(summary(result), indent=1, ensure_ascii=False, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
     (out / "index.html").write_text(page.render(result), encoding="utf-8")
 
 
-def summary(result: Comparison) -> dict[str, object]:
-    """The answer for programs."""
+def summary(result: Comparison) -> dict[str, Any]:
+    """The answer for programs, JSON-ready."""
     found = Counter(str(f.severity) for f in result.findings if f.verdict is Verdict.FOUND)
     tables = result.tables()
-    return {
+    document = {
         "schema": 1,
         "headline": headline.sentence(result),
         "mode": "nights" if result.is_nights else "runs",
@@ -71,6 +71,8 @@ def summary(result: Comparison) -> dict[str, object]:
         "changes": tables["changes"].to_dict("records") if "changes" in tables else [],
         "differences": tables["differences"].to_dict("records") if "differences" in tables else [],
     }  # fmt: skip
+    plain: dict[str, Any] = _plain(document)
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,11 @@ class HostProgress:
         done: trials that are over.
         total: planned trials; 0 before there is a plan.
         left_s: estimated time left, from the trials that are over, s; None: unknown.
+        failed: trials that are over without a valid attempt; those left out on purpose are not among them.
+        last_failed: the newest of them, its place in the plan from 0.
+        stopped: nothing is measured there: a task before the first trial has failed.
+        why: the reason of the newest trial that is not valid, or why it was stopped; filled in from the
+            store where that can be read.
     """
 
     host: str
@@ -35,6 +40,10 @@ class HostProgress:
     done: int = field(default=0, compare=False)
     total: int = field(default=0, compare=False)
     left_s: float | None = field(default=None, compare=False)
+    failed: int = field(default=0, compare=False)
+    last_failed: int | None = field(default=None, compare=False)
+    stopped: bool = field(default=False, compare=False)
+    why: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         """One line."""
@@ -61,7 +70,7 @@ class _Trial:
 
     @property
     def failed(self) -> bool:
-        return "collect" in self.steps and self.steps["collect"].state not in {"success", "skipped"}
+        return self.over and self.steps["collect"].state not in {"success", "skipped"}
 
     @property
     def step(self) -> Task:
@@ -115,10 +124,13 @@ def describe(
         if task.task_id.startswith(f"{host}."):
             own.setdefault(task.task_id.removeprefix(f"{host}."), {})[task.map_index] = task
     trials = _trials(own, "trial")
+    failed = [trial.index for trial in trials if trial.failed]
     return replace(
         _stage(host, own, plan, pulls, now),
         done=sum(trial.over for trial in trials),
         total=max(len(plan), len(trials)),
+        failed=len(failed),
+        last_failed=failed[-1] if failed else None,
     )
 
 
@@ -156,7 +168,9 @@ def _before_trials(host: str, own: Own, pulls: Mapping[str, int]) -> HostProgres
         )
     for name, mapped in own.items():
         if any(task.state == "failed" for task in mapped.values()):
-            return HostProgress(host, f"failed at {name}", "its log in Airflow says why")
+            return HostProgress(
+                host, f"failed at {name}", "its log in Airflow says why", stopped=True
+            )
     if _active(own, "check"):
         return HostProgress(host, "checking")
     return HostProgress(host, "checked" if _over(own, "check") else "waiting")
@@ -184,7 +198,10 @@ def _at_trial(
     if step.try_number > 1:
         doing += f" (try {step.try_number})"
     detail = [doing]
-    left = None if further else _left_s(trials, current, names)
+    failed, done = sum(trial.failed for trial in trials), sum(trial.over for trial in trials)
+    if failed:
+        detail.append(f"{failed} of {done} not valid")
+    left = None if further else _left_s(trials, current, names, now)
     if left is not None:
         detail.append(f"about {spoken(left)} left")
     return HostProgress(host, stage, ", ".join(detail), left_s=left)
@@ -193,7 +210,9 @@ def _at_trial(
 def _at_end(host: str, own: Own) -> HostProgress:
     trials = _trials(own, "trial")
     if not any(trial.over for trial in trials):
-        return HostProgress(host, "stopped before its first trial", "its log in Airflow says why")
+        return HostProgress(
+            host, "stopped before its first trial", "its log in Airflow says why", stopped=True
+        )
     failed = sum(trial.failed for trial in trials)
     again = [
         trial
@@ -207,8 +226,10 @@ def _at_end(host: str, own: Own) -> HostProgress:
     return HostProgress(host, text)
 
 
-def _left_s(trials: Sequence[_Trial], current: _Trial, names: Sequence[str]) -> float | None:
-    """Seconds that the trials still to come will take, by what those of the same image took."""
+def _left_s(
+    trials: Sequence[_Trial], current: _Trial, names: Sequence[str], now: datetime
+) -> float | None:
+    """Seconds until the last trial is over, by what those of the same image took."""
     took: dict[str, list[float]] = {}
     for trial in trials:
         if trial.over and trial.seconds is not None and trial.index < len(names):
@@ -216,11 +237,16 @@ def _left_s(trials: Sequence[_Trial], current: _Trial, names: Sequence[str]) -> 
     if not took:
         return None
     typical = fmean(seconds for each in took.values() for seconds in each)
-    return sum(
-        fmean(took.get(_image(name), [typical]))
+    expected = {
+        index: fmean(took.get(_image(name), [typical]))
         for index, name in enumerate(names)
         if index >= current.index and not (index < len(trials) and trials[index].over)
-    )
+    }
+    begun = current.since(current.steps.get("rest"))
+    if begun is not None and current.index in expected:
+        passed_s = max(0.0, (now - begun).total_seconds())
+        expected[current.index] = max(0.0, expected[current.index] - passed_s)
+    return sum(expected.values())
 
 
 def _trials(own: Own, group: str) -> list[_Trial]:

@@ -36,6 +36,7 @@ class Answer:
 
     Attributes:
         headline: in one sentence.
+        conditions: what it depends on, in another; empty: of an older version.
         decided: whether there is a verdict.
         modelled: whether joules come from a model.
         reference: the image that the others are compared with.
@@ -59,6 +60,7 @@ class Answer:
     errors: int
     warnings: int
     effects: tuple[Effect, ...]
+    conditions: str = ""
 
     def effect(self, host: str, image: str) -> Effect | None:
         """Of one image on one host."""
@@ -85,6 +87,7 @@ def answer(summary: Mapping[str, Any]) -> Answer:
             for host in summary["conclusion"]["hosts"]
             for effect in _effects(host, reference)
         ),
+        conditions=str(summary.get("conditions") or ""),
     )
 
 

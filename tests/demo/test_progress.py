@@ -93,7 +93,7 @@ def test_a_later_trial_that_waits_for_its_turn_is_not_the_one_under_way() -> Non
 
 def test_the_wait_for_its_turn_is_no_rest() -> None:
     tasks = [*trial(0, 0, 10), task("trial.rest", "running", 1, begin=1)]
-    assert line(tasks, now=13).endswith("apt-torch (idle) · resting 3 s, about 30 s left")
+    assert line(tasks, now=13).endswith("apt-torch (idle) · resting 3 s, about 27 s left")
 
 
 def test_between_two_tasks_the_next_one_is_named() -> None:
@@ -112,13 +112,27 @@ def test_the_time_left_follows_what_trials_of_the_same_image_took() -> None:
     # Done: pip-torch in 10 s, idle in 20 s, apt-torch in 60 s. Left: pip-torch once more.
     tasks = [*trial(0, 0, 10), *trial(1, 10, 30), *trial(2, 30, 90)]
     tasks.append(task("trial.rest", "running", 3, begin=90))
-    assert line(tasks, now=92).endswith("pip-torch · resting 2 s, about 10 s left")
+    assert line(tasks, now=92).endswith("pip-torch · resting 2 s, about 8 s left")
+    assert line(tasks, now=95).endswith("about 5 s left")
+    assert line(tasks, now=200).endswith("about 0 s left")  # longer than usual: not less than none
 
 
 def test_the_time_left_of_images_not_seen_yet_is_the_mean_of_all() -> None:
     tasks = [*trial(0, 0, 10), *trial(1, 10, 30), task("trial.rest", "running", 2, begin=30)]
     # apt-torch unseen: the mean of 10 and 20; pip-torch: 10.
     assert line(tasks, now=30).endswith("about 25 s left")
+
+
+def test_trials_that_end_invalid_are_counted_while_the_run_goes_on() -> None:
+    tasks = [*trial(0, 0, 10), *trial(1, 10, 20)]
+    for index in (0, 1):  # collected, and found invalid
+        tasks[3 * index + 2] = task("trial.collect", "failed", index, 9, 10)
+    tasks.append(task("trial.rest", "skipped", 2, 20, 20))
+    tasks.append(task("trial.collect", "skipped", 2, 20, 20))
+    tasks.append(task("trial.rest", "running", 3, begin=20))
+    found = describe("virtual-1", tasks, PLAN, {}, at(21))
+    assert (found.done, found.failed, found.last_failed, found.total) == (3, 2, 1, 4)
+    assert "2 of 3 not valid" in str(found)
 
 
 def test_further_attempts_are_called_so() -> None:

@@ -71,7 +71,7 @@ def assert_every_route_asks_who_is_there(airflow: str, token: str, run: dict[str
             )
             assert refused.status_code in (401, 403), (path, headers)
         allowed = requests.get(url, params=query, cookies={"_token": token}, timeout=60)
-        no_report_yet = path.endswith("/report/index.html") and allowed.status_code == 404
+        no_report_yet = path.endswith("/index.html") and allowed.status_code == 404
         assert allowed.status_code == 200 or no_report_yet, (path, allowed.status_code)
         if not no_report_yet:
             assert "default-src 'none'" in allowed.headers["Content-Security-Policy"]

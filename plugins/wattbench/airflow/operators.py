@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from wattbench.analysis.model.run_document import PullDocument
+    from wattbench.analysis.model.run_document import PlannedTrialDocument, PullDocument
     from wattbench.run.stored_run import Run
     from wattbench.worker.ssh import Host
 
@@ -127,21 +127,29 @@ class PlanHost(BaseOperator):
         fitting = plan_out(run, self.host, datetime.now(UTC))
         return set_aside(run, self.host, fitting, quarantine(run, self.host))
 
-    def specs(self, context: Context) -> list[dict[str, Any]]:
-        """The trials, marked; this task is skipped where the host's check has not passed."""
+    def specs(self, context: Context) -> tuple[Run, list[dict[str, Any]]]:
+        """The run and the marked trials; this task is skipped where the host's check has not passed."""
         if context["ti"].xcom_pull(task_ids=self.check) is None:
             skip(f"{self.check} has not passed")
         with one_clear_line():
             run = load_run(context)
             pulls = run.pulls(self.host)
-            return [_marked(t, run.image_ref(t.image), pulls) for t in self.trials(run)]
+            return run, [_marked(t, run.image_ref(t.image), pulls) for t in self.trials(run)]
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """The trials in planned order."""
-        specs = self.specs(context)
+        """The trials in planned order; fails where no two images can be compared."""
+        from wattbench.steps.early_stopping import stop_without_images
+
+        run, specs = self.specs(context)
         if not specs:
             skip("nothing is left to measure: see the lines above")
-        if all("unavailable" in s for s in specs):
+        unavailable = {s["image"]: str(s["unavailable"]) for s in specs if "unavailable" in s}
+        trials = [PlannedTrial.from_dict(cast("PlannedTrialDocument", s)) for s in specs]
+        with one_clear_line():
+            stopped = stop_without_images(run, self.host, trials, unavailable)
+        if stopped:
+            raise AirflowFailException(f"{self.host}: {stopped}")
+        if len(unavailable) == len({t.image for t in trials}):
             raise AirflowFailException(f"none of the images could be brought to {self.host}")
         for spec in specs:
             log.info("block %2d  %s%s", spec["block"], spec["label"],
@@ -156,7 +164,7 @@ def _marked(
     if ref is not None:
         pull: PullDocument = pulls.get(trial.image, {"error": "was not pulled"})
         if error := pull.get("error"):
-            spec["unavailable"] = f"image {trial.image}: {error}"
+            spec["unavailable"] = error
     return spec
 
 
@@ -232,12 +240,16 @@ class PlanAgain(PlanHost):
     def trials(self, run: Run) -> Sequence[PlannedTrial]:
         """Those without an accepted attempt, shuffled, as far as there is time."""
         from wattbench.history.deadline import further_attempts
+        from wattbench.steps.early_stopping import is_given_up
 
+        if is_given_up(run, self.host):
+            return ()
         return further_attempts(run, self.host, run.to_try_again(self.host), datetime.now(UTC))
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The trials to try again, shuffled; skipped when there are none."""
-        specs = [s | {"late": True} for s in self.specs(context) if "unavailable" not in s]
+        _, marked = self.specs(context)
+        specs = [s | {"late": True} for s in marked if "unavailable" not in s]
         if not specs:
             skip("nothing to try again")
         return specs

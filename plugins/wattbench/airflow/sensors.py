@@ -61,7 +61,9 @@ class CheckHost(BaseSensorOperator):
                     self.host, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
                 )  # fmt: skip
                 return PokeReturnValue(is_done=False)
-            if refused := on_host(self.host, take_and_check):
+            with check_host.kept_refusal(run, self.host):
+                refused = on_host(self.host, take_and_check)
+            if refused:
                 self._ask_less_and_less(context, refused)
         return PokeReturnValue(is_done=True, xcom_value="fit")
 
@@ -152,12 +154,13 @@ class Rest(BaseSensorOperator):
             self._late = is_late(states, self.group, ti.map_index)
         with one_clear_line():
             planned = PlannedTrial.from_dict(self.spec)
-            if reason := self.spec.get("unavailable"):
+            if error := self.spec.get("unavailable"):
+                reason = f"image {planned.image}: {error}"
                 run.write_outcome(self.host, planned, "missing", reason)
                 skip(reason)
-            if reason := early_stopping.reason_to_skip(run, self.host, planned):
-                run.write_outcome(self.host, planned, "skipped", reason)
-                skip(reason)
+            if stop := early_stopping.stop_before(run, self.host, planned):
+                run.write_outcome(self.host, planned, stop.status, stop.reason)
+                skip(stop.reason)
             if other := host_claims.holder(run, self.host):
                 log.info("waiting for %s: it is held by %s", self.host, other.run_id)
                 self.poke_interval = 15

@@ -159,6 +159,9 @@ class Protocol(Model):
         idle_baseline: Idle trials, for energy above idle; null: none.
         control: Trials of the control workload, for the stability of the host; null: none.
         timeout_s: Maximum duration of a trial, seconds; a longer one is stopped and has failed.
+        stop_without_comparison: Stop a host, and fail the run, where no two images can be compared: their
+            pulls failed, or their trials of the first block are invalid for a reason that trying again
+            repeats; false: measure what is left.
     """
 
     blocks: PositiveInt | BlocksRule = 30
@@ -169,6 +172,7 @@ class Protocol(Model):
     idle_baseline: IdleBaseline | None = IdleBaseline()
     control: Control | None = None
     timeout_s: Annotated[int, Field(ge=10, le=86400)] = 3600
+    stop_without_comparison: bool = True
 
     @property
     def max_blocks(self) -> int:

@@ -68,6 +68,11 @@ def report_key(run_id: str, *names: str) -> str:
     return run_key(run_id, "report", *names)
 
 
+def trends_key(run_id: str, *names: str) -> str:
+    """The folder of the nights up to a run, or what lies below it."""
+    return run_key(run_id, "trends", *names)
+
+
 def past_key(host: str, run_id: str | None = None) -> str:
     """``hosts/<host>/runs``, or what one run left there: what later runs may know of the host."""
     folder = f"{PAST}/{checked_name(host, 'host')}/runs"

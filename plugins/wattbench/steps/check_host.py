@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -175,6 +176,16 @@ def leave_alone(run: Run, name: str) -> str | None:
     )
     quarantine.set_aside(run, name, run.plan(name), found.reason)
     return f"{name} is in quarantine: {found.reason}"
+
+
+@contextmanager
+def kept_refusal(run: Run, name: str) -> Iterator[None]:
+    """Keep with the run why its check of a host fails, whatever it fails for."""
+    try:
+        yield
+    except HostError as error:
+        run.write_host_document(name, {**(run.host_document(name) or {}), "reason": str(error)})
+        raise
 
 
 def check(run: Run, host: Host, name: str) -> HostDocument:

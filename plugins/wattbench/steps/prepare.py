@@ -26,6 +26,7 @@ from wattbench.run import host_claims, store_keys
 from wattbench.run.plan import make_plan, seed_of
 from wattbench.run.stored_run import Run
 from wattbench.run.versions import installed
+from wattbench.steps.early_stopping import nothing_to_compare
 from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def prepare(
 
     Raises:
         StoreError: the bucket is missing or not writable.
-        ConfigError: no image could be resolved, or the reference could not.
+        ConfigError: the reference could not be resolved, or it alone could.
     """
     store.check()
     host_claims.open_run(
@@ -83,6 +84,12 @@ def prepare(
         raise ConfigError(
             f"images.{experiment.reference}: {unresolved[experiment.reference]} "
             "(nothing can be compared without the reference)"
+        )
+    why = nothing_to_compare(list(experiment.images), unresolved)
+    if why is not None and experiment.protocol.stop_without_comparison:
+        raise ConfigError(
+            f"images: no two of them can be compared: {why}; mend a reference, or set "
+            "protocol.stop_without_comparison: false to measure what is left"
         )
     seed = seed_of(experiment.seed, run_id)
     names = list(images)

@@ -18,6 +18,7 @@ from wattbench.run import store_keys
 from wattbench.storage.object_store import ObjectMissingError
 
 if TYPE_CHECKING:
+    from wattbench.analysis.trends.compare import Comparison
     from wattbench.config.hosts import Event as Kind
     from wattbench.run.stored_run import Run
 
@@ -79,8 +80,8 @@ def quarantine_moves(host: str, before: str | None, now: quarantine.Standing) ->
     return []
 
 
-def regressions_of(run: Run) -> dict[str, str]:
-    """``{host/image: message}`` of the regressions that stand over the experiment's runs."""
+def nights_of(run: Run) -> Comparison | None:
+    """The experiment's runs up to this one as a series of nights; None while they are too few."""
     from wattbench.analysis.storage import source
     from wattbench.analysis.storage.locations import Place
     from wattbench.analysis.trends import compare
@@ -92,18 +93,32 @@ def regressions_of(run: Run) -> dict[str, str]:
         if run.store.exists(store_keys.trials_parquet_key(run_id))  # else it was removed by hand
     ]
     if len(places) < compare.NIGHTS:
-        return {}
+        return None
     options = compare.Options(regression_pct=run.experiment.analysis.equivalence_pct)
     try:
         found = compare.compare_places(places, options, lambda _: None)
     except UserError as error:  # a report is worth more than news
-        log.warning("regressions can't be looked for: %s", error)
-        return {}
+        log.warning("changes of level can't be looked for: %s", error)
+        return None
+    return found if found.is_nights else None
+
+
+def regressions_of(nights: Comparison | None) -> dict[str, str]:
+    """``{host/image: message}`` of the regressions that stand over the experiment's runs."""
     return {
         f"{f.evidence['host']}/{f.evidence['image']}": f.message
-        for f in found.findings
+        for f in (nights.findings if nights else ())
         if f.code == "regression" and f.is_found_error
     }
+
+
+def _keep_trends(run: Run, nights: Comparison) -> None:
+    """Store the page of the nights up to this run, and its answer for programs."""
+    from wattbench.analysis.trends import page, write
+
+    key = store_keys.trends_key
+    run.store.put_json(key(run.run_id, "summary.json"), write.summary(nights))
+    run.store.put(key(run.run_id, "index.html"), page.render(nights).encode())
 
 
 def write(run: Run, summary: Mapping[str, Any]) -> tuple[Event, ...]:
@@ -116,7 +131,10 @@ def write(run: Run, summary: Mapping[str, Any]) -> tuple[Event, ...]:
     name = str(run.document["dag_id"])
     before = _before(run, name)
     found = answer(summary)
-    verdicts, regressions = verdicts_of(found), regressions_of(run)
+    nights = nights_of(run)
+    if nights is not None:
+        _keep_trends(run, nights)
+    verdicts, regressions = verdicts_of(found), regressions_of(nights)
     events = [
         *changed_verdicts(name, before.get("verdicts", {}), verdicts, found.headline),
         *new_regressions(name, before.get("regressions", {}), regressions),

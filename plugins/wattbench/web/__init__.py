@@ -1,5 +1,9 @@
-"""wattbench's pages in Airflow's UI: runs and verdicts, reports, comparison of hosts, hosts' health.
+"""wattbench's pages in Airflow's UI: last night's answers, runs, experiments, trends, hosts.
 
-`answers` reads what reports say, `state` what Airflow knows, `pages` puts both together, `render`
-makes HTML of it, `app` holds the routes and who may see them.
+`state` reads what Airflow knows, `stored` what the store has, in the forms of `documents`; `rows` makes of
+both what a person reads, `pages` gathers it per page, `render` makes HTML of it, `app` holds the routes and
+who may see them.
 """
+
+#: Path of the pages below Airflow's own.
+PREFIX = "/wattbench"

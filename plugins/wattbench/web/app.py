@@ -5,7 +5,7 @@ A user needs access to plugins, and sees the runs of those experiments only whos
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -22,9 +22,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from wattbench.analysis.model.errors import InputError, UserError
 from wattbench.run import versions
 from wattbench.storage.object_store import ObjectMissingError, media_type
-from wattbench.web import render, state
-from wattbench.web.pages import Pages, experiment_of, report_file
-from wattbench.web.state import Known
+from wattbench.web import render
+from wattbench.web import state as airflow
+from wattbench.web.pages import Pages, experiment_of
+from wattbench.web.rows import Filter, Known
+from wattbench.web.stored import file_of
 
 _COMMON = {
     "X-Content-Type-Options": "nosniff",
@@ -41,7 +43,7 @@ def _may_see(user: Any, dag_id: str) -> bool:
 
 
 def _pages(session: SessionDep, user: GetUserDep) -> Pages:
-    return Pages(session, [e for e in state.experiments(session) if _may_see(user, e)])
+    return Pages(session, [e for e in airflow.experiments(session) if _may_see(user, e)])
 
 
 def _readable(run_id: str, user: GetUserDep) -> str:
@@ -71,9 +73,9 @@ def _existing(pages: Pages, run_id: str) -> Known:
 
 
 @router.get("/")
-def runs(request: Request, pages: PagesDep, before: datetime | None = None) -> HTMLResponse:
-    """Runs and their verdicts."""
-    return _html(request, "runs", runs=pages.runs(before), first=before is None)
+def overview(request: Request, pages: PagesDep) -> HTMLResponse:
+    """What needs a person, and what each experiment's last run says."""
+    return _html(request, "overview", overview=pages.overview(), now=datetime.now(UTC))
 
 
 @router.get("/version")
@@ -82,10 +84,36 @@ def version() -> dict[str, str]:
     return {"code": versions.code(), **versions.installed("wattbench")}
 
 
+@router.get("/runs")
+def runs(
+    request: Request,
+    pages: PagesDep,
+    experiment: str = "",
+    state: str = "",
+    host: str = "",
+    before: int | None = None,
+) -> HTMLResponse:
+    """Runs and their verdicts."""
+    found = pages.runs(Filter(experiment, state, host), before)
+    return _html(request, "runs", runs=found, first=before is None)
+
+
+@router.get("/experiments")
+def experiments(request: Request, pages: PagesDep) -> HTMLResponse:
+    """Schedules, refused experiments and why."""
+    return _html(request, "experiments", lines=pages.lines())
+
+
 @router.get("/hosts")
 def hosts(request: Request, pages: PagesDep) -> HTMLResponse:
     """Hosts and their health."""
     return _html(request, "hosts", hosts=pages.hosts())
+
+
+@router.get("/trends")
+def trends(request: Request, pages: PagesDep) -> HTMLResponse:
+    """Experiments over their nights."""
+    return _html(request, "trends", trends=pages.trends())
 
 
 @router.get("/compare")
@@ -128,12 +156,23 @@ def progress(request: Request, pages: PagesDep, run_id: RunIdDep) -> HTMLRespons
 @router.get("/runs/{run_id}/report/{path:path}")
 def report(run_id: RunIdDep, path: str) -> Response:
     """A file of a run's report, as it lies in the store."""
+    return _file(run_id, "report", path)
+
+
+@router.get("/runs/{run_id}/trends/{path:path}")
+def nights(run_id: RunIdDep, path: str) -> Response:
+    """The page of the nights up to a run, or its answer for programs."""
+    return _file(run_id, "trends", path)
+
+
+def _file(run_id: str, folder: str, path: str) -> Response:
+    name = path or "index.html"
     try:
-        data = report_file(run_id, path or "index.html")
+        data = file_of(run_id, folder, name)
     except (InputError, ObjectMissingError):
-        raise HTTPException(404, f"the report of {run_id} has no {path!r}") from None
+        raise HTTPException(404, f"the {folder} of {run_id} has no {path!r}") from None
     headers = {**_COMMON, "Content-Security-Policy": render.REPORT_POLICY}
-    return Response(data, media_type=media_type(path or "index.html"), headers=headers)
+    return Response(data, media_type=media_type(name), headers=headers)
 
 
 app = FastAPI(title="wattbench", openapi_url=None, docs_url=None, redoc_url=None)

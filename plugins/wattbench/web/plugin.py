@@ -13,15 +13,21 @@ from urllib.parse import quote, urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIX = "/wattbench"
+from wattbench.web import PREFIX
+
+ICON_GROUND, ICON_BOLT = "#22303f", "#ffd98a"
 _BASE = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
 
 
-def _icon(colour: str) -> str:
-    """A bolt, as a picture that needs no request of its own."""
+def _icon() -> str:
+    """A bolt on a ground of its own: readable on the light, the dark and the active entry alike.
+
+    It is a picture that needs no request of its own, so it can't follow the colour of the text.
+    """
     svg = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{colour}' "
-        "stroke-width='2' stroke-linejoin='round'><path d='M13 3 5 14h6l-1 7 8-11h-6z'/></svg>"
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>"
+        f"<rect width='24' height='24' rx='6' fill='{ICON_GROUND}'/>"
+        f"<path d='M13 3 6 14h5l-1 7 8-11h-5z' fill='{ICON_BOLT}'/></svg>"
     )
     return f"data:image/svg+xml,{quote(svg)}"
 
@@ -48,8 +54,7 @@ class WattbenchPlugin(AirflowPlugin):
             "href": f"{_BASE}/",
             "destination": "nav",
             "nav_top_level": True,
-            "icon": _icon("#3f5166"),
-            "icon_dark_mode": _icon("#d3dbe6"),
+            "icon": _icon(),
             "url_route": "wattbench",
         },
         {

@@ -11,6 +11,7 @@ from typing import Any
 
 from wattbench.analysis.presentation import html
 from wattbench.progress import spoken
+from wattbench.web import PREFIX
 
 _FOLDER = Path(__file__).with_name("templates")
 
@@ -28,7 +29,7 @@ def page_policy(nonce: str) -> str:
     return (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "connect-src 'self'; frame-src 'self'; img-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'self'"
+        "form-action 'self'; frame-ancestors 'self'"
     )
 
 
@@ -41,7 +42,10 @@ def page(name: str, base: str, **values: Any) -> tuple[str, str]:
         values: for the template.
     """
     nonce = secrets.token_urlsafe(16)
-    context = {"base": base, "nonce": nonce, "app_script": _app_script()} | values
+    context = {
+        "base": base, "airflow": base.removesuffix(PREFIX), "nonce": nonce, "app_script": _app_script()
+    }  # fmt: skip
+    context |= values
     return html.render(f"{name}.html.j2", context, _FOLDER), page_policy(nonce)
 
 

@@ -158,20 +158,21 @@ def test_a_block_that_can_not_be_finished_is_skipped_whole_and_later_ones_too(st
     assert why == ("block 3 can't be finished before 01:10 UTC: it takes 4 min, 2 min are left")
     # Long after the deadline, as by now: decided at the block's first trial, then read.
     third = [t for t in plan if t.block == 3]
-    reasons = [early_stopping.reason_to_skip(run, "lab-a", t) for t in third]
-    assert reasons[0] is not None
-    assert "block 3 can't be finished" in reasons[0]
+    stops = [early_stopping.stop_before(run, "lab-a", t) for t in third]
+    assert stops[0] is not None
+    assert "block 3 can't be finished" in stops[0].reason
+    assert stops[0].status == "skipped"
     fourth = next(t for t in plan if t.block == 4)
-    assert {*reasons, early_stopping.reason_to_skip(run, "lab-a", fourth)} == {reasons[0]}
+    assert {*stops, early_stopping.stop_before(run, "lab-a", fourth)} == {stops[0]}
 
 
 def test_a_block_that_has_begun_is_finished(store: Store) -> None:
     far = (datetime.now(UTC) + timedelta(hours=2)).strftime("%H:%M")
     run = prepared(store, experiment(finish_by=far), due=datetime.now(UTC))
     first, second = (t for t in run.plan("lab-a") if t.block == 1)
-    assert early_stopping.reason_to_skip(run, "lab-a", first) is None
+    assert early_stopping.stop_before(run, "lab-a", first) is None
     late = Run(store, run.document | {"deadline": DUE.isoformat()})
-    assert early_stopping.reason_to_skip(late, "lab-a", second) is None
+    assert early_stopping.stop_before(late, "lab-a", second) is None
 
 
 def test_further_attempts_are_made_as_long_as_there_is_time(store: Store) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattbench.steps import check_host
+import pytest
+
+from tests.support.stored_runs import experiment, prepared
+from wattbench.errors import HostError
+from wattbench.steps import check_host, verdict
+from wattbench.storage.object_store import Store
 
 
 def facts(*unknown: str) -> dict[str, Any]:
@@ -50,3 +55,11 @@ def test_a_setting_that_the_host_does_not_report_refuses_it() -> None:
 
 def test_gpus_that_no_trial_gets_need_not_be_as_expected() -> None:
     assert check_host.unexpected(told(**{"gpu[0].power_limit_w": 300.0}), EXPECT, []) == []
+
+
+def test_why_a_check_failed_is_kept_with_the_run_and_in_its_account(store: Store) -> None:
+    run = prepared(store, experiment())
+    with pytest.raises(HostError), check_host.kept_refusal(run, "lab-a"):
+        raise HostError("lab-a: no route to 10.0.0.7", code="unreachable")
+    assert (run.host_document("lab-a") or {}).get("reason") == "lab-a: no route to 10.0.0.7"
+    assert verdict.account(run).sentence().endswith("7 more: lab-a: no route to 10.0.0.7")

@@ -1,0 +1,109 @@
+"""Pages in Chromium: what axe-core finds in them, and whether anything sticks out sideways."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+#: A telephone's width and a desk's, CSS px.
+WIDTHS = (390, 1280)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--virtual-time-budget=600000", "--window-size=1400,1000", "--dump-dom",
+)  # fmt: skip
+
+#: In each page, in a frame of the width asked for: a window can't be narrower than 500 px.
+_PROBE = """<script>{axe}</script><script>addEventListener("load", async () => {{
+ document.querySelectorAll("details").forEach((d) => {{ d.open = true; }});
+ const root = document.documentElement;
+ const found = await axe.run(document, {{resultTypes: ["violations"], iframes: false}});
+ parent.postMessage({{page: {page}, width: {width}, scroll: root.scrollWidth, client: root.clientWidth,
+  passed: found.passes.length, violations: found.violations.map((v) => ({{rule: v.id,
+  nodes: v.nodes.map((n) => n.target.join(" ") + ": " + n.failureSummary)}}))}}, "*");
+}});</script>"""
+_DESK = """<!DOCTYPE html><title>-</title><pre id="found"></pre>{frames}<script>const found = [];
+addEventListener("message", (m) => {{ found.push(m.data);
+ document.getElementById("found").textContent = JSON.stringify(found); }});</script>"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One page at one width.
+
+    Attributes:
+        violations: rule of axe-core → the elements that break it, and how.
+        passed: rules that held somewhere on the page; 0: nothing was looked at.
+        scroll: width of the content, CSS px.
+        client: width of the window, CSS px.
+    """
+
+    page: str
+    width: int
+    violations: Mapping[str, list[str]]
+    passed: int
+    scroll: int
+    client: int
+
+
+def dom(address: str, folder: Path, *options: str) -> str:
+    """A page's document after its scripts have run.
+
+    Args:
+        address: of the page.
+        folder: for the browser's profile.
+        options: of the browser.
+    """
+    done = subprocess.run(
+        [str(BROWSER), *FLAGS, *options, f"--user-data-dir={folder / 'profile'}", address],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def looks(pages: Mapping[str, str], folder: Path, *, dark: bool) -> list[Look]:
+    """Every page at every width, in one browser.
+
+    Args:
+        pages: name → HTML.
+        folder: an empty one.
+        dark: what the reader's system prefers.
+    """
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    frames = []
+    for name, text in pages.items():
+        # The page's own policy would refuse the probe.
+        bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+        for width in WIDTHS:
+            probe = _PROBE.format(axe=axe, page=json.dumps(name), width=width)
+            path = folder / f"{name}-{width}.html"
+            path.write_text(bare.replace("</body>", f"{probe}</body>"), encoding="utf-8")
+            frames.append(
+                f'<iframe src="{path.name}" style="width:{width}px;height:900px"></iframe>'
+            )
+    desk = folder / "desk.html"
+    desk.write_text(_DESK.format(frames="".join(frames)), encoding="utf-8")
+    theme = f"--blink-settings=preferredColorScheme={int(not dark)}"
+    told = re.search(r'<pre id="found">(.*?)</pre>', dom(desk.as_uri(), folder, theme), re.DOTALL)
+    assert told is not None
+    assert told[1], "no page answered"
+    found: list[dict[str, Any]] = json.loads(html.unescape(told[1]))
+    silent = {(name, width) for name in pages for width in WIDTHS} - {
+        (one["page"], one["width"]) for one in found
+    }
+    assert not silent
+    return [
+        Look(**(one | {"violations": {v["rule"]: v["nodes"] for v in one["violations"]}}))
+        for one in found
+    ]
