@@ -63,7 +63,7 @@ faults: setup    ## every fault in every phase of a run, docs/reliability.md; go
 	@$(PY) -m demo up
 	@$(PY) -m tests.faults --only "$(FAULTS)" $(if $(AGAIN),--again) --minutes $(or $(MINUTES),150)
 
-images: setup    ## builds and pushes a set of images: SET=twins|paper|demo REGISTRY=HOST:PORT
+images: setup    ## builds and pushes a set of images: SET=twins|paper|demo|examples REGISTRY=HOST:PORT
 	@$(PY) -m demo images $(SET) $(if $(REGISTRY),--registry $(REGISTRY))
 
 secrets:         ## a deployment's .env with fresh secrets; never overwrites one

@@ -63,6 +63,7 @@ def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
     out = up.checkout.demo / "report"
     if experiment != settings.EXPERIMENT:
         out = out.with_name(f"report-{experiment}")
+        settings.add_example(up.checkout, experiment, up.registry, _say)
         with timings.step(f"images of {experiment}"):
             workloads.ensure_variants(up.checkout, experiment, up.registry, _say)
     with timings.step("the run, to its report"):
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
                 "experiment",
                 nargs="?",
                 default=settings.EXPERIMENT,
-                help="of config/experiments, for the virtual hosts (default: %(default)s)",
+                help="of config/experiments or its examples, for the virtual hosts (default: %(default)s)",
             )
         command.add_argument(
             "--since",

@@ -14,11 +14,11 @@ from demo.checkout import Checkout
 from demo.timings import Timings, minutes
 from demo.workloads import base_of, references
 from images.build import BaseError, BuiltImage, build, default_base
-from images.context import Context, names
+from images.context import Context, is_example, names
 from wattbench.analysis.model.errors import UserError
 from wattbench.analysis.storage.atomic import write_atomically
 
-SETS = ("twins", "paper", "demo")
+SETS = ("twins", "paper", "demo", "examples")
 
 #: What the study printed for its images, GB unpacked.
 STUDY_GB = {
@@ -70,7 +70,10 @@ def members(which: str, checkout: Checkout) -> list[str]:
         raise UserError(f"images: {which!r} is not a set; SET is one of {', '.join(SETS)}")
     if which == "demo":
         return sorted({name for name, _ in references(settings.source(checkout))})
-    return [name for name in names() if (name in STUDY_GB) == (which == "paper")]
+    if which == "examples":
+        return [name for name in names() if is_example(name)]
+    ours = [name for name in names() if not is_example(name)]
+    return [name for name in ours if (name in STUDY_GB) == (which == "paper")]
 
 
 def make(checkout: Checkout, which: str, registry: str | None, say: Say, timings: Timings) -> int:

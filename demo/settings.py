@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.local import connections, object_store
 from wattbench.local.connections import Connection
 from wattbench.local.object_store import ObjectStore
+from wattbench.workloads.files import read_source
 
 EXPERIMENT = "demo"
 METER = "/usr/local/bin/energibridge-standin"
@@ -34,10 +36,7 @@ def source(checkout: Checkout) -> str:
 
 def sources(checkout: Checkout) -> dict[str, str]:
     """The experiments for the virtual hosts as they stand in the repository, by name."""
-    texts = {
-        path.stem: path.read_text()
-        for path in sorted((checkout.root / "config" / "experiments").glob("*.yaml"))
-    }
+    texts = {path.stem: path.read_text() for path in sorted(_experiments(checkout).glob("*.yaml"))}
     return {name: text for name, text in texts.items() if _PLACEHOLDER.search(text)}
 
 
@@ -57,17 +56,58 @@ def write(
     """
     target = folder(checkout)
     write_atomically(target / "hosts.yaml", hosts_yaml(hosts, registry, _hosts_in(target)))
-    for name, text in sources(checkout).items():
-        resolved = target / "experiments" / f"{name}.yaml"
-        text = resolve(text, registry)
-        if not resolved.exists() or resolved.read_text() != text:
-            say(
-                f"{resolved.relative_to(checkout.root)}: config/experiments/{resolved.name} with "
-                f"{registry.pull} for registry.local"
-            )
-            write_atomically(resolved, text)
+    for name in sources(checkout):
+        _activate(checkout, _experiments(checkout) / f"{name}.yaml", registry, say)
     known = connections.read(checkout)
     connections.write(checkout, {**known, **connections_of(hosts, store)})
+
+
+def add_example(
+    checkout: Checkout, name: str, registry: Registry, say: Callable[[str], None]
+) -> None:
+    """Makes an example an experiment of the virtual hosts, if there is one of that name for them.
+
+    An experiment of that name in `config/experiments` goes before it.
+    """
+    path = _experiments(checkout) / "examples" / f"{name}.yaml"
+    is_ours = path.is_file() and _PLACEHOLDER.search(path.read_text())
+    if is_ours and name not in sources(checkout):
+        _activate(checkout, path, registry, say)
+
+
+def _activate(
+    checkout: Checkout, path: Path, registry: Registry, say: Callable[[str], None]
+) -> None:
+    """Copies an experiment, resolved, with the files that its workload names; rewrites what has changed."""
+    resolved = folder(checkout) / "experiments" / path.name
+    text = path.read_text()
+    for name in _files_of(text):
+        with suppress(
+            ValueError
+        ):  # a file that can't be had is refused with the experiment, by name
+            write_atomically(resolved.parent / name, read_source(name, path.parent))
+    text = resolve(text, registry)
+    if not resolved.exists() or resolved.read_text() != text:
+        say(
+            f"{resolved.relative_to(checkout.root)}: {path.relative_to(checkout.root)} with "
+            f"{registry.pull} for registry.local"
+        )
+        write_atomically(resolved, text)
+
+
+def _files_of(experiment: str) -> list[str]:
+    """The files beside an experiment that its workload names; none of one that can't be read."""
+    try:
+        workload = yaml.safe_load(experiment)["workload"]
+        requests = workload.get("load", {}).get("requests")
+        named = [*workload.get("files", {}).values(), requests]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in named if isinstance(name, str)]
+
+
+def _experiments(checkout: Checkout) -> Path:
+    return checkout.root / "config" / "experiments"
 
 
 def _hosts_in(target: Path) -> Mapping[str, object]:

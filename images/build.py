@@ -80,7 +80,7 @@ def build(
     """Builds an image, unless one made from the same inputs is there, and pushes it.
 
     Args:
-        name: a folder below `images/`.
+        name: a folder below `images/` or of an example.
         base: the reference it starts from; None for the one that its Dockerfile names.
         registry: `HOST:PORT` to push to; None to keep it in this machine's Docker.
         tag: of the image; None for a hash of its inputs.
@@ -123,7 +123,7 @@ def default_base(name: str) -> str:
     """The base that an image's Dockerfile names."""
     found = re.search(r"^ARG BASE=(\S+)", Context(name).dockerfile, re.MULTILINE)
     if found is None:
-        raise UserError(f"images/{name}/Dockerfile: no line ARG BASE=…; add it or give --base")
+        raise UserError(f"{name}/Dockerfile: no line ARG BASE=…; add it or give --base")
     return found.group(1)
 
 
@@ -196,7 +196,8 @@ def _context(
 
 @contextmanager
 def _wheels(context: Context, python: str, say: Callable[[str], None]) -> Iterator[list[str]]:
-    with packages.served(context.requirements, python, say) as address:
+    with_more = "--no-deps" not in context.dockerfile
+    with packages.served(context.requirements, python, say, with_more) as address:
         yield [f"PIP_FIND_LINKS={address}", "PIP_NO_INDEX=1"]
 
 

@@ -1,6 +1,6 @@
-"""Build context of one image: the image's folder, shared files, and packages where needed.
+"""Build context of one image: the image's folder, files beside it, and packages where needed.
 
-The same layout as this folder, so that `docker build -f images/NAME/Dockerfile images` by hand sees
+The layout of the folder around it, so that `docker build -f images/NAME/Dockerfile images` by hand sees
 the same files.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 FOLDER = Path(__file__).resolve().parent
-#: Files beside the folders that Dockerfiles copy.
-SHARED = ("torch-cpu.txt", "torch-cuda.txt", "trim.sh")
+#: Experiments to copy, with the images that they need.
+EXAMPLES = FOLDER.parent / "config" / "experiments" / "examples"
 #: The folder of the image that plays a machine.
 HOST = "worker-host"
 
@@ -26,7 +27,7 @@ class Context:
     """A build context.
 
     Attributes:
-        name: the image's name, which is that of its folder.
+        name: the image's name, which is that of its folder in `images/` or among the examples.
         site: installed packages that appear as `NAME/site`; None where the build installs them.
         text: of a Dockerfile in the place of the folder's own; None for that one.
     """
@@ -36,6 +37,13 @@ class Context:
     text: str | None = None
 
     @property
+    def root(self) -> Path:
+        """The folder around the image's own."""
+        return next(
+            (r for r in (FOLDER, EXAMPLES) if (r / self.name / "Dockerfile").is_file()), FOLDER
+        )
+
+    @property
     def requirements(self) -> list[Path]:
         """The files of pinned Python packages that the image installs."""
         return [path for path in self._own_files() if path.suffix == ".txt"]
@@ -43,7 +51,7 @@ class Context:
     @property
     def dockerfile(self) -> str:
         """The Dockerfile's text."""
-        return self.text or (FOLDER / self.name / "Dockerfile").read_text()
+        return self.text or (self.root / self.name / "Dockerfile").read_text()
 
     def key(self, *more: str) -> str:
         """Twelve hex digits that change when anything changes that the image is made from.
@@ -53,7 +61,7 @@ class Context:
         """
         digest = hashlib.sha256("\0".join((*more, self.site.name if self.site else "")).encode())
         for path in self._own_files():
-            digest.update(f"\0{path.relative_to(FOLDER)}\0".encode())
+            digest.update(f"\0{path.relative_to(self.root)}\0".encode())
             digest.update(self._content(path))
         return digest.hexdigest()[:12]
 
@@ -64,7 +72,7 @@ class Context:
         """
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as archive:
             for path in self._own_files():
-                entry = _by_root(archive.gettarinfo(path, str(path.relative_to(FOLDER))))
+                entry = _by_root(archive.gettarinfo(path, str(path.relative_to(self.root))))
                 content = self._content(path)
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
@@ -72,23 +80,28 @@ class Context:
                 archive.add(self.site, f"{self.name}/site", filter=_by_root)
 
     def _content(self, path: Path) -> bytes:
-        is_replaced = self.text is not None and path == FOLDER / self.name / "Dockerfile"
+        is_replaced = self.text is not None and path == self.root / self.name / "Dockerfile"
         return self.dockerfile.encode() if is_replaced else path.read_bytes()
 
     def _own_files(self) -> Iterator[Path]:
-        for name in SHARED:
-            if f"{name} " in self.dockerfile:
-                yield FOLDER / name
-        for path in sorted((FOLDER / self.name).rglob("*")):
+        copied = " ".join(re.findall(r"^COPY (?!--)(.*)", self.dockerfile, re.MULTILINE)).split()
+        for path in sorted(self.root.iterdir()):
+            if path.is_file() and path.name in copied:
+                yield path
+        for path in sorted((self.root / self.name).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
 
 
 def names() -> list[str]:
     """The images there are: the folders with a Dockerfile, but for that of the demo's hosts."""
-    return sorted(
-        path.parent.name for path in FOLDER.glob("*/Dockerfile") if path.parent.name != HOST
-    )
+    found = {path.parent.name for root in (FOLDER, EXAMPLES) for path in root.glob("*/Dockerfile")}
+    return sorted(found - {HOST})
+
+
+def is_example(name: str) -> bool:
+    """Whether an image belongs to an example."""
+    return Context(name).root == EXAMPLES
 
 
 def _by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

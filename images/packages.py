@@ -76,13 +76,19 @@ def _install(requirements: Path, python: str, folder: Path) -> None:
 
 
 @contextmanager
-def served(requirements: list[Path], python: str, say: Callable[[str], None]) -> Iterator[str]:
+def served(
+    requirements: list[Path],
+    python: str,
+    say: Callable[[str], None],
+    with_dependencies: bool = True,
+) -> Iterator[str]:
     """Serves the wheels of requirements to builds on this machine's network.
 
     Args:
         requirements: files, pinned, one a line.
         python: the version they are to run on, such as 3.11.
         say: receives a line before anything is downloaded.
+        with_dependencies: also of what the files don't name.
 
     Yields:
         The address of a page of links, as pip's and uv's `--find-links` take it.
@@ -91,7 +97,8 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
         UserError: pip could not download them.
     """
     texts = b"\0".join(path.read_bytes() for path in requirements)
-    key = hashlib.sha256(texts + python.encode()).hexdigest()[:16]
+    alone = [] if with_dependencies else ["--no-deps"]
+    key = hashlib.sha256(texts + " ".join([python, *alone]).encode()).hexdigest()[:16]
     target = _VAR / "wheels" / key
     if not target.is_dir():
         say(f"downloading wheels of {', '.join(path.name for path in requirements)}")
@@ -99,6 +106,7 @@ def served(requirements: list[Path], python: str, say: Callable[[str], None]) ->
             argv = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(staging)]
             argv += ["--only-binary", ":all:", "--python-version", python]
             argv += [] if local_wheels() else ["--extra-index-url", _CPU_INDEX]
+            argv += alone
             for path in requirements:
                 argv += ["--requirement", str(path)]
             _run(argv, "downloading wheels")

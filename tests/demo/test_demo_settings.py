@@ -62,6 +62,51 @@ def test_the_replaced_registry_is_told_once(checkout: Checkout) -> None:
     assert write(checkout) == []
 
 
+def test_an_example_becomes_an_experiment_with_the_files_that_it_names(checkout: Checkout) -> None:
+    write(checkout)
+    folder = checkout.root / "var/demo/config/experiments"
+    assert not list(folder.glob("embeddings.*"))  # none is active by itself
+    settings.add_example(checkout, "embeddings", REGISTRY, print)
+    loaded = load_experiment(folder / "embeddings.yaml", load_hosts(folder.parent))
+    assert str(loaded.images["onnx"].ref) == "10.88.68.1:26729/wattbench/minilm-onnx:demo"
+    for name in ("stock-or-slim", "llm-engines", "none"):  # of other hosts, or of no example
+        settings.add_example(checkout, name, REGISTRY, print)
+        assert not list(folder.glob(f"{name}.*"))
+
+
+def test_an_experiment_goes_before_the_example_of_its_name_and_keeps_its_own_files(
+    checkout: Checkout,
+) -> None:
+    source = checkout.root / "config/experiments"
+    for path in (source / "examples").glob("embeddings.*"):
+        shutil.copy(path, source)
+    line = json.dumps({"path": "/mine"})
+    (source / "embeddings.jsonl").write_text(line)
+    write(checkout)
+    settings.add_example(checkout, "embeddings", REGISTRY, print)
+    folder = checkout.root / "var/demo/config/experiments"
+    assert (folder / "embeddings.jsonl").read_text() == line
+    assert load_experiment(folder / "embeddings.yaml", load_hosts(folder.parent))
+
+
+def test_an_experiment_whose_files_are_missing_or_that_is_no_yaml_is_left_to_its_refusal(
+    checkout: Checkout,
+) -> None:
+    source = checkout.root / "config/experiments"
+    outside = "workload: {files: {/a: ../../secret}}  # registry.local/"
+    (checkout.root / "secret").write_text("x")
+    for name, text in {
+        "gone": outside,
+        "broken": "{registry.local/",
+        "list": "[registry.local/]",
+    }.items():
+        (source / f"{name}.yaml").write_text(text)
+    write(checkout)
+    folder = checkout.root / "var/demo/config/experiments"
+    assert {"gone.yaml", "broken.yaml", "list.yaml"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "../../secret").exists()
+
+
 def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config/hosts.example.yaml", tmp_path / "hosts.yaml")
     loaded = load_hosts(tmp_path)

@@ -22,8 +22,8 @@ REFUSED = "images: base debian:bookworm-slim can't be pulled: dial tcp: no such 
 
 
 def test_the_sets_hold_every_image_once_and_the_demo_s_are_among_the_twins() -> None:
-    twins, paper, demo = (image_sets.members(which, here()) for which in ("twins", "paper", "demo"))
-    assert sorted([*twins, *paper]) == names()
+    twins, paper, demo, examples = (image_sets.members(w, here()) for w in image_sets.SETS)
+    assert sorted([*twins, *paper, *examples]) == names()
     assert set(paper) == set(image_sets.STUDY_GB)
     assert set(demo) <= set(twins)
     assert demo
@@ -31,7 +31,7 @@ def test_the_sets_hold_every_image_once_and_the_demo_s_are_among_the_twins() -> 
 
 def test_an_unknown_set_is_one_line_with_what_there_is() -> None:
     with pytest.raises(
-        UserError, match=r"^images: 'all' is not a set; SET is one of twins, paper, demo$"
+        UserError, match=r"^images: 'all' is not a set; SET is one of twins, paper, demo, examples$"
     ):
         image_sets.members("all", here())
 

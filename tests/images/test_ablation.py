@@ -33,7 +33,7 @@ def built(docker, monkeypatch, capsys, experiment):
     """Runs the command with a fake `docker`; returns its exit code, output and what docker was asked."""
 
     @contextlib.contextmanager
-    def served(requirements, python, say):
+    def served(requirements, python, say, with_dependencies):
         assert requirements, "rungs without packages need no wheels"
         yield "http://127.0.0.1:1/"
 

