@@ -653,11 +653,12 @@ def _reduce(
         tuple(itertools.compress(still, mine))
         for mine in zip(*(v.tolist() for v in still.values()), strict=True)
     ] or [()] * len(paths)
+    met = (tuple(notes.get(i, ())) for i in range(len(paths)))
     fields = zip(
         paths, counts.tolist(), first.tolist(), last.tolist(), map(_finite, intervals.tolist()),
-        gaps.tolist(), map(_finite, deltas.tolist()), by_file, series, constant, strict=True,
+        gaps.tolist(), map(_finite, deltas.tolist()), by_file, series, constant, met, strict=True,
     )  # fmt: skip
-    return [Reduced(*mine, notes=tuple(notes.get(i, ()))) for i, mine in enumerate(fields)]
+    return [Reduced(*mine) for mine in fields]
 
 
 def _series(
