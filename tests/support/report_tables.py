@@ -1,4 +1,4 @@
-"""Parts of a report: its tables as files, their rows as the csv module reads them, one section of the page."""
+"""Parts of a report: its tables as files, their rows as the csv module reads them, a section of the page."""
 
 from __future__ import annotations
 
