@@ -7,7 +7,6 @@ that is refused; one host that is fit, one that was refused, one that was never 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import warnings
@@ -280,17 +279,15 @@ def invalid(run: Run, trial: PlannedTrial) -> None:
     run.store.put_json(key, Record(row=row, work=work, findings=(found,)).to_dict())
 
 
-def main(out: Path) -> None:
-    """Fill database and store, and write each page as its route answers."""
-    warnings.simplefilter("ignore")
+def fill() -> None:
+    """Make Airflow's tables, parse dags/ into them, and let the morning come."""
     from airflow import settings
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models import import_all_models
     from airflow.models.base import Base
     from airflow.models.dagbundle import DagBundleModel
 
-    from wattbench.web import pages, render, rows, stored
-    from wattbench.web import state as airflow_state
+    from wattbench.web import stored
 
     import_all_models()
     assert settings.engine is not None
@@ -300,14 +297,22 @@ def main(out: Path) -> None:
     session.add(DagBundleModel(name="dags"))
     session.commit()
     sync_bag_to_db(DagBag(str(REPO / "dags")), "dags", None)
-    now = datetime.now(UTC).replace(microsecond=0)
-    morning = Morning(session, stored.open_store(), now)
+    morning = Morning(session, stored.open_store(), datetime.now(UTC).replace(microsecond=0))
     morning.nightly()
     morning.stopped()
     morning.going()
     session.commit()
 
-    found = pages.Pages(session, airflow_state.experiments(session))
+
+def write(out: Path) -> None:
+    """Write each page as its route answers."""
+    from airflow import settings
+
+    from wattbench.web import pages, render, rows, state, stored
+
+    assert settings.Session is not None
+    session, now = settings.Session(), datetime.now(UTC)
+    found = pages.Pages(session, state.experiments(session))
     runs = found.runs()
     going = next(line.known for line in runs.lines if not line.known.run.over)
     ended = next(line.known for line in runs.lines if line.known.run.dag_id == "nightly")
@@ -327,21 +332,22 @@ def main(out: Path) -> None:
         },
     }  # fmt: skip
     for name, (template, context) in values.items():
-        (out / f"{name}.html").write_text(render.page(template, "/wattbench", **context)[0])
-    pages.PAGE = 2
-    before: int | None = None
+        text, _ = render.page(template, "/wattbench", **context)
+        (out / f"{name}.html").write_text(text, encoding="utf-8")
+    for name, folder in (("report", "report"), ("nights", "trends")):
+        data = stored.file_of(ended.run.run_id, folder, "index.html")
+        (out / f"{name}.html").write_bytes(data)
+    pages.PAGE, before = 2, None
     listed = []
     while True:
         part = found.runs(before=before)
         listed.append(" ".join(line.run_id for line in part.lines))
         if (before := part.older) is None:
             break
-    (out / "pages.txt").write_text("\n".join(listed))
-    for name, folder in (("report", "report"), ("nights", "trends")):
-        data = stored.file_of(ended.run.run_id, folder, "index.html")
-        (out / f"{name}.html").write_bytes(data)
+    (out / "pages.txt").write_text("\n".join(listed), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
-    main(Path(sys.argv[1]))
+    warnings.simplefilter("ignore")
+    fill()
+    write(Path(sys.argv[1]))
