@@ -337,7 +337,8 @@ def write(out: Path) -> None:
     for name, folder in (("report", "report"), ("nights", "trends")):
         data = stored.file_of(ended.run.run_id, folder, "index.html")
         (out / f"{name}.html").write_bytes(data)
-    pages.PAGE, before = 2, None
+    pages.PAGE = 2
+    before: int | None = None
     listed = []
     while True:
         part = found.runs(before=before)

@@ -79,7 +79,7 @@ def test_hosts_say_why_one_was_refused_and_once_what_can_not_be_read(morning: Pa
 def test_trends_show_the_change_of_level_that_comparing_the_nights_finds(morning: Path) -> None:
     text = text_of(morning, "trends")
     line = re.search(
-        r"pip-torch-nocache lab-a .*?([+-][\d.]+)\W% \(.*?nights before, (\d) since", text
+        r"pip-torch-nocache lab-a .*?%\) ([+-][\d.]+)\W% \(.*?nights before, (\d) since", text
     )
     assert line is not None
     assert abs(float(line[1]) - 6.0) < 0.5  # as it was simulated
