@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     answers: Answers
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         login = self.headers.get("Authorization")
         self.answers.asked.append((self.path, login))
         parts = urllib.parse.urlsplit(self.path)
@@ -254,7 +254,9 @@ class Prometheus:
         if query["query"] != "time()":
             return self._refused("only time() is known")
         now = time.time() + self.ahead_s
-        return as_json({"status": "success", "data": {"resultType": "scalar", "result": [now, str(now)]}})
+        return as_json(
+            {"status": "success", "data": {"resultType": "scalar", "result": [now, str(now)]}}
+        )
 
     def _range(self, query: dict[str, str]) -> tuple[int, str, bytes]:
         text, is_moment = query["query"], query["query"].startswith("timestamp(")

@@ -73,7 +73,12 @@ def test_a_lag_of_unknown_size_is_in_the_uncertainty() -> None:
 
 def test_the_uncertainty_covers_the_truth_in_at_least_95_percent_of_windows() -> None:
     rng = np.random.default_rng(20)
-    for quantity, digit_j in (("energy", 1.0), ("energy", 100.0), ("energy", 3600.0), ("power", 1.0)):
+    for quantity, digit_j in (
+        ("energy", 1.0),
+        ("energy", 100.0),
+        ("energy", 3600.0),
+        ("power", 1.0),
+    ):
         covered = []
         for _ in range(25):
             length_s, idle_w = rng.uniform(20, 90), rng.uniform(20, 100)

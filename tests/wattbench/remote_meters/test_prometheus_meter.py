@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ def server(**how: Any) -> Prometheus:
 
 
 @contextmanager
-def reading(prometheus: Prometheus | Answers, query: str = SELECTOR, **keys: Any) -> Iterator[Reader]:
+def reading(
+    prometheus: Prometheus | Answers, query: str = SELECTOR, **keys: Any
+) -> Iterator[Reader]:
     answers = prometheus.answers() if isinstance(prometheus, Prometheus) else prometheus
     with serving(answers) as url:
         asked = {"power": {"query": query}} if query == SUM else {}
@@ -80,7 +83,7 @@ def test_values_that_prometheus_only_repeats_are_not_readings() -> None:
         found = reader.history(now - 80, now - 20)
     moments = [s.unix_s + found.ahead_s for s in found.samples]
     assert not any(now - 59.5 < m < now - 40.5 for m in moments)
-    assert max(b - a for a, b in zip(moments, moments[1:], strict=False)) >= 20
+    assert max(b - a for a, b in itertools.pairwise(moments)) >= 20
 
 
 def test_a_meter_that_is_no_longer_scraped_is_refused_before_anything_is_measured() -> None:
@@ -109,7 +112,9 @@ def test_what_is_not_one_series_of_numbers_is_one_line(change: Any, why: str) ->
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"status":"success","data":{}}',
                                   b'{"status":"success","data":{"result":[1,"x"]}}'])  # fmt: skip
 def test_a_server_that_is_not_prometheus_is_told(body: bytes) -> None:
-    other = Answers(dict.fromkeys(("/api/v1/query", "/api/v1/query_range"), lambda _: (200, "", body)))
+    other = Answers(
+        dict.fromkeys(("/api/v1/query", "/api/v1/query_range"), lambda _: (200, "", body))
+    )
     assert refusal(other).startswith("prometheus meter pdu ")
 
 
