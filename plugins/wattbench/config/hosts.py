@@ -192,8 +192,8 @@ class HostConfig(Model):
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
     gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
-    meter: AnyMeter = MeterConfig()
     meters: list[AnyMeter] = Field(default=[])
+    meter: AnyMeter = MeterConfig()
     spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = limits.DEFAULT_SPOOL
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
     controller: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None

@@ -50,21 +50,20 @@ class Access:
         return bool(self.username or self.password)
 
 
-def refuse_secrets(url: str) -> str:
-    """A URL of hosts.yaml, which holds no login.
+def refuse_secrets(url: str) -> None:
+    """Refuse a URL of hosts.yaml that holds a login.
 
     Raises:
         ValueError: it holds one, or is not a URL.
     """
     parts = urllib.parse.urlsplit(url)
     keys = {key.lower() for key in urllib.parse.parse_qs(parts.query, keep_blank_values=True)}
-    if "@" in parts.netloc or keys & set(_SECRET_KEYS):
+    if "@" in url.partition("?")[0] or keys & set(_SECRET_KEYS):
         raise ValueError(
             "the URL holds a login; put it into an Airflow connection and name that as conn_id"
         )
     if not parts.hostname or parts.port == 0:  # reading an impossible port raises too
-        raise ValueError("the URL names no host")
-    return url
+        raise ValueError("url names no host; write http://ADDRESS/…")
 
 
 class Client:

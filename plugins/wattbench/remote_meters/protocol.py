@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from wattbench.analysis.model.meter_units import ENERGY_J, POWER_W
 from wattbench.errors import UserError
@@ -87,11 +87,11 @@ class RemoteSettings(MeterEntry):
     lag_uncertainty_s: Annotated[float, Field(ge=0, le=600)] | None = None
     averaged_s: Annotated[float, Field(ge=0, le=600)] = 1.0
 
-    _no_secrets = field_validator("url")(refuse_secrets)
-
     @model_validator(mode="before")
     @classmethod
     def _named_by_kind(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("url"), str):
+            refuse_secrets(value["url"])  # of the whole, whose text no message repeats
         if isinstance(value, Mapping) and not value.get("name"):
             return {**value, "name": cls.model_fields["kind"].default}
         return value

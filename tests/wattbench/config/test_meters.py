@@ -76,6 +76,6 @@ def test_meters_that_can_t_be_are_one_line_with_place_and_next_action(
         load_hosts(tmp_path)
     told = str(caught.value)
     assert why in told or (why == "did you mean" and "must be one of" in told), told
-    assert "hosts.yaml:" in told
+    assert "hosts.yaml line" in told
     assert "\n" not in told
     assert "u:p" not in told

@@ -239,7 +239,7 @@ def test_tls_is_verified_and_what_it_lacks_is_told(certificate: Any) -> None:
         ({"url": "http://u:p@plug/"}, "the URL holds a login"),
         ({"url": "http://plug/cm?user=a&password=b"}, "the URL holds a login"),
         ({"url": "ftp://plug/"}, "String should match pattern"),
-        ({"url": "plug/data"}, "String should match pattern"),
+        ({"url": "plug/data"}, "url names no host"),
         ({"power": None}, "neither power nor energy is given"),
         ({"power": {"path": "a..b"}}, "String should match pattern"),
         ({"energy": {"path": "a"}}, "Field required"),

@@ -16,6 +16,7 @@ from wattbench.steps.check_host import unread
 from wattbench.steps.pull_energy import metered
 from wattbench.steps.trial import read_around, remote_files
 from wattbench.storage.object_store import compress
+from wattbench.worker.ssh import ClockReading
 
 STEADY = Device(Load(((0.0, 120.0),)))
 
@@ -30,8 +31,8 @@ class GzipShelf(Shelf):
 class HereWithClock(Here):
     """The agent on this machine, whose clock is the host's."""
 
-    def clock(self) -> tuple[float, float]:
-        return 0.0, 0.0
+    def clock(self) -> ClockReading:
+        return ClockReading(0.0, 0.0)
 
 
 def a_run(url: str) -> Run:
