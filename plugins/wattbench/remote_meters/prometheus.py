@@ -59,7 +59,7 @@ class PrometheusSettings(RemoteSettings):
 
     Attributes:
         kind: ``prometheus``.
-        url: Address of the server, without ``/api/v1``.
+        url: Address of the server, as a browser shows its page.
         interval_ms: Time between two scrapes of the meter, milliseconds.
         power: Query of its power.
         energy: Query of its energy counter; give one of the two.
