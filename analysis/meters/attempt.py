@@ -29,8 +29,20 @@ from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.errors import InputError
-from wattbench.analysis.model.records import Domain, Expected, Note, Phase, Record, Timing, Work
+from wattbench.analysis.model.records import (
+    Domain,
+    Expected,
+    ExpectedMeter,
+    Note,
+    Phase,
+    Record,
+    Timing,
+    Work,
+)
 from wattbench.analysis.model.trials import WINDOW, TrialRow, per_unit
+
+#: Domains that hold all GPUs.
+HOLDS_GPUS = ("wall", "board", "gpu")
 
 #: A change of wall clock against monotonic clock above this is a step, not slewing, s.
 CLOCK_STEP_S = 0.1
@@ -44,6 +56,7 @@ _NO_ENERGY: dict[str, Any] = dict.fromkeys(
     (
         "energy_j", "energy_uncertainty_j", "energy_scope", "energy_source", "package_j", "dram_j",
         "gpu_j", "j_per_image", "startup_j", "steady_j", "steady_j_per_image", "j_per_unit",
+        "board_j", "wall_j", "wall_uncertainty_j",
     )
 )  # fmt: skip
 _NO_POWER: dict[str, Any] = dict.fromkeys(
@@ -100,7 +113,9 @@ def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Reco
     kind = str(expected.get("meter") or report.meter_kind or "energibridge")
     marks = (Edge.of(mark.readings) for mark in (report.started, report.ended))
     edges = registry.Edges(tuple(m for m in marks if m is not None), report.before, report.after)
-    readings, notes = registry.read_all(raw.files, edges, kind)
+    declared = expected.get("meters") or []
+    beside = {str(m["kind"]) for m in declared} | ({report.meter_kind} if declared else set())
+    readings, notes = registry.read_all(raw.files, edges, kind, {k for k in beside if k})
     main = readings.get(kind, Reading(kind))
     spans = log.phases(window.start_s, window.end_s) if window else ()
     energy = _energy(readings, kind, window, spans, expected, report) if window else _Energy()
@@ -179,7 +194,8 @@ def _given_gpus(
     readings: Mapping[str, Reading], expected: Expected, report: AttemptReport
 ) -> tuple[set[str], list[Note]]:
     """Domains of the GPUs that the trial was given; the host's others don't count."""
-    seen = {c.domain for r in readings.values() for c in r.curves if c.domain.startswith("gpu")}
+    domains = {c.domain for r in readings.values() for c in r.curves}
+    seen = {name for name in domains if name.startswith("gpu")} - set(HOLDS_GPUS)
     planned = expected.get("gpus")
     asked = report.gpus if planned is None else planned
     if asked is None:
@@ -202,15 +218,27 @@ def _given_gpus(
     return seen, [Note("gpu-unmapped", text, fatal=bool(seen))]
 
 
-def _choose(readings: Mapping[str, Reading], kind: str, gpus: Iterable[str]) -> tuple[Curve, ...]:
+def _choose(
+    readings: Mapping[str, Reading], kind: str, gpus: Iterable[str], primary: ExpectedMeter | None
+) -> tuple[Curve, ...]:
     """The curves that count: the configured meter's package and DRAM, and the given GPUs.
 
     A modelled total holds modelled parts only; where the meter knows the whole machine only
-    (Apple), that is counted.
+    (Apple), that is counted. Where the primary meter has a domain of its own, only that counts of it; one
+    that holds the GPUs is not added to them.
     """
     main = readings.get(kind)
     chosen: list[Curve | None] = []
-    if main is not None:
+    own = primary.get("domain") if primary is not None else None
+    if main is not None and primary is not None and own is not None:
+        named = ("board", "system") if own == "board" else (own,)
+        mine = [c for c in main.curves if c.meter in (kind, primary["name"]) and c.time_s.size > 1]
+        if own == "gpu" and not any(c.domain == own for c in mine):
+            return tuple(c for c in mine if c.domain in set(gpus))
+        chosen = [next((c for c in mine if c.domain in named), None)]
+        if own in HOLDS_GPUS:
+            return tuple(c for c in chosen if c is not None)
+    elif main is not None:
         chosen = [main.curve("package"), main.curve("dram")]
         if chosen[0] is None:
             chosen.append(main.curve("system") or main.curve("cpu"))
@@ -239,8 +267,10 @@ def _energy(
 ) -> _Energy:
     """Every curve cut at the window's and the phases' edges."""
     gpus, gpu_notes = _given_gpus(readings, expected, report)
-    counted = _choose(readings, kind, gpus)
-    for gpu in sorted(gpus - {c.domain for c in counted}):
+    primary = next((m for m in expected.get("meters") or () if m.get("primary")), None)
+    counted = _choose(readings, kind, gpus, primary)
+    within = any(c.domain in HOLDS_GPUS for c in counted)
+    for gpu in () if within else sorted(gpus - {c.domain for c in counted}):
         text = f"{gpu} was given to the trial, no meter read it"
         gpu_notes.append(Note("missing-domain", text, fatal=True))
     bounds = [window.start_s, *(s.end_s for s in spans[:-1]), window.end_s]
@@ -393,6 +423,7 @@ def _row(
     if not energy.counted:
         return row
     total = sum(p.total_j for p in energy.parts)
+    row = _with_outer(row, energy.domains)
     return replace(
         row,
         energy_j=total,
@@ -427,6 +458,17 @@ def _of(energy: _Energy, kind: str) -> float | None:
         if _kind_of(curve.domain) == kind
     ]
     return float(sum(found)) if found else None
+
+
+def _with_outer(row: TrialRow, domains: Sequence[Domain]) -> TrialRow:
+    """The row with the whole machine's joules, counted or not."""
+    first = {d.name: d for d in reversed(domains)}
+    board, wall = first.get("board") or first.get("system"), first.get("wall")
+    if board is not None:
+        row = replace(row, board_j=board.energy_j)
+    if wall is not None:
+        row = replace(row, wall_j=wall.energy_j, wall_uncertainty_j=wall.uncertainty_j)
+    return row
 
 
 def _series(

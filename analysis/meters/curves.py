@@ -59,6 +59,8 @@ class Curve:
         power_w: (power columns) the samples that were integrated, W, shape (rows,).
         doubt_j: (power columns) standard deviation of each interval's energy, J, shape (rows − 1,).
         averaged_s: (power columns) a sample may be the mean of so many seconds before it.
+        offset_w: (power columns) what all samples may be off alike, W.
+        shift_s: what all times may be off alike, s: clocks of two machines, a meter's lag.
         notes: what was met; ``line`` is the log's.
     """
 
@@ -73,6 +75,8 @@ class Curve:
     power_w: FloatArray | None = None
     doubt_j: FloatArray | None = None
     averaged_s: float = 0.0
+    offset_w: float = 0.0
+    shift_s: float = 0.0
     notes: tuple[Note, ...] = ()
 
     @property

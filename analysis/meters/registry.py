@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -159,7 +159,7 @@ def preferred(configured: str) -> list[str]:
 
 
 def read_all(
-    raw: Mapping[str, bytes], edges: Edges, configured: str
+    raw: Mapping[str, bytes], edges: Edges, configured: str, beside: Collection[str] = ()
 ) -> tuple[dict[str, Reading], list[Note]]:
     """Every meter's reading by its kind, and why files could not be used.
 
@@ -167,19 +167,23 @@ def read_all(
         raw: the attempt's files by name.
         edges: readings at the window's edges.
         configured: kind of the meter that counts.
+        beside: kinds of the host's other meters.
     """
     known = meters()
     there = {name: data for name, data in raw.items() if data}
     chosen: list[Meter] = []
     read: set[str] = set()
-    for one in sorted(known.values(), key=lambda m: (m.kind != configured, m.rank)):
+    for one in sorted(
+        known.values(), key=lambda m: (m.kind != configured, m.kind not in beside, m.rank)
+    ):
         if not read & set(one.files):
             chosen.append(one)
             read |= set(one.files)
     readings: dict[str, Reading] = {}
     notes: list[Note] = []
     for one in sorted(chosen, key=lambda m: -m.rank):
-        needed = dict.fromkeys(one.files, b"") if one.kind == configured else {}
+        expected = one.kind == configured or one.kind in beside
+        needed = dict.fromkeys(one.files, b"") if expected else {}
         try:
             reading = one.read(needed | there, edges)
         except InputError as error:

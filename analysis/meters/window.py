@@ -61,7 +61,7 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     bounds = np.asarray(bounds_s, dtype=np.float64)
     if bounds.size < 2 or curve.time_s.size < 2 or np.any(np.diff(bounds) < 0.0):
         raise ValueError("split() takes two or more rows and two or more bounds that never fall")
-    lags, total_lag = _lags(curve, bounds)
+    parts_off, total_off = _alike(curve, bounds)
     if curve.power_w is not None:
         curve = _step_at(curve, bounds)
     powers = _Powers(curve, bounds)
@@ -79,14 +79,14 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     values = np.maximum.accumulate(values)
     variance = deviations**2
     doubts = np.array([_doubt(curve, a, b) for a, b in itertools.pairwise(bounds)])
-    parts = np.sqrt(variance[:-1] + variance[1:] + doubts**2) + lags
+    parts = np.sqrt(variance[:-1] + variance[1:] + doubts**2) + parts_off
     parts[np.diff(bounds) == 0.0] = 0.0
     total_doubt = _doubt(curve, bounds[0], bounds[-1])
     return Split(
         energy_j=np.diff(values),
         uncertainty_j=parts,
         total_j=float(values[-1] - values[0]),
-        total_uncertainty_j=float(np.sqrt(variance[0] + variance[-1] + total_doubt**2)) + total_lag,
+        total_uncertainty_j=float(np.sqrt(variance[0] + variance[-1] + total_doubt**2)) + total_off,
         notes=tuple(notes),
     )
 
@@ -135,6 +135,28 @@ def _doubt(curve: Curve, start_s: float, end_s: float) -> float:
         return 0.0
     touched = (curve.time_s[1:] > start_s) & (curve.time_s[:-1] < end_s)
     return WIDTH * float(np.sqrt(np.sum(curve.doubt_j[touched] ** 2)))
+
+
+def _alike(curve: Curve, bounds: FloatArray) -> tuple[FloatArray, float]:
+    """Half-widths of the parts and of all from what is off in all rows alike, J."""
+    lags, total = _lags(curve, bounds)
+    lengths = np.diff(bounds)
+    parts = lags + curve.offset_w * lengths
+    total += curve.offset_w * float(lengths.sum())
+    if curve.shift_s:
+        slopes = np.diff(curve.energy_j) / np.diff(curve.time_s)
+        first = np.searchsorted(curve.time_s, bounds - curve.shift_s, "right") - 1
+        last = np.searchsorted(curve.time_s, bounds + curve.shift_s, "left")
+        near = [
+            slopes[np.clip(a, 0, slopes.size - 1) : np.clip(b, 1, slopes.size)]
+            for a, b in zip(first, last, strict=True)
+        ]
+        low, high = (np.array([f(s) for s in near]) for f in (np.min, np.max))
+        # A shift adds at one edge what it takes at the other.
+        off = np.maximum(high[1:] - low[:-1], high[:-1] - low[1:])
+        parts = parts + curve.shift_s * off
+        total += curve.shift_s * float(max(high[-1] - low[0], high[0] - low[-1]))
+    return parts, total
 
 
 def _lags(curve: Curve, bounds: FloatArray) -> tuple[FloatArray, float]:

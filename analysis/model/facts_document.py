@@ -110,6 +110,7 @@ class FactsDocument(TypedDict, total=False):
     Attributes:
         idle: levels of the idle host: ``cpu_pct``, ``power_w``, ``temperature_c``, ….
         meter: None: none was asked for.
+        further_meters: others of the host, which its own is compared with.
         problems: what is wrong, as the agent reported it; the host's document has all of them.
     """
 
@@ -121,5 +122,6 @@ class FactsDocument(TypedDict, total=False):
     sensors: SensorFacts
     idle: dict[str, float | None]
     meter: MeterFacts | None
+    further_meters: list[MeterFacts]
     probes: list[ProbeFacts]
     problems: list[ProblemDocument]

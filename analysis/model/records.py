@@ -291,11 +291,28 @@ class ExpectedSlo(TypedDict, total=False):
 
 
 @with_config(_OPEN)
+class ExpectedMeter(TypedDict):
+    """A meter of the host.
+
+    Attributes:
+        name: in ``Domain.meter``.
+        domain: what counts of it; None: each domain that it reads.
+        primary: whether its joules are the trial's.
+    """
+
+    name: str
+    kind: str
+    domain: NotRequired[str | None]
+    primary: NotRequired[bool]
+
+
+@with_config(_OPEN)
 class Expected(TypedDict, total=False):
     """The plan's side of an attempt: what was asked for.
 
     Attributes:
-        meter: the configured meter's kind.
+        meter: the configured meter's kind; of several the primary one's.
+        meters: all of the host, the primary one first; absent: the configured one alone.
         gpus: that the attempt is given.
         unit, same_work, ready, reports_itself: of the workload's kind, as it expects its output.
     """
@@ -305,6 +322,7 @@ class Expected(TypedDict, total=False):
     runtime: str
     device: str | None
     meter: str | None
+    meters: list[ExpectedMeter] | None
     interval_ms: Number
     gpus: list[str | int] | None
     program: str | None

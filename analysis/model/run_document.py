@@ -85,6 +85,8 @@ class MeterConfigDocument(TypedDict, total=False):
     """The host's meter as configured."""
 
     kind: str | None
+    name: str | None
+    domain: str | None
     interval_ms: float | None
 
 
@@ -93,6 +95,7 @@ class HostConfigDocument(TypedDict, total=False):
     """The host's entry of hosts.yaml."""
 
     meter: MeterConfigDocument | None
+    meters: list[MeterConfigDocument]
 
 
 @with_config(DOCUMENT)

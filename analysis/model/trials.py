@@ -76,6 +76,9 @@ class TrialRow:
         unit: name of what the energy is divided by: ``image``, ``document``, ``request``, ….
         units: number of them done in the window; warm-up excluded.
         j_per_unit: energy_j / units; steady_j / units where the endpoint is ``steady``.
+        board_j: the board behind its power supply, J, by the first meter of it, counted or not.
+        wall_j: the machine with its power supply, J, likewise.
+        wall_uncertainty_j: half-width of wall_j, J.
     """
 
     run_id: str
@@ -117,6 +120,9 @@ class TrialRow:
     unit: str | None = None
     units: float | None = None
     j_per_unit: float | None = None
+    board_j: float | None = None
+    wall_j: float | None = None
+    wall_uncertainty_j: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("status", STATUSES)):

@@ -94,7 +94,8 @@ def _read(source: Source, record: Record) -> PowerCurve | None:
     }
     before, after = (record.edges.get(edge) or {} for edge in ("before", "after"))
     configured = str(record.expected.get("meter") or "energibridge")
-    readings, _ = registry.read_all(files, registry.Edges((), before, after), configured)
+    beside = {str(m["kind"]) for m in record.expected.get("meters") or ()}
+    readings, _ = registry.read_all(files, registry.Edges((), before, after), configured, beside)
     curves = [
         c
         for r in readings.values()

@@ -653,6 +653,31 @@ def gpus(data: RunData) -> list[Table]:
     return [Table("gpus", title, caption, _frame(rows, columns))] if rows else []
 
 
+def meters(data: RunData) -> list[Table]:
+    """Joules of every meter apart, of hosts that have several; empty where none has."""
+    found: dict[tuple[str, str, str, str, bool], list[tuple[float, float, float]]] = {}
+    for record in data.accepted:
+        row, several = record.row, len(record.expected.get("meters") or ()) > 1
+        if row.status == "valid" and row.kind == "workload" and several and row.energy_j:
+            for d in record.domains:
+                key = (row.host, row.image, d.name, d.meter, d.counted)
+                found.setdefault(key, []).append((d.energy_j, d.uncertainty_j, row.energy_j))
+    rows = [
+        {"host": host, "image": image, "domain": domain, "meter": meter, "counted": counted,
+         "n": len(values), "median_j": median(pd.Series([v[0] for v in values])),
+         "uncertainty_j": median(pd.Series([v[1] for v in values])),
+         "of_total_pct": median(pd.Series([100 * v[0] / v[2] for v in values]))}
+        for (host, image, domain, meter, counted), values in sorted(found.items())
+    ]  # fmt: skip
+    columns = ("host", "image", "domain", "meter", "counted", "n", "median_j", "uncertainty_j",
+               "of_total_pct")  # fmt: skip
+    caption = (
+        "Medians over valid workload trials; the trial’s energy is the sum of what is counted, the others "
+        "are cross-checks."
+    )
+    return [Table("meters", "Joules by meter", caption, _frame(rows, columns))] if rows else []
+
+
 def fitness(conclusion: Conclusion) -> Table:
     """Was the data fit for the question?"""
     rows = [_fitness_row(h) for h in conclusion.hosts if h.fitness]

@@ -12,6 +12,19 @@ from wattbench.analysis.checks.registry import campaign_check, check, code
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Domain, Record
 
+#: Domain → domains that it holds and that hold all else.
+HOLDS: dict[str, tuple[str, ...]] = {
+    "wall": ("board", "system"),
+    "board": (),
+    "system": (),
+    "gpu": (),
+}
+#: Domain → what messages call it.
+WHOLE = {
+    "wall": "the whole machine at the wall", "board": "the whole board",
+    "system": "the whole machine", "gpu": "all GPUs",
+}  # fmt: skip
+
 #: Two meters of a domain may differ by this share.
 METERS_AGREE = 0.02
 
@@ -29,8 +42,8 @@ METER_DISAGREE = code(
     Severity.ERROR,
     place=80,
     shared=True,
-    meaning="Two meters of the same domain disagree by more than 2 %, or a meter of the whole machine reads "
-    "less than the parts inside it.",
+    meaning="Two meters of the same domain disagree by more than 2 %, or a meter of the whole machine (or "
+    "of all GPUs) reads less than the parts inside it.",
     why="At least one of them is wrong.",
     action="Compare units, sockets and intervals of both meters on the host.",
 )
@@ -122,11 +135,10 @@ def meter_disagree(record: Record) -> Outcomes:
                 f"{100 * apart_j / high.energy_j:.1f} % apart",
                 place(record, domain=name, joules={d.meter: d.energy_j for d in domains}),
             )
-    whole = _by_name(record).get("system", [])
-    inner = [d for d in record.domains if d.counted and d.name != "system"]
-    for outer in whole if inner else []:
-        compared = True
-        yield from _less_than_its_parts(record, outer, inner)
+    for outer in record.domains:
+        if inner := _inside(record, outer):
+            compared = True
+            yield from _less_than_its_parts(record, outer, inner)
     summary, aligned = record.log.get("summary_j"), record.log.get("aligned_j")
     if summary is not None and aligned:
         compared = True
@@ -144,6 +156,23 @@ def meter_disagree(record: Record) -> Outcomes:
         yield Unknown("each domain has one meter")
 
 
+def _inside(record: Record, outer: Domain) -> list[Domain]:
+    """What lies inside a meter's domain, each by its counted meter, else by that of the fewest joules."""
+    if outer.name not in HOLDS:
+        return []
+    by_name = _by_name(record)
+    first = next((name for name in HOLDS[outer.name] if name in by_name), None)
+    if first is not None:  # what holds the others
+        return [_least(by_name[first])]
+    gpus = [name for name in by_name if name.removeprefix("gpu").isdecimal() and "gpu" in name]
+    names = gpus if outer.name == "gpu" else ["package", "dram", *(gpus or ["gpu"])]
+    return [_least(by_name[name]) for name in names if name in by_name]
+
+
+def _least(domains: Sequence[Domain]) -> Domain:
+    return min(domains, key=lambda d: (not d.counted, d.energy_j))
+
+
 def _less_than_its_parts(record: Record, outer: Domain, inner: Sequence[Domain]) -> Outcomes:
     """A meter of the whole machine against what lies inside: physics allows it no less."""
     parts_j = sum(d.energy_j for d in inner)
@@ -152,7 +181,7 @@ def _less_than_its_parts(record: Record, outer: Domain, inner: Sequence[Domain])
     if missing_j > max(METERS_AGREE * parts_j, doubt_j):
         names = " + ".join(d.name for d in inner)
         yield Found(
-            f"{outer.meter} reads {outer.energy_j:.6g} J of the whole machine, {names} inside it "
+            f"{outer.meter} reads {outer.energy_j:.6g} J of {WHOLE[outer.name]}, {names} inside it "
             f"{parts_j:.6g} J",
             place(record, domain=outer.name, whole_j=outer.energy_j, parts_j=parts_j),
         )
@@ -193,7 +222,7 @@ def counter_wrap(record: Record) -> Outcomes:
 def meter_scope(record: Record) -> Outcomes:
     """Parts of the machine that the total leaves out."""
     scope = set((record.row.energy_scope or "").split("+")) - {""}
-    if not scope or scope & {"system"}:
+    if not scope or scope & {"system", "board", "wall"}:
         return
     lacking = []
     if "package" not in scope:

@@ -32,6 +32,7 @@ class Hosts(Section):
             tables.secondary(conclusion),
             tables.phases(data),
             *tables.gpus(data),
+            *tables.meters(data),
             tables.fitness(conclusion),
             tables.sensitivity(conclusion),
         ]

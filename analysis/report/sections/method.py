@@ -8,6 +8,7 @@ import pandas as pd
 
 from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.experiment_document import LoadDocument, SloDocument
+from wattbench.analysis.model.run_document import HostDocument
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
 from wattbench.analysis.report.tables import valid_work
@@ -65,11 +66,25 @@ def _of_the_run(data: RunData, host: str) -> dict[str, str]:
     warm_up, offset_s = entry.get("warm_up"), entry.get("clock_offset_s")
     found = {
         "meter": f"{meter['kind']}{every}" if meter.get("kind") else "",
+        "compared with": _further_meters(entry),
         "energy covers": ", ".join(sorted(set(scopes))),
         "warm-up": f"{warm_up['elapsed_s']:.0f} s, {warm_up['why']}" if warm_up else "",
         "clock": "" if offset_s is None else host_facts.clock(offset_s),
     }
     return {label: value for label, value in found.items() if value}
+
+
+def _further_meters(entry: HostDocument) -> str:
+    """The host's meters beside its primary one."""
+    config = entry.get("config", {})
+    primary = config.get("meter")
+    others = [m for m in config.get("meters", ()) if m != primary]
+    return ", ".join(
+        f"{m.get('name') or m.get('kind')} ({m['domain']})"
+        if m.get("domain")
+        else str(m.get("kind"))
+        for m in others
+    )
 
 
 def problems(data: RunData) -> list[tuple[str, str, str]]:

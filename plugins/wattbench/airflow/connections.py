@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.config.hosts import HostsConfig
@@ -11,7 +12,10 @@ from wattbench.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from wattbench.config.hosts import HostConfig
     from wattbench.container.registry import Access
+    from wattbench.remote_meters.client import Access as MeterAccess
+    from wattbench.remote_meters.protocol import Reader, RemoteSettings
     from wattbench.storage.object_store import Store, StoreTarget
     from wattbench.worker.target import HostTarget
 
@@ -93,6 +97,42 @@ def store_target(hosts: HostsConfig) -> StoreTarget:
         prefix=config.prefix,
         addressing_style=extra.get("addressing_style", "path"),
     )
+
+
+def meter_readers(host: str, config: HostConfig) -> tuple[Reader, ...]:
+    """A host's meters that the controller reads.
+
+    Connection: login and password; extra ``auth`` (``basic``, ``digest``, ``bearer`` or ``query``) and
+    ``ca_file``.
+
+    Raises:
+        ConfigError: a connection is missing, or can't be used.
+    """
+    from wattbench.remote_meters import reader_of
+
+    return tuple(reader_of(one, _meter_access(host, one)) for one in config.remote_meters)
+
+
+def _meter_access(host: str, meter: RemoteSettings) -> MeterAccess:
+    from wattbench.remote_meters.client import WAYS, Access
+
+    if meter.conn_id is None:
+        return Access()
+    what = f"meter {meter.name} of host {host}"
+    conn = _connection(meter.conn_id, what)
+    extra = conn.extra_dejson
+    way, ca_file = str(extra.get("auth") or "basic"), extra.get("ca_file")
+    if way not in WAYS:
+        raise ConfigError(
+            f"{what}: connection {meter.conn_id!r} has auth {way!r} in its extra; use one of "
+            f"{', '.join(WAYS)}"
+        )
+    if ca_file and not Path(str(ca_file)).is_file():
+        raise ConfigError(
+            f"{what}: connection {meter.conn_id!r} names a ca_file that is not there; correct the path on "
+            "the controller"
+        )
+    return Access(way, conn.login, conn.password, str(ca_file) if ca_file else None)
 
 
 def registry_access(hosts: HostsConfig) -> dict[str, Access]:

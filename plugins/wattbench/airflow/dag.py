@@ -165,6 +165,10 @@ def housekeeping_dag() -> DAG:
     return dag
 
 
+def _meters(hosts: HostsConfig, name: str) -> str:
+    return ", ".join(meter.name for meter in hosts.hosts[name].all_meters)
+
+
 def _host_group(
     name: str,
     hosts: HostsConfig,
@@ -174,7 +178,7 @@ def _host_group(
     verdict: Verdict,
 ) -> None:
     protocol = experiment.protocol
-    with TaskGroup(name, tooltip=f"{name}: {hosts.hosts[name].meter.kind}"):
+    with TaskGroup(name, tooltip=f"{name}: {_meters(hosts, name)}"):
         check = CheckHost(task_id="check", host=name)
         pull = PullImage.partial(
             task_id="pull", host=name, map_index_template="{{ task.image }}",

@@ -92,7 +92,7 @@ class PullImage(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Pull with progress in the log; a failure leaves its reason beside the other images' pulls."""
-        from wattbench.airflow.connections import registry_access
+        from wattbench.airflow.connections import meter_readers, registry_access
         from wattbench.history.quarantine import quarantine
         from wattbench.steps.pull_image import bring_process, pull_image
 
@@ -106,8 +106,10 @@ class PullImage(BaseOperator):
                 on_host(self.host, lambda host: bring_process(run, host, self.host, self.image))
             else:
                 access = registry_access(hosts_config())
+                readers = meter_readers(self.host, run.host_config(self.host))
                 on_host(
-                    self.host, lambda host: pull_image(run, host, self.host, self.image, access)
+                    self.host,
+                    lambda host: pull_image(run, host, self.host, self.image, access, readers),
                 )
 
 
@@ -182,6 +184,7 @@ class Measure(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """The report's state; fails the task unless it is ``done``."""
+        from wattbench.airflow.connections import meter_readers
         from wattbench.steps import trial
 
         ti: Any = context["ti"]
@@ -191,9 +194,12 @@ class Measure(BaseOperator):
             with one_clear_line():
                 run = load_run(context)
                 planned = PlannedTrial.from_dict(self.spec)
+                readers = meter_readers(self.host, run.host_config(self.host))
                 outcome = on_host(
                     self.host,
-                    lambda host: trial.measure(run, host, self.host, planned, rest, late=late),
+                    lambda host: trial.measure(
+                        run, host, self.host, planned, rest, late=late, readers=readers
+                    ),
                 )
         except AirflowException as error:
             ti.xcom_push(key="error", value=str(error))

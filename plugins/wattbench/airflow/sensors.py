@@ -39,13 +39,15 @@ class CheckHost(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Take the lease and check; False while another run has the host."""
+        from wattbench.airflow.connections import meter_readers
         from wattbench.run import host_claims
         from wattbench.steps import check_host
 
         def take_and_check(host: Host) -> str | None:
             if refused := check_host.take_lease(run, host, self.host, anew=True):
                 return refused
-            check_host.check(run, host, self.host)
+            readers = meter_readers(self.host, run.host_config(self.host))
+            check_host.check(run, host, self.host, readers)
             return None
 
         with one_clear_line():

@@ -17,7 +17,7 @@ from typing import Literal
 
 import yaml
 
-from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocument
+from wattbench.analysis.model.facts_document import FactsDocument, ProbeFacts, ProblemDocument
 from wattbench.analysis.storage.atomic import write_atomically
 from wattbench.cli.airflow_api import Connection
 from wattbench.config.hosts import HostConfig
@@ -25,6 +25,8 @@ from wattbench.config.loader import load_hosts
 from wattbench.config.types import NAME_PATTERN
 from wattbench.errors import ConfigError, HostError, UserError
 from wattbench.local import connections
+from wattbench.remote_meters import reader_of
+from wattbench.remote_meters.protocol import RemoteSettings
 from wattbench.steps import check_host
 from wattbench.worker.agent.preparation import script
 from wattbench.worker.agent_bundle import meter_kinds
@@ -341,6 +343,10 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
                     target.name, "busy", (Problem("leased", "info", text, "ask again later"),)
                 )
             facts, _, problems = check_host.examine(host, config, config.gpus)
+            problems += check_host.unread(
+                [reader_of(one) for one in config.remote_meters if one.conn_id is None]
+            )
+            facts["probes"] = [*facts.get("probes", ()), *map(_needs_login, config.remote_meters)]
     except HostError as error:
         return unreachable(target.name, error, error.code)
     found = [_problem(p) for p in problems]
@@ -349,6 +355,16 @@ def examine(target: HostTarget, config: HostConfig) -> Health:
     if found:
         worst = "hard" if found[0].severity == "hard" else "soft"
     return Health(target.name, worst, tuple(found), facts)
+
+
+def _needs_login(meter: RemoteSettings) -> ProbeFacts:
+    """What is not known here of a meter on the network: its login is in Airflow."""
+    if meter.conn_id is None:
+        return {"code": "meter-failed", "severity": "fine", "message": ""}
+    text = (
+        f"meter {meter.name}: the task check of a run reads it, with the login of {meter.conn_id}"
+    )
+    return {"code": "meter-failed", "severity": "unknown", "message": text}
 
 
 def unreachable(name: str, error: UserError, code: str = "connection") -> Health:
@@ -380,13 +396,16 @@ def preparation(health: Health, user: str, config: HostConfig) -> list[str]:
     if not facts:
         steps.append("spool")
     if not facts or "meter-failed" in codes:
-        steps += meter_kinds()[config.meter.kind].preparation()
+        for meter in config.all_meters:
+            if meter.kind in meter_kinds():
+                steps += meter_kinds()[meter.kind].preparation()
     if config.gpus or facts.get("gpu"):
         steps.append("nvidia")
     governor = facts.get("cpu", {}).get("governor")
     if not facts or (governor is not None and governor != "performance"):
         steps.append("governor")
-    program = (config.meter.argv or [""])[0]
+    own = config.agent_meter
+    program = ((own and own.argv) or [""])[0]
     return script(dict.fromkeys(steps), user=user, spool=config.spool, program=program)
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from wattbench.analysis.model import machine_state
 from wattbench.config.mistakes import nearest
@@ -13,6 +20,8 @@ from wattbench.config.types import (
     Model,
     Name,
 )
+from wattbench.remote_meters import READERS
+from wattbench.remote_meters.protocol import MeterEntry, RemoteSettings
 from wattbench.worker.agent import limits
 from wattbench.worker.agent_bundle import meter_kinds
 
@@ -72,8 +81,8 @@ class RegistryConfig(Model):
     conn_id: str | None = None
 
 
-class MeterConfig(Model):
-    """Energy meter of a host.
+class MeterConfig(MeterEntry):
+    """Energy meter that the agent reads on the host.
 
     ``command`` is any program with EnergiBridge's interface, for ``energibridge`` and ``modelled`` alike:
     the kind alone decides whether its joules count as measured.
@@ -104,6 +113,44 @@ class MeterConfig(Model):
         meter = meter_kinds()[self.kind]
         return list(self.command or [str(meter.default_command)]) if meter.wraps else None
 
+    @property
+    def name(self) -> str:
+        """What tables and findings call it."""
+        return self.kind
+
+
+def _branch_of(value: object) -> str | None:
+    """The name of the model that a meter is; None: its kind is unknown."""
+    if isinstance(value, MeterEntry):
+        return type(value).__name__
+    kind = value.get("kind", "energibridge") if isinstance(value, dict) else None
+    if isinstance(kind, str) and kind in READERS:
+        return READERS[kind].Settings.__name__
+    return MeterConfig.__name__ if kind in meter_kinds() or kind is None else None
+
+
+def _any_meter() -> Any:
+    """The type of a meter of any kind."""
+    union: Any = Annotated[MeterConfig, Tag(MeterConfig.__name__)]
+    for reader in READERS.values():
+        settings: Any = reader.Settings
+        union = union | Annotated[settings, Tag(settings.__name__)]
+    kinds = sorted({*meter_kinds(), *READERS})
+    return Annotated[
+        union,
+        Discriminator(
+            _branch_of,
+            custom_error_type="meter_kind",
+            custom_error_message=f"kind is not one of {', '.join(kinds)}",
+        ),
+    ]
+
+
+if TYPE_CHECKING:
+    AnyMeter = MeterConfig | RemoteSettings
+else:
+    AnyMeter = _any_meter()
+
 
 def _known_settings(value: dict[str, bool | int | float | str]) -> dict[str, Any]:
     for key, expected in value.items():
@@ -128,7 +175,9 @@ class HostConfig(Model):
     Attributes:
         ssh_conn_id: Airflow connection of type SSH with address, login, key, and the pinned host key.
         gpus: UUIDs of the GPUs that trials use, from ``nvidia-smi -L``; all others must be idle.
-        meter: Energy meter of the host.
+        meter: Energy meter of the host; short for a list of one.
+        meters: Energy meters of the host: the primary one, whose joules are the trials', and others that it
+            is compared with.
         spool: Folder on the host for raw logs, until the store has verified copies.
         python: Python interpreter on the host, 3.9 or newer.
         controller: Folder of the pid files of a controller that runs on this host: its CPU time is
@@ -143,13 +192,68 @@ class HostConfig(Model):
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
     gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
-    meter: MeterConfig = MeterConfig()
+    meters: list[AnyMeter] = Field(default=[])
+    meter: AnyMeter = MeterConfig()
     spool: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] = limits.DEFAULT_SPOOL
     python: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")] = "python3"
     controller: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
     expect: Expected = Field(default={})
     unsteady_pct: Annotated[float, Field(gt=0, le=100)] | None = 1.0
     wait_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _primary_is_the_meter(cls, value: Any) -> Any:
+        meters = value.get("meters") if isinstance(value, dict) else None
+        if not isinstance(meters, list) or not meters or "meter" in value:
+            return value
+        marked = [m for m in meters if isinstance(m, dict) and m.get("primary") is True]
+        return {**value, "meter": (marked or meters)[0]}
+
+    @model_validator(mode="after")
+    def _meters_go_together(self) -> HostConfig:
+        if not self.meters:
+            return self
+        if self.meter not in self.meters:
+            raise ValueError("meter and meters stand here; move meter into the list meters")
+        names = [meter.name for meter in self.meters]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(
+                f"two meters are called {min(twice)}; give one another name, or remove it"
+            )
+        if sum(meter.primary for meter in self.meters) > 1:
+            raise ValueError("two meters are primary; mark one of them")
+        if taken := {m.name for m in self.remote_meters} & set(meter_kinds()):
+            raise ValueError(f"a meter has the name of the kind {min(taken)}; give it another name")
+        wrapping = [m.kind for m in self._read_there if m.argv is not None]
+        if len(wrapping) > 1:
+            raise ValueError(f"{' and '.join(wrapping)} both run the workload; keep one of them")
+        return self
+
+    @property
+    def all_meters(self) -> tuple[MeterConfig | RemoteSettings, ...]:
+        """Every meter, the primary one first."""
+        return (self.meter, *(m for m in self.meters if m != self.meter))
+
+    @property
+    def remote_meters(self) -> tuple[RemoteSettings, ...]:
+        """Those that the controller reads."""
+        return tuple(m for m in self.all_meters if isinstance(m, RemoteSettings))
+
+    @property
+    def _read_there(self) -> tuple[MeterConfig, ...]:
+        return tuple(m for m in self.all_meters if isinstance(m, MeterConfig))
+
+    @property
+    def agent_meter(self) -> MeterConfig | None:
+        """The agent's: that which runs the workload, else the first; None: the controller reads them all."""
+        there = self._read_there
+        return next((m for m in there if m.argv is not None), next(iter(there), None))
+
+    @property
+    def further_agent_meters(self) -> tuple[MeterConfig, ...]:
+        """The agent's beside :attr:`agent_meter`."""
+        return tuple(m for m in self._read_there if m is not self.agent_meter)
 
 
 Event = Literal[

@@ -82,7 +82,7 @@ def _message(mistake: ErrorDetails, model: type[BaseModel], path: KeyPath) -> st
         return _unknown_key(str(path[-1]), _model_at(model, mistake["loc"][:-1]))
     if kind == "missing":
         return "is missing; add it"
-    if kind in ("value_error", "workload_kind"):
+    if kind in ("value_error", "workload_kind", "meter_kind"):
         message = mistake["msg"].removeprefix("Value error, ")
         plain = isinstance(given, (str, int, float)) and repr(given) not in message
         return f"{_short(given)} {message}" if plain and message.startswith("is ") else (

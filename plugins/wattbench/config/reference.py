@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from wattbench.config.hosts import HostsConfig
 from wattbench.config.mistakes import nearest
 from wattbench.config.trigger import Selection
 from wattbench.errors import ConfigError
+from wattbench.remote_meters import http, prometheus
 from wattbench.workloads import kinds
 
 Schema = dict[str, Any]
@@ -56,6 +57,8 @@ def markdown() -> str:
         definitions: Schema = whole.get("$defs", {})
         paths: dict[str, str] = {}
         for path, name in _groups("", whole, definitions):
+            if name not in paths and path in paths.values():  # the same key of another kind
+                path += f" ({_model(name).__module__.rpartition('.')[2]})"
             paths.setdefault(name, path)  # a group that stands at several places is described once
         parts.append(f"## {title}\n\n{_about(model)}\n\n{_table(model, paths, whole)}")
         for name, path in paths.items():
@@ -150,7 +153,7 @@ def _about(model: type[BaseModel]) -> str:
 
 
 def _model(name: str) -> type[BaseModel]:
-    own = (hosts, experiment, trigger, types, factors, container_settings)
+    own = (hosts, experiment, trigger, types, factors, container_settings, http, prometheus)
     for module in (*own, *(sys.modules[w.Settings.__module__] for w in kinds().values())):
         if model := getattr(module, name, None):
             return model  # type: ignore[no-any-return]
@@ -226,9 +229,10 @@ def _groups(path: str, schema: Schema, definitions: Schema) -> Iterator[tuple[st
 def _references(node: Schema, path: str) -> Iterator[tuple[str, str]]:
     if "$ref" in node:
         yield path, _name(node)
-    for one in node.get("oneOf", []):  # kinds of workloads: each has a group of its own
-        kind = _model(_name(one)).model_fields["kind"].default
-        yield f"{path} ({kind})", _name(one)
+    for one in node.get("oneOf", []):  # kinds of workloads and meters
+        kind = _model(_name(one)).model_fields["kind"]
+        several = len(get_args(kind.annotation)) > 1
+        yield path if several else f"{path} ({kind.default})", _name(one)
     for one in node.get("anyOf", []):
         yield from _references(one, path)
     if node.get("type") == "array":

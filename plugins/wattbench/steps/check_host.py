@@ -15,9 +15,11 @@ from wattbench.analysis.model.facts_document import FactsDocument, ProblemDocume
 from wattbench.analysis.model.run_document import HostDocument, read_facts
 from wattbench.errors import HostError
 from wattbench.history import quarantine
+from wattbench.remote_meters.protocol import Reader, RemoteMeterError
 from wattbench.run import host_claims
 from wattbench.run.stored_run import Run
 from wattbench.worker.agent.limits import CLOCK_LIMIT_S, MIN_FREE_BYTES
+from wattbench.worker.attempt_spec import meter_spec
 
 if TYPE_CHECKING:
     from wattbench.config.hosts import HostConfig
@@ -93,11 +95,8 @@ def examine(
     answer = host.call(
         "facts",
         {
-            "meter": {
-                "kind": config.meter.kind,
-                "command": config.meter.argv,
-                "interval_ms": config.meter.interval_ms,
-            },
+            "meter": None if config.agent_meter is None else meter_spec(config.agent_meter),
+            "further_meters": [meter_spec(one) for one in config.further_agent_meters],
             "gpus": list(gpus),
             "containers": {image: dict(settings) for image, settings in containers.items()},
             "load_cpus": {image: list(cpus) for image, cpus in load_cpus.items()},
@@ -149,6 +148,22 @@ def unexpected(
     ]
 
 
+def unread(readers: Sequence[Reader]) -> list[ProblemDocument]:
+    """Hard problems: remote meters that yield no energy."""
+    problems: list[ProblemDocument] = []
+    for reader in readers:
+        try:
+            reader.probe()
+        except RemoteMeterError as error:
+            what, _, action = reader.told(error).rpartition("; ")
+            problems.append(
+                {"code": "meter-failed", "severity": "hard", "message": what, "action": action}
+            )
+        finally:
+            reader.client.close()
+    return problems
+
+
 def untold(facts: FactsDocument) -> list[str]:
     """What the host's probes could not determine: shown, never taken for fine."""
     return [p["message"] for p in facts.get("probes", ()) if p["severity"] == "unknown"]
@@ -188,10 +203,13 @@ def kept_refusal(run: Run, name: str) -> Iterator[None]:
         raise
 
 
-def check(run: Run, host: Host, name: str) -> HostDocument:
+def check(run: Run, host: Host, name: str, readers: Sequence[Reader] = ()) -> HostDocument:
     """Read the host's facts, hold them against the experiment and its own past, store them.
 
     The lease stays with the run, which gives it back at its end, however that comes.
+
+    Args:
+        readers: the host's remote meters.
 
     Raises:
         HostError: a hard problem; the message lists all of them.
@@ -210,6 +228,7 @@ def check(run: Run, host: Host, name: str) -> HostDocument:
         if (serving := experiment.workload_of(name).serving()) is not None
     }
     facts, offset_s, problems = examine(host, config, gpus, containers, load_cpus)
+    problems += unread(readers)
     standing = quarantine.standing_of(run.store, name, config)
     if standing.quarantined:
         problems.append(quarantine.problem(standing))

@@ -17,8 +17,9 @@ from wattbench.steps.pull_energy import metered
 from wattbench.workloads import workload_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from wattbench.remote_meters.protocol import Reader
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,21 @@ def list_packages(run: Run, host: Host, host_name: str, image: str) -> PullDocum
 
 
 def pull_image(
-    run: Run, host: Host, host_name: str, image: str, registries: Mapping[str, Access]
+    run: Run,
+    host: Host,
+    host_name: str,
+    image: str,
+    registries: Mapping[str, Access],
+    readers: Sequence[Reader] = (),
 ) -> None:
     """Pull by digest through the host's own Docker socket, forwarded over SSH; keep what it took.
 
     Then its workload runs once, so that an image that can't pass the checks is refused before its first
     window.
+
+    Args:
+        registries: how to reach each of them.
+        readers: the host's remote meters.
 
     Raises:
         HostError, RegistryError: with the reason, which is kept too; other images carry on.
@@ -89,7 +99,9 @@ def pull_image(
             found["tag_moved_to"] = moved_to
         with host.forward_socket() as socket_path:
             client = docker.APIClient(base_url=f"unix://{socket_path}")
-            meter: AbstractContextManager[PullEnergyDocument] = metered(run, host, host_name, image)
+            meter: AbstractContextManager[PullEnergyDocument] = metered(
+                run, host, host_name, image, readers
+            )
             if pull.is_there(client, resolved):
                 meter = nullcontext(PullEnergyDocument(why="nothing was pulled: the host had it"))
             with meter as found["energy"]:

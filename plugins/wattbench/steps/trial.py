@@ -10,13 +10,19 @@ record is in the store, so repeating a step finds the same attempt until ``colle
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError, StoreError
+from wattbench.remote_meters import raw_file
+from wattbench.remote_meters.protocol import MeterEntry, Reader, RemoteSettings
+from wattbench.remote_meters.watch import Watch
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
+
+#: Where the samples of a meter that runs the workload are.
+RAW_SAMPLES = "energibridge.csv.gz"
 
 
 def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
@@ -105,12 +114,14 @@ def measure(
     rest: dict[str, Any],
     *,
     late: bool = False,
+    readers: Sequence[Reader] = (),
 ) -> dict[str, Any]:
     """Start the attempt, or attach to it, and wait until it is over.
 
     Args:
         rest: what the ``rest`` step read.
         late: it is executed after its block.
+        readers: the host's remote meters, which are read meanwhile.
 
     Returns:
         ``attempt``, ``state`` and ``message`` of the agent's report.
@@ -132,28 +143,73 @@ def measure(
         late=late,
         seed=run.seed,
     )
-    try:
-        started = host.call("start", spec)
-    except HostError as error:
-        if error.code != "file-missing":
-            raise
-        ship_files(run, host, trial.image)
-        started = host.call("start", spec)
-    log.info(
-        "%s %s, attempt %d of %s; nothing touches the host until it is over",
-        started["state"], trial.label, attempt, run.experiment.protocol.attempts,
-    )  # fmt: skip
-    deadline_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
-    answer = host.wait(spec["id"], deadline_s)
-    if not answer["over"]:
-        raise HostError(
-            f"{host_name}: attempt {spec['id']} is still not over {limits.SETTLE_S:g} s after its timeout; "
-            "look at the supervisor on the host (agent verb status)",
-            code="timeout",
-        )
-    report = AttemptReport.of(answer["report"])
+    key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
+    with read_around(run, host, key, readers) as watch:
+        try:
+            started = host.call("start", spec)
+        except HostError as error:
+            if error.code != "file-missing":
+                raise
+            ship_files(run, host, trial.image)
+            started = host.call("start", spec)
+        log.info(
+            "%s %s, attempt %d of %s; nothing touches the host until it is over",
+            started["state"], trial.label, attempt, run.experiment.protocol.attempts,
+        )  # fmt: skip
+        deadline_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
+        answer = host.wait(spec["id"], deadline_s)
+        if not answer["over"]:
+            raise HostError(
+                f"{host_name}: attempt {spec['id']} is still not over {limits.SETTLE_S:g} s after its "
+                "timeout; look at the supervisor on the host (agent verb status)",
+                code="timeout",
+            )
+        report = AttemptReport.of(answer["report"])
+        over(watch, host, report)
     log.info("%s: %s %s", trial.label, report.state, report.message)
     return {"attempt": attempt, "state": report.state, "message": report.message}
+
+
+@contextmanager
+def read_around(run: Run, host: Host, key: str, readers: Sequence[Reader]) -> Iterator[Watch]:
+    """Read remote meters while the context lasts; their raw files are in the store after it.
+
+    Args:
+        key: of the attempt's folder in the store; what an earlier task has left there is gone on with.
+        readers: the host's remote meters; none: nothing is read, asked or stored.
+    """
+    watch = Watch(readers, remote_files(run, key, readers))
+    if not readers:
+        yield watch
+        return
+    watch.clock(*host.clock())
+    try:
+        with watch:
+            yield watch
+    finally:
+        for name, data in watch.files().items():
+            run.store.put_gzip(f"{key}/{name}.gz", data)
+
+
+def over(watch: Watch, host: Host, report: AttemptReport) -> None:
+    """Let a watch know that the window is over, and when it was."""
+    if not watch.reads:
+        return
+    clock = host.clock()
+    watch.clock(*clock)
+    started, ended = report.started.unix_s, report.ended.unix_s
+    if started is not None and ended is not None:
+        watch.window(started - clock.ahead_s, ended - clock.ahead_s)
+
+
+def remote_files(run: Run, key: str, meters: Sequence[Reader | RemoteSettings]) -> dict[str, bytes]:
+    """The remote meters' raw files of an attempt that are in the store, by name."""
+    kinds = {m.settings.kind if isinstance(m, Reader) else m.kind for m in meters}
+    return {
+        name: gzip.decompress(run.store.get(f"{key}/{name}.gz"))
+        for name in map(raw_file, sorted(kinds))
+        if run.store.exists(f"{key}/{name}.gz")
+    }
 
 
 # ── collect ─────────────────────────────────────────────────────────────────────────────────────
@@ -188,6 +244,7 @@ def collect_attempt(
     report = ended["report"]
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
     raw = bring(run, host, report, ended["path"], key)
+    raw |= remote_files(run, key, run.host_config(host_name).remote_meters)
     record = _evaluate(run, host_name, trial, attempt, report, raw)
     run.store.put_json(f"{key}/trial.json", record.to_dict())
     if faults := AttemptReport.of(report).faults:
@@ -257,7 +314,13 @@ def _evaluate(
         digest=run.digest(trial.image, host_name),
         attempt=attempt,
         late=attempt > 1 or AttemptReport.of(report).late,
-        raw=store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "energibridge.csv.gz"),
+        raw=store_keys.trial_key(
+            run.run_id,
+            host_name,
+            trial.name,
+            attempt,
+            _raw_samples(run.host_config(host_name).meter),
+        ),
     )
     record = attempts.evaluate(
         attempts.RawAttempt(report, raw),
@@ -265,6 +328,11 @@ def _evaluate(
         plan_row=row,
     )
     return checks.apply([record])[0]
+
+
+def _raw_samples(meter: MeterEntry) -> str:
+    """The file of the primary meter's samples in the store."""
+    return f"{raw_file(meter.kind)}.gz" if isinstance(meter, RemoteSettings) else RAW_SAMPLES
 
 
 def describe(record: Record) -> str:

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from wattbench.analysis.model.records import Expected
 from wattbench.config.experiment import Experiment
-from wattbench.config.hosts import HostConfig
+from wattbench.config.hosts import HostConfig, MeterConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
-from wattbench.worker.agent.limits import MIN_FREE_BYTES
+from wattbench.worker.agent.limits import INTERVAL_MS, MIN_FREE_BYTES
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation
 from wattbench.workloads.settings import Settings
@@ -133,7 +133,7 @@ def probe_spec(
         "entrypoint": argv[0] if contained and argv else None,
         "command": list(argv[1:] if contained else argv),
         "serve": _serve(settings, files, seed, probe=True),
-        "meter": {"kind": NO_METER, "interval_ms": host.meter.interval_ms},
+        "meter": _no_meter(),
         "lead_s": 0,
     }
 
@@ -171,12 +171,17 @@ def _serve(
     }
 
 
+def meter_spec(meter: MeterConfig) -> MeterSpec:
+    """A meter as the agent knows it."""
+    return {"kind": meter.kind, "command": meter.argv, "interval_ms": meter.interval_ms}
+
+
 def _meter(host: HostConfig) -> MeterSpec:
-    return {
-        "kind": host.meter.kind,
-        "command": host.meter.argv,
-        "interval_ms": host.meter.interval_ms,
-    }
+    return _no_meter() if host.agent_meter is None else meter_spec(host.agent_meter)
+
+
+def _no_meter() -> MeterSpec:
+    return {"kind": NO_METER, "command": None, "interval_ms": INTERVAL_MS}
 
 
 @dataclass(frozen=True)
@@ -250,6 +255,16 @@ def _surroundings(experiment: Experiment, host: HostConfig, trial: PlannedTrial)
         "device": experiment.device,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
         "runtime": image.runtime if image else "none",
-        "meter": host.meter.kind,
-        "interval_ms": host.meter.interval_ms,
+        **metering(host),
     }
+
+
+def metering(host: HostConfig) -> dict[str, Any]:
+    """The keys of :class:`Expected` about the host's meters."""
+    named: dict[str, Any] = {"meter": host.meter.kind, "interval_ms": host.meter.interval_ms}
+    if host.meters or host.remote_meters or host.meter.domain:
+        named["meters"] = [
+            {"name": m.name, "kind": m.kind, "domain": m.domain, "primary": m is host.meter}
+            for m in host.all_meters
+        ]
+    return named

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Self, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 from wattbench.errors import HostError
 from wattbench.worker.agent import limits, preparation
@@ -67,6 +67,13 @@ LINK_TIMEOUT_S = 45
 SLOWEST_BYTES_PER_S = 50_000
 #: Causes after which the same idempotent call may be made again on a new connection.
 PASSING = ("lost", "unreachable", "timeout")
+
+
+class ClockReading(NamedTuple):
+    """How far a host's clock is ahead of ours, s, and the round trip that showed it, s."""
+
+    ahead_s: float
+    trip_s: float
 
 
 class _UnknownHostKeyError(Exception):
@@ -445,8 +452,12 @@ class Host:
                 log.warning("%s", error)
                 self.connect(max(deadline - time.monotonic(), 1.0))
 
-    def clock_offset_s(self, rounds: int = 9) -> float:
-        """How far the host's clock is ahead of ours, s: from the round trip that was shortest."""
+    def clock_offset_s(self) -> float:
+        """How far the host's clock is ahead of ours, s."""
+        return self.clock().ahead_s
+
+    def clock(self, rounds: int = 9) -> ClockReading:
+        """How far the host's clock is ahead of ours: from the round trip that was shortest."""
         best = (float("inf"), 0.0)
         with (
             self._within(CALL_TIMEOUT_S, "'clock'") as transport,
@@ -465,7 +476,7 @@ class Host:
                         code="protocol",
                     )
                 best = min(best, (trip, float(json.loads(line)["unix_s"]) - (asked + trip / 2)))
-        return best[1]
+        return ClockReading(best[1], best[0])
 
     # -- files -----------------------------------------------------------------------------------
 

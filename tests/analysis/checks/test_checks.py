@@ -398,6 +398,47 @@ def test_the_whole_machine_reads_no_less_than_the_parts_inside_it(whole_j, verdi
         )
 
 
+@pytest.mark.parametrize(
+    ("wall_j", "board_j", "told"),
+    [
+        (3500.0, None, None),
+        (2980.0, None, None),
+        (2500.0, None, "plug reads 2500 J of the whole machine at the wall, package + dram inside it 3000 J"),
+        (3500.0, 3300.0, None),
+        (3100.0, 3300.0, "plug reads 3100 J of the whole machine at the wall, board inside it 3300 J"),
+        (3500.0, 2700.0, "bmc reads 2700 J of the whole board, package + dram inside it 3000 J"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_primary", [True, False])
+def test_the_wall_reads_no_less_than_what_lies_inside_whichever_is_counted(
+    wall_j, board_j, told, is_primary
+):
+    domains = [
+        Domain("package", "energibridge", 2800.0, 3.0, counted=not is_primary),
+        Domain("dram", "energibridge", 200.0, 1.0, counted=not is_primary),
+        Domain("wall", "plug", wall_j, 20.0, counted=is_primary),
+    ]
+    if board_j is not None:
+        domains.append(Domain("board", "bmc", board_j, 20.0))
+    found = by_code(checks.check_trial(replace(live(), domains=tuple(domains))), "meter-disagree")
+    assert [f.message for f in found if f.verdict == "found"] == ([told] if told else [])
+    # a difference that the uncertainty explains is none
+    domains[2] = replace(domains[2], uncertainty_j=600.0)
+    if board_j is None:
+        unsure = by_code(
+            checks.check_trial(replace(live(), domains=tuple(domains))), "meter-disagree"
+        )
+        assert not [f for f in unsure if f.verdict == "found"]
+
+
+def test_a_meter_of_all_gpus_reads_no_less_than_the_gpus():
+    apart = tuple(Domain(f"gpu{i}", "nvml", 900.0, 5.0, counted=True) for i in range(2))
+    for joules, verdict in ((1900.0, "not-found"), (1200.0, "found")):
+        domains = (*live().domains, *apart, Domain("gpu", "pdu", joules, 10.0))
+        found = by_code(checks.check_trial(replace(live(), domains=domains)), "meter-disagree")
+        assert [f.verdict for f in found] == [verdict]
+
+
 def two_gpus(second: float) -> Record:
     """A trial with two counted GPUs, the second one at most so busy, %."""
     counted = (Domain(f"gpu{i}", "nvml", 900.0, 1.0, counted=True) for i in range(2))

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.simulated_rapl import START_S, Level, Machine, Meter
+from tests.support.wall_meter import Device, Load, raw_lines
+from wattbench.analysis.checks import check_trial
 from wattbench.analysis.meters.attempt import RawAttempt, evaluate
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.trials import TrialRow
@@ -364,3 +366,69 @@ def test_damaged_files_and_reports_never_raise(data: st.DataObject) -> None:
     assert record.row.status in ("valid", "invalid", "failed")
     assert record.row.status == "valid" or record.row.reason
     json.dumps(record.to_dict(), allow_nan=False)
+
+
+def with_a_plug(gain: float, *, primary: bool, **settings: Any) -> Record:
+    """The same attempt with a plug at the wall that shows so much of the package's power."""
+    load = Load(tuple((edge, level.watts) for edge, level in zip(EDGES, LEVELS, strict=False)))
+    load = Load(((START_S - 1e6, 10.0), *load.steps, (EDGES[-1], 10.0)))
+    moments = list(np.arange(WINDOW[0] - 4.0, WINDOW[1] + 4.0, 0.25))
+    told = {"interval_s": 0.25, "averaged_s": 0.0, "primary": primary, **settings}
+    plug = raw_lines(Device(load, gain=gain), moments, quantities=["energy"], **told)
+    named = [
+        {"name": "energibridge", "kind": "energibridge", "domain": None, "primary": not primary},
+        {"name": "plug", "kind": "http", "domain": "wall", "primary": primary},
+    ]
+    expected = EXPECTED | {"meter": "http" if primary else "energibridge", "meters": named}
+    files = {
+        "energibridge.csv": Meter(start_j=262_144 - 300.0).log(MACHINE, 4, None),
+        "workload.jsonl": workload(), "http.jsonl": plug,
+    }  # fmt: skip
+    return evaluate(RawAttempt(report(), files), expected=expected, plan_row=ROW)
+
+
+@pytest.mark.parametrize("primary", [True, False])
+def test_a_plug_beside_the_packages_counter_is_a_domain_and_columns_of_its_own(
+    primary: bool,
+) -> None:
+    record = with_a_plug(1.5, primary=primary)
+    alone = attempt().row
+    row = record.row
+    assert (row.status, row.reason) == ("valid", None)
+    (wall,) = [d for d in record.domains if d.name == "wall"]
+    assert (wall.meter, wall.counted, wall.energy_j) == ("plug", primary, row.wall_j)
+    assert row.wall_uncertainty_j == wall.uncertainty_j
+    assert row.energy_scope == ("wall" if primary else "package+dram")
+    assert row.energy_j == (row.wall_j if primary else alone.energy_j)
+    assert {d.name for d in record.domains} >= {"package", "dram", "wall"}
+    assert not [
+        f for f in check_trial(record) if f.code == "meter-disagree" and f.verdict == "found"
+    ]
+
+
+def test_a_plug_that_reads_below_the_package_is_found() -> None:
+    for primary in (True, False):
+        found = [f for f in check_trial(with_a_plug(0.6, primary=primary)) if f.verdict == "found"]
+        assert "meter-disagree" in [f.code for f in found]
+
+
+def test_a_primary_meter_without_readings_fails_the_trial_and_a_cross_check_does_not() -> None:
+    for primary, status in ((True, "failed"), (False, "valid")):
+        named = [
+            {
+                "name": "energibridge",
+                "kind": "energibridge",
+                "domain": None,
+                "primary": not primary,
+            },
+            {"name": "plug", "kind": "http", "domain": "wall", "primary": primary},
+        ]
+        kind = "http" if primary else "energibridge"
+        record = attempt(expected={"meter": kind, "meters": named})
+        assert record.row.status == status, record.row.reason
+        assert any("http.jsonl has no readings" in n.message for n in record.notes)
+
+
+def test_a_declared_domain_alone_counts_of_its_meter() -> None:
+    named = [{"name": "energibridge", "kind": "energibridge", "domain": "dram", "primary": True}]
+    assert attempt(expected={"meters": named}).row.energy_scope == "dram"

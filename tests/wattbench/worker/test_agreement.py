@@ -10,6 +10,7 @@ from wattbench.analysis.checks.rules import clock
 from wattbench.analysis.checks.rules.host import PROBLEMS
 from wattbench.analysis.meters import registry
 from wattbench.analysis.model.finding_codes import CODES
+from wattbench.remote_meters import READERS, raw_file
 from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits, preflight
 
@@ -47,5 +48,6 @@ def test_a_step_of_the_clock_is_one_everywhere() -> None:
 
 
 def test_agent_and_analysis_know_the_same_meters_and_raw_files() -> None:
-    assert set(agent_bundle.meter_kinds()) == set(registry.meters())
-    assert set(agent_bundle.raw_files()) == set(registry.raw_files())
+    assert {*agent_bundle.meter_kinds(), *READERS} == set(registry.meters())
+    remote = map(raw_file, READERS)
+    assert {*agent_bundle.raw_files(), *remote} == set(registry.raw_files())

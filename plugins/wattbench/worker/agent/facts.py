@@ -65,9 +65,13 @@ def verb_facts(spool: Spool, payload: Json) -> Json:
         "sensors": _sensors(readers),
         "idle": idle,
         "meter": _prove(meter, gpus, readers, spool) if meter else None,
+        "further_meters": [
+            _prove(further, gpus, readers, spool) for further in payload.get("further_meters") or []
+        ],
     }
     wanted = {
         "docker": payload.get("docker", True), "meter": meter, "gpus": gpus, "spool": spool.root,
+        "further_meters": payload.get("further_meters") or [],
         "min_free_bytes": int(number(payload, "min_free_bytes", limits.MIN_FREE_BYTES)),
         "containers": payload.get("containers") or {},
         "load_cpus": payload.get("load_cpus") or {},

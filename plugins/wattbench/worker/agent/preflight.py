@@ -14,6 +14,7 @@ from wattbench.worker.agent.docker import network_exists
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import MeterSpec
 
 #: What a probe says: severity (``hard``, ``soft``, or ``unknown``: it is not known), message, action.
 Said = Iterator[tuple[str, str, str]]
@@ -51,14 +52,18 @@ def _docker_answers(facts: Json, wanted: Json) -> Said:
 
 
 def _meter_yields(facts: Json, wanted: Json) -> Said:
-    meter = facts["meter"]
-    if not meter:
-        return
+    asked = [(facts["meter"], wanted["meter"])] if facts["meter"] else []
+    asked += zip(facts["further_meters"], wanted["further_meters"])  # noqa: B905
+    for meter, settings in asked:
+        yield from _one_meter_yields(meter, settings)
+
+
+def _one_meter_yields(meter: Json, settings: MeterSpec) -> Said:
     failures = meter.get("failures") or []
     error = meter["message"] if not meter["ok"] else failures[-1] if failures else None
     if error is None:
         return
-    fixes = meters.find(wanted["meter"].get("kind")).fixes(wanted["meter"], error)
+    fixes = meters.find(settings.get("kind")).fixes(settings, error)
     if meter["ok"]:
         words = (len(failures), len(failures) + 1, error)
         error = "the meter failed %d of %d times before it gave energy: %s" % words
