@@ -35,8 +35,8 @@ PYTHON = f"""\
 #!/usr/bin/python3 -IS
 import json, os, sys
 words = sys.argv[1:]
-if words and words[0].endswith(("/workload.pyz", "/vllm")) or "sglang.launch_server" in words:
-    is_server = "--port" in words
+is_server = "--port" in words
+if is_server or "--program" in words:
     does = {{"port": int(words[words.index("--port") + 1]), "answer": {{
         "topic": "a", "choices": [{{"message": {{"content": "a"}}}}], "usage": {{"completion_tokens": 128}},
     }}}} if is_server else {{"seconds": 0.1}}
