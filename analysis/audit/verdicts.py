@@ -93,7 +93,8 @@ def _with_misread(answer: Answer, misread: str) -> Answer:
     if not misread:
         return answer
     return replace(
-        answer, sentence=f"{answer.sentence.rstrip('.')} (joules of a wrong unit are left out: {misread})."
+        answer,
+        sentence=f"{answer.sentence.rstrip('.')} (joules of a wrong unit are left out: {misread}).",
     )
 
 

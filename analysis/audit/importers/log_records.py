@@ -224,6 +224,7 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> dic
         "pull_lines": start.pull,
         "layers_downloaded": start.layers_downloaded,
         "banners": start.banners,
+        "banner_lines": start.banner_lines,
         "banner_line": start.banner_line,
         "no_driver_line": start.no_driver_line,
         "device": start.device,
