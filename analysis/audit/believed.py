@@ -8,7 +8,7 @@ from wattbench.analysis.audit.result import Audit
 from wattbench.analysis.presentation.formatting import count, listed, number
 
 #: Words of a run's report for what an imported campaign calls otherwise.
-_IMAGE = re.compile(r"(?<![-_/\w])(image)(s?)(?![-_/\w])")
+_IMAGE = re.compile(r"(?<![-_/\w])(an? )?(image)(s?)(?![-_/\w])", re.IGNORECASE)
 
 
 def sentence(result: Audit) -> str:
@@ -34,7 +34,10 @@ def sentence(result: Audit) -> str:
     if whole:
         against.append(f"the whole campaign has {count(len(whole), 'fault')} ({', '.join(whole)})")
     if rows:
-        against.append(f"{count(rows, 'published row has', 'published rows have')} no source")
+        against.append(
+            f"{count(rows, 'published row is impossible or has', 'published rows are impossible or have')} "
+            "no source"
+        )
     faulty = len(measured) - valid
     if faulty:
         against.append(f"{count(faulty, 'run is', 'runs are')} faulty or missing")
@@ -43,4 +46,10 @@ def sentence(result: Audit) -> str:
 
 def in_their_words(text: str) -> str:
     """A sentence of the statistics in the words of an imported campaign, which has treatments."""
-    return _IMAGE.sub(lambda m: "treatment" + m[2], text.replace("an image", "a treatment"))
+    return _IMAGE.sub(_treatment, text)
+
+
+def _treatment(match: re.Match[str]) -> str:
+    article, word, plural = match[1] or "", match[2], match[3]
+    named = "Treatment" if word[0].isupper() else "treatment"
+    return f"{article[:1]} {named}{plural}" if article else named + plural

@@ -12,7 +12,10 @@ from wattbench.analysis.model.records import Record
 
 @dataclass(frozen=True)
 class DerivedRow:
-    """A row of a published summary table."""
+    """A row of a published summary table.
+
+    ``precision_j`` is what the last printed digit of its joules is worth; None: not known.
+    """
 
     file: str
     line: int
@@ -21,6 +24,7 @@ class DerivedRow:
     run: int | None
     energy_j: float | None
     duration_s: float | None
+    precision_j: float | None = None
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,16 @@ def versions(claimed: Mapping[str, str], trials: Sequence[Record]) -> Iterator[F
             rf"{re.escape(name)}(?: Version)? (?P<version>\d[\w.\-]*)", re.IGNORECASE
         )
         stated = [
-            (r, match["version"])
+            (r, line, match["version"])
             for r in trials
-            for text in r.log.get("banners") or ()
+            for text, line in zip(
+                r.log.get("banners") or (), r.log.get("banner_lines") or (), strict=True
+            )
             if (match := banner.fullmatch(text))
         ]
-        wrong = [(r, seen) for r, seen in stated if not f"{seen}.".startswith(f"{version}.")]
+        wrong = [w for w in stated if not f"{w[2]}.".startswith(f"{version}.")]
         if wrong:
-            record, seen = min(wrong, key=lambda w: (w[0].log["file"], w[0].log["line"]))
+            record, line, seen = min(wrong, key=lambda w: (w[0].log["file"], w[1]))
             yield finding(
                 "row-untraceable",
                 Verdict.FOUND,
@@ -52,9 +54,9 @@ def versions(claimed: Mapping[str, str], trials: Sequence[Record]) -> Iterator[F
                 f"the text says {name} {version}, the logs of {len(wrong)} of {len(stated)} starts "
                 f"say {seen}",
                 file=record.log.get("file"),
-                line=record.log.get("banner_line") or record.log.get("line"),
+                line=line,
                 claimed=version,
-                seen=sorted({v for _, v in wrong}),
+                seen=sorted({v for _, _, v in wrong}),
             )
 
 
@@ -86,9 +88,11 @@ def _scope(campaign: Campaign, valid: Sequence[Record]) -> list[Finding]:
     package = sum(package_j for _, package_j, _ in pairs)
     omitted: defaultdict[str, list[float]] = defaultdict(list)
     for row, package_j, joules in pairs:
-        if not row.wraps:
+        if not row.wraps and joules != package_j:
             omitted[row.kind].append(100 * (1 - joules / package_j))
     shares = {kind: median(v) for kind, v in sorted(omitted.items())}
+    if package >= total and not any(shares.values()):
+        return []  # nothing else is metered, and nothing left out
     scopes = sorted({row.energy_scope or "" for row, _, _ in pairs})
     omits = ", ".join(
         f"{share:.1f} % of {kind} trials' package joules" for kind, share in shares.items()

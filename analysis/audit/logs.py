@@ -44,7 +44,7 @@ _SUMMARY = re.compile(
 _PANIC = re.compile(r"thread '[^']*' (?:\(\d+\) )?panicked at")
 #: What Docker, its runtime, the kernel, a shell or Python say of a start that failed.
 _REFUSAL = re.compile(
-    r"^docker: (?!WARNING|\[WARN)|Error response from daemon"
+    r"^docker: (?!WARNING|\[WARN)|Error response from daemon|failed to start containers"
     r"|OCI runtime (?:(?:create|exec|start) )?(?:failed|error)"
     r"|^(?:Error: )?(?:crun|runc|youki): |^Error: .*(?:initializing source|image not known)"
     r"|[Pp]ermission denied while trying to connect to the Docker"
@@ -118,6 +118,7 @@ class Start:
         pull: first and last line of a pull inside the start.
         layers_downloaded: layers that were downloaded (``Already exists`` ones are not).
         banners: vendor banners and versions.
+        banner_lines: their lines.
         banner_line: line of the first of them.
         no_driver_line: line that says that no GPU driver is visible.
         device: device that the workload reports, lower case.
@@ -142,6 +143,7 @@ class Start:
     pull: tuple[int, int] | None = None
     layers_downloaded: int = 0
     banners: tuple[str, ...] = ()
+    banner_lines: tuple[int, ...] = ()
     banner_line: int | None = None
     no_driver_line: int | None = None
     device: str | None = None
@@ -187,6 +189,7 @@ class _Open:
     sizes: tuple[int, ...] = ()
     passes: list[Pass] = field(default_factory=list)
     banners: list[str] = field(default_factory=list)
+    banner_lines: list[int] = field(default_factory=list)
     wording: list[str] = field(default_factory=list)
     after_panic: list[int] = field(default_factory=list)
     errors: list[tuple[int, str]] = field(default_factory=list)
@@ -356,6 +359,7 @@ def _take(current: _Open, token: _Token, number: int) -> None:
         values.setdefault("banner_line", number)
         if name := _banner_name(token):
             current.banners.append(name)
+            current.banner_lines.append(number)
         else:
             values.setdefault("no_driver_line", number)
     elif kind == "summary":
@@ -403,6 +407,7 @@ def _freeze(file: str, current: _Open) -> Start:
         sizes=current.sizes,
         passes=tuple(current.passes),
         banners=tuple(current.banners),
+        banner_lines=tuple(current.banner_lines),
         wording=tuple(dict.fromkeys(current.wording)),
         after_panic=tuple(current.after_panic),
         errors=tuple(current.errors),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from wattbench.analysis.audit import figures
+from wattbench.analysis.audit import believed, figures
 from wattbench.analysis.audit.tables import BASES
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding
@@ -26,6 +27,9 @@ _LISTED = 60
 #: Rows of a table that the page shows.
 _ROWS = 400
 
+#: Findings about images in a registry, whatever a treatment is.
+_ABOUT_IMAGES = frozenset({"pull-in-window", "image-unpinned"})
+
 _TEMPLATES = Path(__file__).with_name("templates")
 #: Tables that stand side by side, basis by basis.
 _COMPARED = ("energy", "time", "idle_energy", "idle_time")
@@ -36,37 +40,41 @@ _TITLES = {
     "effects": "Effects: difference of means, Cliff's delta", "relative": "Against the reference image",
     "idle_energy": "Energy idle, J", "idle_time": "Time idle, s", "domains": "Domains of the valid trials",
     "repairs": "Trials: imported, repaired, taken out",
-    "verdicts": "Every pair: % energy of image_a against image_b, intervals that hold together",
+    "verdicts": "Every pair: % energy of the first image against the second, intervals that hold together",
     "undefined": "Empty cells, and why",
 }  # fmt: skip
 
 
 def write(result: Audit, summary: Mapping[str, Any], out: Path) -> None:
     """Write ``index.html`` and ``figures/*.svg``."""
+    words = believed.in_their_words if result.campaign.judged is None else str
     is_modelled = "modelled" in summary["energy_source"]
     drawn = figures.draw(result.tables.trials, modelled=is_modelled, key=result.campaign.key)
     for figure in drawn.values():
         figure.write(out / "figures")
     context = {
         "summary": summary,
-        "groups": [(g, _rows(g)) for g in groups(result.findings, Verdict.FOUND)],
+        "words": words,
+        "as_it_is": str,
+        "about_images": _ABOUT_IMAGES,
+        "groups": [(g, _rows(g, words)) for g in groups(result.findings, Verdict.FOUND)],
         "undecidable": [f for f in result.findings if f.verdict is Verdict.UNDECIDABLE],
         "fine": [f for f in result.findings if f.verdict is Verdict.NOT_FOUND],
         "bases": result.tables.tables["bases"].to_dict("records"),
         "before_after": [
-            _before_after(name, result.tables.tables[name], result.campaign.key)
+            _worded(_before_after(name, result.tables.tables[name], result.campaign.key), words)
             for name in _COMPARED
             if not result.tables.tables[name].empty
         ],
         "tables": [
-            _grid(name, table)
+            _worded(_grid(name, table), words)
             for name, table in result.tables.tables.items()
             if name not in (*_COMPARED, "bases") and not table.empty
         ],
         "answers": result.answers,
         "doubted": result.has_errors,
         "figures": drawn,
-        "out_of_statistics": _out_of_statistics(result),
+        "out_of_statistics": _worded(_out_of_statistics(result), words),
         "mark": "Modelled, not measured." if is_modelled else "",
     }
     (out / "index.html").write_text(html.render("audit.html.j2", context, _TEMPLATES), "utf-8")
@@ -93,14 +101,27 @@ def _grid(name: str, table: pd.DataFrame) -> Grid:
     return Table(name, _TITLES[name], "", table.head(_ROWS), note=note).grid()
 
 
-def _rows(group: Group) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
+def _worded(grid: Grid, words: Callable[[str], str]) -> Grid:
+    """A table whose title and heads are in the campaign's words."""
+    heads = tuple(replace(h, label=words(h.label)) for h in grid.heads)
+    return replace(grid, title=words(grid.title), heads=heads)
+
+
+def _rows(
+    group: Group, words: Callable[[str], str]
+) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
     """(subject, message, place, evidence) of a group's findings."""
-    return [(_subject(f), f.message, _place(f), _evidence(f)) for f in group.findings[:_LISTED]]
+    return [
+        (_subject(f, words), f.message, _place(f), _evidence(f)) for f in group.findings[:_LISTED]
+    ]
 
 
-def _subject(f: Finding) -> str:
+def _subject(f: Finding, words: Callable[[str], str]) -> str:
     """Whose a finding is; of a file that its place names no more than "trial"."""
-    return "trial" if f.subject == f"trial {f.evidence.get('file')}" else f.subject
+    kind, _, name = f.subject.partition(" ")
+    return (
+        kind if f.subject == f"trial {f.evidence.get('file')}" else f"{words(kind)} {name}".strip()
+    )
 
 
 def _place(f: Finding) -> str:

@@ -23,13 +23,26 @@ _WORD = (
     r"run|runs|trial|rep|repeat|repetition|iter|iteration|it|measurement|measure|sample|test|exp|experiment"
     r"|session|attempt|r|n|no"
 )
+_LONG_WORD = r"run|trial|rep|repetition|iteration|iter|measurement|sample|attempt"
 #: A part of a path that counts runs, or is a date or time.
 _COUNTING = re.compile(
     rf"(?:(?:{_WORD})[ _.\-]*)*\d+(?:[ _.\-:T]+\d+)*Z?(?:[ _.\-]*(?:{_WORD})[ _.\-]*\d+)*",
     re.IGNORECASE,
 )
-_RUN_IN_NAME = re.compile(rf"(?:^|[ _.\-])(?:{_WORD})[ _.\-]*(\d+)(?:[ _.\-]|$)", re.IGNORECASE)
-_LAST_NUMBER = re.compile(r"(\d+)$")
+#: A run's number in a name, the surest first; of several the last one counts.
+_RUN_IN_NAME = (
+    re.compile(rf"(?<![A-Za-z0-9])(?:{_WORD})[ _.\-]*(\d+)(?![A-Za-z0-9])", re.IGNORECASE),
+    re.compile(rf"(?<![A-Za-z])(?:{_LONG_WORD})[ _.\-]*(\d+)", re.IGNORECASE),
+    re.compile(r"(?<![A-Za-z0-9])(\d+)$"),
+    re.compile(r"(?<![A-Za-z0-9])(\d+)(?![A-Za-z0-9])"),
+    re.compile(r"(\d+)$"),
+)
+_LAST_NUMBER = _RUN_IN_NAME[-1]
+#: Where a word that counts runs is glued to the treatment before or after it.
+_GLUED = (
+    re.compile(rf"(?<![A-Za-z])((?:{_LONG_WORD})\d+)(?=[A-Za-z])", re.IGNORECASE),
+    re.compile(r"(?<=[A-Za-z0-9])(?=(?:Run|Trial|Rep|Iter|Iteration)\d+(?![A-Za-z0-9]))"),
+)
 _SUFFIXES = re.compile(r"(?:\.(?:csv|tsv|txt|log|out|json|jsonl|gz))+$", re.IGNORECASE)
 _TOKENS = re.compile(r"[ _.\-]+")
 _DATE = re.compile(
@@ -80,13 +93,14 @@ def stem_of(path: str) -> str:
 def run_of(path: str) -> int | None:
     """The run's number: in the file's name, else in a folder that counts runs."""
     stem = _DATE.sub("", stem_of(path)).rstrip(" _.-")
-    match = _LAST_NUMBER.search(stem) or _RUN_IN_NAME.search(stem)
-    if match is None:
+    found = next((numbers[-1] for p in _RUN_IN_NAME if (numbers := p.findall(stem))), None)
+    if found is None:
         for part in reversed(path.split("/")[:-1]):
             if part not in _HOLDERS:
                 match = _LAST_NUMBER.search(part) if _COUNTING.fullmatch(part) else None
+                found = match and match.group(1)
                 break
-    return int(match.group(1)[-15:]) if match else None
+    return int(found[-15:]) if found else None
 
 
 def label_of(name: str) -> Label:
@@ -213,7 +227,9 @@ def _of_names(paths: Sequence[str]) -> dict[str, str]:
     stems = {path: _words(stem_of(path)) for path in paths}
     counts = Counter(stems.values())
     several = {stem for stem, n in counts.items() if n > 1 and stem}
-    if len(several) < 2:
+    if len(several) < 2 and (bare := _without_numbers(stems)):
+        stems, several = bare, set(bare.values())
+    elif len(several) < 2:
         plain = not any(re.search(r"\d", stem_of(p)) for p in paths)
         if not (plain and 1 < len(counts) == len(paths) <= _FEW and all(counts)):
             return {}
@@ -224,9 +240,25 @@ def _of_names(paths: Sequence[str]) -> dict[str, str]:
     }
 
 
+def _without_numbers(stems: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Names without the number glued to their end, where the same numbers come back: ``a1 a2 b1 b2``."""
+    bare: dict[str, tuple[str, ...]] = {}
+    numbers: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path, stem in stems.items():
+        match = re.fullmatch(r"(.*[A-Za-z])(\d+)", stem[-1]) if stem else None
+        if match is None:
+            return {}
+        bare[path] = (*stem[:-1], match[1])
+        numbers[bare[path]].add(match[2])
+    groups = list(numbers.values())
+    alike = len(groups) > 1 and all(len(g) > 1 and 2 * len(g & groups[0]) >= len(g) for g in groups)
+    return bare if alike else {}
+
+
 def _words(stem: str) -> tuple[str, ...]:
     """A name's parts without those that count runs, dates and identifiers."""
-    tokens = [t for t in _TOKENS.split(_DATE.sub("", stem)) if t]
+    stem = _GLUED[1].sub("_", _GLUED[0].sub(r"\1_", _DATE.sub("", stem)))
+    tokens = [t for t in _TOKENS.split(stem) if t]
     kept: list[str] = []
     for place, token in enumerate(tokens):
         after_word = place > 0 and re.fullmatch(_WORD, tokens[place - 1], re.IGNORECASE)

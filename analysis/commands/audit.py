@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
 def _audit(args: argparse.Namespace) -> int:
     from wattbench.analysis.audit import mapping
     from wattbench.analysis.audit.run import audit, summary, write
+    from wattbench.analysis.presentation.formatting import count
     from wattbench.analysis.presentation.progress import Progress
 
     result = audit(
@@ -131,8 +132,9 @@ def _audit(args: argparse.Namespace) -> int:
         say(f"audit: {sentence}")
     say(f"audit: {facts['campaign']} ({facts['layout']}): {facts['trials']} trials ({statuses})")
     say(
-        f"audit: {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes found; "
-        f"{facts['findings']['undecidable']} checks undecidable"
+        f"audit: {count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}, "
+        f"{count(counts['info'], 'note')} found; "
+        f"{count(facts['findings']['undecidable'], 'check')} undecidable"
     )
     say(f"audit: {args.out / 'index.html'}")
     return 1 if result.has_errors else 0

@@ -218,11 +218,11 @@ def _read_table(
         done.records.append(_record(context, image, table, number, line, starts, raw, len(mine)))
         joules = _number(line, energy)
         if joules is not None:
-            joules *= summary_tables.joules_per_unit(energy or "")
+            unit_j = summary_tables.joules_per_unit(energy or "")
             done.rows.append(
                 DerivedRow(
-                    table, number, image, "workload", _run_number(run_id), joules,
-                    _number(line, seconds),
+                    table, number, image, "workload", _run_number(run_id), joules * unit_j,
+                    _number(line, seconds), summary_tables.precision_of(line.get(energy or "") or "", unit_j),
                 )
             )  # fmt: skip
 

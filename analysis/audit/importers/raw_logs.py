@@ -8,13 +8,14 @@ may be one text log per folder, or one per run with the raw log's name.
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from wattbench.analysis.audit.treatments import Label
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Note, Record
+from wattbench.analysis.storage.encodings import UTF16, as_utf8
 
 #: ``Run,Energy (J),Time (sec)`` tables of one folder.
 MEASUREMENTS = "measurements"
@@ -169,7 +171,7 @@ class RawLogs:
             summaries=summaries,
             package_only=package_only,
             findings=tuple(findings),
-            inferred=said,
+            inferred=(*said, *_numbered_twice(records)),
             read_with=frozenset({"derived"}),
             imported_rule=imported,
             repaired_rule=REPAIRED,
@@ -177,6 +179,24 @@ class RawLogs:
 
 
 IMPORTER = RawLogs()
+
+
+def _numbered_twice(records: Sequence[Record]) -> Iterator[str]:
+    """What is said of a treatment of which several files have one run number: it may be several."""
+    numbered: defaultdict[tuple[Owner, int | None], list[str]] = defaultdict(list)
+    for r in records:
+        if r.row.raw:
+            numbered[(r.row.image, r.row.kind), r.row.run].append(r.row.raw)
+    twice: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for ((image, _), _), paths in numbered.items():
+        if len(paths) > 1:
+            twice[image].append(paths)
+    for image, groups in twice.items():
+        yield (
+            f"{sum(map(len, groups))} files of {image} have one run number with another, such as "
+            f"{groups[0][0]} and {groups[0][1]}; if they are of several treatments, a pattern "
+            "`raw: {image: …}` in a --mapping file distinguishes them"
+        )
 
 
 # ----------------------------------------------------------------------------- whose a file is
@@ -400,10 +420,11 @@ def starts_of(root: Path, paths: Sequence[str]) -> tuple[list[Start], list[Findi
                 problem = f"{size / 1e9:.1f} GB is more than a text log has; not read"
             else:
                 with (root / path).open("rb") as file:
-                    numbered = logs.lines_of(
-                        iter(functools.partial(file.readline, LINE_LIMIT), b"")
-                    )
-                    mine = logs.parse(path, numbered)
+                    text: IO[bytes] = file
+                    if file.peek(2).startswith(UTF16):
+                        text = io.BytesIO(as_utf8(file.read()))
+                    pieces = iter(functools.partial(text.readline, LINE_LIMIT), b"")
+                    mine = logs.parse(path, logs.lines_of(pieces))
                 if not mine:
                     problem = "no start of a workload or a meter in it"
                 starts += mine

@@ -21,6 +21,7 @@ from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Domain, LogFacts, Record, Sampling
 from wattbench.analysis.model.trials import TrialRow
 from wattbench.analysis.storage import safe_files
+from wattbench.analysis.storage.encodings import as_utf8
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,7 +80,7 @@ def text_of(root: Path, path: str) -> str:
         UnsafeFileError: it is over :data:`TEXT_LIMIT`, or is not a regular file of the folder.
     """
     data = safe_files.read_inside(root, path, limit=TEXT_LIMIT)
-    return data.decode("utf-8-sig", "replace")
+    return as_utf8(data).decode("utf-8-sig", "replace")
 
 
 def texts(files: Files, role: str, findings: list[Finding]) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ from wattbench.analysis.meters import counters, energibridge
 from wattbench.analysis.meters.energibridge import Kind
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import Note
+from wattbench.analysis.storage.encodings import as_utf8
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -283,7 +284,7 @@ def _bytes(path: str, limit: int) -> bytes | Note:
         size = len(data)
     if size > limit:
         return Note("too-large", f"over {limit / 1e6:.0f} MB; not read", fatal=True)
-    return data
+    return as_utf8(data)
 
 
 def _renamed(head: bytes, renames: Mapping[str, str]) -> bytes:

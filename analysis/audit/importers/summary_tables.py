@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,13 +27,16 @@ from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.trials import TrialRow
+from wattbench.analysis.storage.encodings import as_utf8
 
 #: Read as rows of cells, a file needs up to a hundred times its size.
 _SIZE_LIMIT = 8 * 1024 * 1024
 
-#: Joules and seconds within which a derived row is the same as a log line.
+#: Joules and seconds within which a derived row is the same as a log line. Where the printed digits of a
+#: row's joules are known, these decide: runs of a treatment may be thousandths of a joule apart.
 SAME_J = 0.01
 SAME_S = 0.05
+_LEAST_J = 1e-6
 
 #: A row within these is named as the nearest.
 _NEAREST = 3
@@ -236,6 +240,7 @@ def read_text(path: Path) -> tuple[str | None, str]:
         return None, f"can't be read: {error.strerror}"
     if len(data) > _SIZE_LIMIT:
         return None, f"over {_SIZE_LIMIT // 1024**2} MiB; a summary table is small"
+    data = as_utf8(data)
     if b"\0" in data:
         return None, "binary data"
     return data.decode("utf-8-sig", "replace"), ""
@@ -305,6 +310,7 @@ def read(
             DerivedRow(
                 relative, line, label or image, kind, None if run is None else int(run),
                 values["energy_j"] * factor, values.get("duration_s"),
+                precision_of(cells[columns["energy_j"]], factor),
             )
         )  # fmt: skip
     if columns is None and not findings:
@@ -338,6 +344,15 @@ def joules_per_unit(column: str) -> float:
     """Joules of one unit of a column, by what its name ends with; 1 where it names none."""
     match = _UNIT.search(column.strip())
     return _JOULES.get(match.group(1).lower(), 1.0) if match else 1.0
+
+
+def precision_of(cell: str, unit_j: float) -> float | None:
+    """Joules that the last printed digit of a cell is worth; None where it is not a plain number."""
+    try:
+        exponent = Decimal(cell.strip()).as_tuple().exponent
+    except InvalidOperation:
+        return None
+    return max(_LEAST_J, unit_j * 10.0**exponent) if isinstance(exponent, int) else None
 
 
 def _factors(
@@ -443,7 +458,7 @@ class _Known:
         sources = tuple(s for s, _ in ordered)
         return cls(sources, tuple(w for _, w in ordered), np.array([s.energy_j for s in sources]))
 
-    def at(self, energy_j: float, tolerance_j: float = SAME_J) -> range:
+    def at(self, energy_j: float, tolerance_j: float) -> range:
         """Places of the sources with these joules."""
         low, high = np.searchsorted(self.joules, [energy_j - tolerance_j, energy_j + tolerance_j])
         return range(int(low), int(high))
@@ -474,7 +489,7 @@ class _Table:
             return next(iter(matches), None), self._negative(energy_j, matches)
         if matches:
             return self._own(matches)
-        if flipped := [self.known.sources[i] for i in self.known.at(-energy_j)]:
+        if flipped := [self.known.sources[i] for i in self.known.at(-energy_j, _tolerance_j(row))]:
             return flipped[0], (
                 f"it is the absolute value of the run's own negative sum ({flipped[0].place}), which comes "
                 f"from a counter that wrapped{_truth(flipped[0])}"
@@ -500,7 +515,7 @@ class _Table:
         energy_j = row.energy_j or 0.0
         same = [
             s
-            for i in self.known.at(energy_j)
+            for i in self.known.at(energy_j, _tolerance_j(row))
             if _same_time((s := self.known.sources[i]).duration_s, row.duration_s)
         ]
         return sorted(same, key=lambda s: (s.line is None, abs(s.energy_j - energy_j)))
@@ -533,7 +548,7 @@ class _Table:
         """A source of another treatment, or one whose leading digits were changed."""
         energy_j = row.energy_j or 0.0
         known = self.everything
-        for i in known.at(energy_j):
+        for i in known.at(energy_j, _tolerance_j(row)):
             if known.sources[i] not in self.known.sources and _same_time(
                 known.sources[i].duration_s, row.duration_s
             ):
@@ -551,6 +566,10 @@ class _Table:
                     "the row was edited"
                 )
         return None
+
+
+def _tolerance_j(row: DerivedRow) -> float:
+    return SAME_J if row.precision_j is None else row.precision_j
 
 
 def _truth(source: Source) -> str:
@@ -628,7 +647,8 @@ def _dropped(
     for (image, kind), mine in _by_table(rows).items():
         values = np.array([r.energy_j or 0.0 for r in mine])
         lines = [s for s in sources.get((key(image), kind), ()) if s.line is not None]
-        left = [s for s in lines if not (np.abs(values - s.energy_j) <= SAME_J).any()]
+        same_j = np.array([_tolerance_j(r) for r in mine])
+        left = [s for s in lines if not (np.abs(values - s.energy_j) <= same_j).any()]
         if left:
             findings.append(
                 finding(

@@ -39,6 +39,8 @@ IMAGE_UNPINNED = code(
 def pull_in_window(record: Record) -> Outcomes:
     """Docker pulled the image after the measurement had begun."""
     lines = record.log.get("pull_lines")
+    if lines and record.row.status == "failed" and lines[0] == lines[1]:
+        return  # looked for and not found: nothing was pulled
     if lines:
         layers = record.log.get("layers_downloaded", 0)
         yield Found(

@@ -234,7 +234,7 @@ def meter_scope(record: Record) -> Outcomes:
         lacking.append("memory")
     if lacking:
         yield Found(
-            f"{'+'.join(sorted(scope))} is metered; {' and '.join(lacking)} are not",
+            f"{'+'.join(sorted(scope))} is metered; not metered: {' and '.join(lacking)}",
             place(record, scope=sorted(scope), lacking=lacking),
         )
 

@@ -16,7 +16,7 @@ from scikit_posthocs import posthoc_dunn
 from scipy import stats
 
 from tests.support.study import PUBLISHED
-from wattbench.analysis.audit import believed, mapping, run
+from wattbench.analysis.audit import believed, mapping, run, treatments
 from wattbench.analysis.audit import page as run_page
 from wattbench.analysis.audit.importers.reduce import reduce_one
 from wattbench.analysis.audit.run import Audit
@@ -133,6 +133,51 @@ def test_the_treatment_is_told_by_a_folder_at_any_depth_or_by_the_file(
     else:
         assert said in result.campaign.inferred[0]
         assert "--mapping" in result.campaign.inferred[0]
+
+
+def test_numbers_that_name_a_treatment_are_no_runs_and_glued_ones_are():
+    runs = {
+        "a/run_3_fp16.csv": 3, "a/0_fp16.csv": 0, "a/run0PyTorchFP16.csv": 0, "a/test_2_run_5.csv": 5,
+        "a/energy12.csv": 12, "a/ubuntu-22.04_3.csv": 3, "run_7/energy.csv": 7, "a/b.csv": None,
+    }  # fmt: skip
+    assert {path: treatments.run_of(path) for path in runs} == runs
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("run{i}{n}.csv", ("FP16", "FP32")), ("{n}Run{i}.csv", ("FP16", "FP32")),
+     ("{i}_{n}.csv", ("fp16", "fp32")), ("out/{n}{i}.csv", ("torch", "tf"))],
+)  # fmt: skip
+def test_a_treatment_glued_to_its_run_number_is_inferred(pattern, names):
+    paths = [pattern.format(n=n, i=i) for n in names for i in range(1, 6)]
+    inferred = treatments.infer(paths, "campaign")
+    assert Counter(label.image for label in inferred.of.values()) == dict.fromkeys(names, 5)
+    assert Counter(map(treatments.run_of, paths)) == dict.fromkeys(range(1, 6), 2)
+
+
+def test_names_that_say_nothing_are_said_to_share_run_numbers(tmp_path):
+    words = ("apple", "pear", "fig", "kiwi", "plum", "lime")
+    texts = {
+        f"data/{i // 2}-{word}.csv": log(1_760_000_000 + 100 * i) for i, word in enumerate(words)
+    }
+    said = audited(write(tmp_path, texts)).campaign.inferred
+    assert any("have one run number with another" in s and "raw: {image: …}" in s for s in said)
+
+
+def test_texts_in_utf16_are_read_as_those_in_utf8(tmp_path):
+    """``>`` of Windows PowerShell writes UTF-16."""
+    texts = campaign(runs=4)
+    texts |= {f"b/{i}.txt": REFUSALS["docker"] + "\n" for i in range(4)}
+    results = []
+    for encoding in ("utf-8", "utf-16"):
+        for name, text in texts.items():
+            (tmp_path / encoding / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / encoding / name).write_bytes(text.encode(encoding))
+        results.append(audited(tmp_path / encoding))
+    plain, wide = results
+    assert status(wide) == status(plain) == {("a", "valid"): 4, ("b", "failed"): 4}
+    assert [r.row.energy_j for r in wide.trials] == [r.row.energy_j for r in plain.trials]
+    assert places(found(wide, "trial-failed")) == places(found(plain, "trial-failed"))
 
 
 def test_what_differs_in_a_folder_above_is_not_pooled(tmp_path):
@@ -386,7 +431,7 @@ def test_package_power_that_no_cpu_has_is_an_error_and_a_small_idle_one_is_not(t
 @pytest.mark.parametrize("has_usage", [True, False])
 def test_joules_of_a_misread_unit_get_no_verdict_and_are_no_usable_runs(tmp_path, has_usage):
     texts = {
-        f"{name}/{i}.csv": log(1_760_000_000 + 100 * i + 50 * place, watts, usage=lambda _: 60.0)
+        f"{name}/{i}.csv": log(1_760_000_000 + 100 * i + 50 * place, watts)
         for i in range(4)
         for place, (name, watts) in enumerate([("a", 0.27), ("b", 0.31)])
     }
