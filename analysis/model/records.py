@@ -393,7 +393,7 @@ class LogFacts(TypedDict, total=False):
         pull_lines: first and last line of a pull inside the attempt.
         layers_downloaded: number of layers that were downloaded.
         ref: image reference.
-        banners: vendor banners and versions.
+        banners: vendor banners and versions; ``banner_lines``: their lines.
         wording: the program's prints with numbers masked.
         sizes: image sizes announced.
         complete: whether every announced pass is over.
@@ -414,7 +414,7 @@ class LogFacts(TypedDict, total=False):
     layers_downloaded: int
     ref: str | None
     banners: tuple[str, ...]
-    banner_line: int | None
+    banner_lines: tuple[int, ...]
     wording: tuple[str, ...]
     sizes: tuple[int, ...]
     complete: bool | None

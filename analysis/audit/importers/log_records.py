@@ -224,7 +224,6 @@ def _log_facts(start: Start | None, image: str, mapping: CampaignMapping) -> Log
         "layers_downloaded": start.layers_downloaded,
         "banners": start.banners,
         "banner_lines": start.banner_lines,
-        "banner_line": start.banner_line,
         "device": start.device,
         "device_line": start.device_line,
         "cuda_image": cuda,
