@@ -15,7 +15,7 @@ from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 
 #: On the host, beside everything of wattbench's: waits for a container to start, then burns CPU with three
-#: processes, 1.2 s each. They outweigh the container, so that its window holds nearly all of it.
+#: processes, 2 s each. They outweigh the container, so that its window holds nearly all of it.
 _OTHER_WORK = """\
 import os, subprocess, sys, time
 filters = ["--filter", "event=start", "--filter", "container=" + sys.argv[1]]
@@ -25,7 +25,7 @@ with subprocess.Popen(command, stdout=subprocess.PIPE) as events:
     events.terminate()
 for _ in range(3 if has_started else 0):
     if os.fork() == 0:
-        while time.process_time() < 1.2:
+        while time.process_time() < 2:
             pass
         os._exit(0)
 """
