@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 
-from demo import airflow
+from demo import airflow, planted_fault, settings
 from demo.bed import Bed
 from demo.screen import Screen
 from wattbench.analysis.model.errors import UserError
@@ -25,6 +26,19 @@ from wattbench.storage.object_store import Store
 
 _POLL_S = 2.0  # more often would only load the two cores that the trials run on
 
+#: Stage of a run → its tasks, by the part of their ids that names the step.
+_STAGES = {
+    "run: plan, checks of the hosts": ("prepare", "check"),
+    "run: images brought and proven": ("pull", "plan"),
+    "run: warm-up": ("warm_up",),
+    "run: trials": ("trial",),
+    "run: further attempts": ("plan_again", "again"),
+    "run: hosts released": ("host_report", "release"),
+    "run: statistics and report": ("analyze", "verdict", "notify"),
+}
+
+Plan = Mapping[str, Sequence[PlannedTrial]]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,6 +52,7 @@ class Outcome:
         wanted: planned trials without those skipped on purpose.
         hosts: hosts with a planned trial.
         report: the report's page on this machine; None if the run made none.
+        stages: name, begin and end of each.
     """
 
     run_id: str
@@ -47,6 +62,7 @@ class Outcome:
     wanted: int
     hosts: int
     report: Path | None
+    stages: tuple[tuple[str, datetime, datetime], ...]
 
 
 def run(bed: Bed, experiment: str, say: Callable[[str], None], out: Path) -> Outcome:
@@ -70,25 +86,52 @@ def run(bed: Bed, experiment: str, say: Callable[[str], None], out: Path) -> Out
     say(f"{verb}: {run_id}")
     say(f"in Airflow: {bed.airflow.url}/dags/{current.dag_id}/runs/{current.id}")
     store = open_store(bed)
-    current = follow(client, current, run_id, store, [host.name for host in bed.hosts], Screen())
-    why = (
-        () if current.state == "success" else tuple(reasons(client, current, client.tasks(current)))
-    )
+
+    def planned(plan: Plan) -> None:
+        if experiment == settings.EXPERIMENT and not going_on:
+            host = bed.hosts[-1]
+            fault = planted_fault.plant(bed.checkout, host, run_id, plan[host.name], say)
+            say(
+                f"planted on purpose, to be caught: other work on {fault.host} beside {fault.trial}"
+            )
+
+    names = [host.name for host in bed.hosts]
+    current = follow(client, current, store, names, Screen(), planned)
+    tasks = client.tasks(current)
+    why = () if current.state == "success" else tuple(reasons(client, current, tasks))
     page = fetch_report(store, run_id, out)
     valid, wanted, hosts = count(out / "trials.csv") if page else (0, 0, 0)
-    return Outcome(run_id, current.state == "success", why, valid, wanted, hosts, page)
+    succeeded = current.state == "success"
+    return Outcome(run_id, succeeded, why, valid, wanted, hosts, page, stages(tasks))
 
 
 def follow(
-    client: Client, run: Run, run_id: str, store: Store, hosts: list[str], screen: Screen
+    client: Client,
+    run: Run,
+    store: Store,
+    hosts: list[str],
+    screen: Screen,
+    planned: Callable[[Plan], None],
 ) -> Run:
-    """Shows where the run stands until it is over."""
+    """Shows where the run stands until it is over.
+
+    Args:
+        client: of the run's Airflow.
+        run: which one.
+        store: its store.
+        hosts: names of the hosts to show.
+        screen: where to.
+        planned: called once, when the plan is there.
+    """
     plan: dict[str, list[str]] = {}
     while True:
         run = client.run(run)
         tasks = client.tasks(run)
         if not plan and any(t.task_id == "prepare" and t.state == "success" for t in tasks):
-            plan = _plan(store, run_id)
+            read = _plan(store, run.run_id)
+            plan = {host: [trial.label for trial in trials] for host, trials in read.items()}
+            if plan:
+                planned(read)
         now = datetime.now(UTC)
         pulls = {host: _pulls(client, run, host, tasks) for host in hosts}
         shown = [describe(host, tasks, plan.get(host, []), pulls[host], now) for host in hosts]
@@ -128,18 +171,54 @@ def count(trials: Path) -> tuple[int, int, int]:
     return valid, len(rows), len({row["host"] for row in rows})
 
 
+def windows(trials: Path) -> str:
+    """How long the windows of a report's trials.csv are, and how much of them is steady work."""
+    with trials.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["steady_s"] and row["duration_s"]]
+    if not rows:
+        return "no window with steady work"
+    lengths = [float(row["duration_s"]) for row in rows]
+    share_pct = 100 * sum(float(row["steady_s"]) for row in rows) / sum(lengths)
+    return (
+        f"{len(rows)} windows of {fmean(lengths):.1f} s on average, {share_pct:.0f} % of it steady work; "
+        "between windows hosts rest, raw logs are collected, Airflow starts tasks"
+    )
+
+
 def open_store(bed: Bed) -> Store:
     """The object store as wattbench reads it."""
     return Store(bed.store.target())
 
 
-def _plan(store: Store, run_id: str) -> dict[str, list[str]]:
+def stages(tasks: Sequence[Task]) -> tuple[tuple[str, datetime, datetime], ...]:
+    """Name, begin and end of the run's stages over all hosts; those without an ended task are left out."""
+    found = []
+    for stage, steps in _STAGES.items():
+        spans = [
+            (task.started, task.ended)
+            for task in tasks
+            if _step(task) in steps and task.started and task.ended
+        ]
+        if spans:
+            found.append(
+                (stage, min(began for began, _ in spans), max(ended for _, ended in spans))
+            )
+    return tuple(found)
+
+
+def _step(task: Task) -> str:
+    """The step that a task belongs to: `virtual-1.trial.rest` is one of `trial`."""
+    words = task.task_id.split(".")
+    return words[1] if len(words) > 1 else words[0]
+
+
+def _plan(store: Store, run_id: str) -> dict[str, list[PlannedTrial]]:
     try:
         document = store.get_json(store_keys.run_json_key(run_id))
     except StoreError:
         return {}  # the trials are numbered without their names until it can be read
     return {
-        host: [PlannedTrial.from_dict(trial).label for trial in trials]
+        host: [PlannedTrial.from_dict(trial) for trial in trials]
         for host, trials in document["plan"].items()
     }
 

@@ -8,7 +8,16 @@ import sys
 import time
 from functools import partial
 
-from demo import bed, campaign, down, image_sets, network, settings, workloads
+from demo import (
+    bed,
+    campaign,
+    down,
+    image_sets,
+    network,
+    planted_fault,
+    settings,
+    workloads,
+)
 from demo.checkout import Checkout, here
 from demo.timings import Timings, minutes
 from wattbench.analysis.model.errors import UserError
@@ -68,9 +77,12 @@ def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
             workloads.ensure_variants(up.checkout, experiment, up.registry, _say)
     with timings.step("the run, to its report"):
         outcome = campaign.run(up, experiment, _say, out)
+    for stage in outcome.stages:
+        timings.add(*stage)
     print(timings.table())
     if experiment == settings.EXPERIMENT:
         timings.save(up.checkout.demo / "timings.json")
+    missed = _last_screen(up, outcome)
     where = outcome.report.relative_to(up.checkout.root) if outcome.report else "none"
     for reason in outcome.reasons:
         print(f"demo: {reason}", file=sys.stderr)
@@ -79,7 +91,22 @@ def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
         f"{minutes(timings.elapsed_s)}; report: {where}",
         flush=True,
     )
-    return 0 if outcome.succeeded and outcome.report else 1
+    return 0 if outcome.succeeded and outcome.report and not missed else 1
+
+
+def _last_screen(up: bed.Bed, outcome: campaign.Outcome) -> bool:
+    """Print what the report says; returns whether a planted fault was missed."""
+    if outcome.report is None:
+        return False
+    report = outcome.report.parent
+    print(campaign.windows(report / "trials.csv"))
+    print("\n" + (report / "report.txt").read_text(encoding="utf-8"))
+    fault = planted_fault.of_run(up.checkout, outcome.run_id)
+    if fault is None:
+        return False
+    lines, caught = fault.told(report / "findings.json")
+    print("\n".join(lines) + "\n")
+    return not caught
 
 
 def _status(checkout: Checkout) -> int:

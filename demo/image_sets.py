@@ -56,8 +56,8 @@ class Outcome:
             on = image.base
             if image.name in self.stand_ins:
                 on += f", standing in for {self.stand_ins[image.name]}"
-            told.append(f"{image.name:<14} {size}  {image.ref}  on {on}")
-        return told + [f"{name:<14} not built: {why}" for name, why in self.refused.items()]
+            told.append(f"{image.name:<20} {size}  {image.ref}  on {on}")
+        return told + [f"{name:<20} not built: {why}" for name, why in self.refused.items()]
 
 
 def members(which: str, checkout: Checkout) -> list[str]:

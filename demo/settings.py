@@ -134,7 +134,7 @@ def hosts_yaml(
                     "ssh_conn_id": connections.connection_id(host.name),
                     "gpus": [],
                     "spool": SPOOL,
-                    "meter": {"kind": "modelled", "command": METER, "interval_ms": 200},
+                    "meter": {"kind": "modelled", "command": METER, "interval_ms": 100},
                 }
                 for host in hosts
             }

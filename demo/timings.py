@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from wattbench.analysis.storage.atomic import write_atomically
@@ -36,6 +37,12 @@ class Timings:
         finally:
             with self._lock:
                 self._steps.append((name, began - self._began, self._clock() - began))
+
+    def add(self, name: str, began: datetime, ended: datetime) -> None:
+        """A step that was timed elsewhere."""
+        with self._lock:
+            at = began.timestamp() - self._began
+            self._steps.append((name, at, (ended - began).total_seconds()))
 
     @property
     def elapsed_s(self) -> float:

@@ -67,7 +67,8 @@ def _install(requirements: Path, python: str, folder: Path) -> None:
     argv += ["--find-links", wheels] if wheels else ["--extra-index-url", _CPU_INDEX]
     argv += ["--index-strategy", "unsafe-best-match", "--requirements", str(requirements)]
     _run(argv, f"installing {requirements.name} of {requirements.parent.name}")
-    _run(["sh", str(FOLDER / "trim.sh"), str(folder)], "trimming torch")
+    if (folder / "torch").is_dir():
+        _run(["sh", str(FOLDER / "trim.sh"), str(folder)], "trimming torch")
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
         # Bytecode of another Python would be useless; then the build itself compiles.
         # torch ships a file in the syntax of Python 3.12.

@@ -102,8 +102,8 @@ def test_the_meter_has_energibridges_interface(bed: Bed) -> None:
 
 def test_hosts_read_the_registry_and_can_not_write_to_it(bed: Bed) -> None:
     catalog = requests.get(f"http://{bed.registry.pull}/v2/_catalog", timeout=5).json()
-    assert {"wattbench/pip-torch", "wattbench/apt-torch"} <= set(catalog["repositories"])
-    upload = f"http://{bed.registry.pull}/v2/wattbench/pip-torch/blobs/uploads/"
+    assert {"wattbench/pip-numpy", "wattbench/apt-numpy"} <= set(catalog["repositories"])
+    upload = f"http://{bed.registry.pull}/v2/wattbench/pip-numpy/blobs/uploads/"
     assert requests.post(upload, timeout=5).status_code == 405  # unsupported
 
 

@@ -49,12 +49,13 @@ def test_the_demos_configuration_is_valid_and_small(checkout: Checkout) -> None:
     assert loaded.registries["10.88.68.1:26729"].insecure
     demo = load_experiment(folder / "experiments/demo.yaml", loaded)
     assert {image.ref for image in demo.images.values()} == {
-        "10.88.68.1:26729/wattbench/pip-torch:demo",
-        "10.88.68.1:26729/wattbench/apt-torch:demo",
+        "10.88.68.1:26729/wattbench/pip-numpy:demo",
+        "10.88.68.1:26729/wattbench/pip-numpy-leftovers:demo",
+        "10.88.68.1:26729/wattbench/apt-numpy:demo",
     }
     plan = make_plan(list(demo.images), demo.protocol, "virtual-1", str(demo.seed))
-    # 3 blocks of 3 images, and one idle trial in each image in the first block
-    assert [sum(t.kind == kind for t in plan) for kind in ("workload", "idle")] == [9, 3]
+    # 4 blocks of 3 images, and one idle trial without any in the first block
+    assert [sum(t.kind == kind for t in plan) for kind in ("workload", "idle")] == [12, 1]
 
 
 def test_the_replaced_registry_is_told_once(checkout: Checkout) -> None:
@@ -157,9 +158,12 @@ def test_known_hosts_has_the_key_that_the_host_will_have(checkout: Checkout) -> 
 
 
 def test_one_image_with_two_environments_is_built_once() -> None:
-    text = (ROOT / "config/experiments/demo.yaml").read_text()
-    assert len(yaml.safe_load(text)["images"]) == 3
-    assert workloads.references(text) == [("pip-torch", "demo"), ("apt-torch", "demo")]
+    images = {
+        name: {"ref": f"registry.local/wattbench/{folder}:demo", "env": {"A": name}}
+        for name, folder in {"a": "pip-numpy", "b": "apt-numpy", "c": "pip-numpy"}.items()
+    }
+    text = yaml.safe_dump({"images": images})
+    assert workloads.references(text) == [("pip-numpy", "demo"), ("apt-numpy", "demo")]
 
 
 def test_each_image_starts_from_the_base_that_its_dockerfile_asks_for() -> None:

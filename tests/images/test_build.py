@@ -136,7 +136,7 @@ def test_an_unknown_image_and_a_bad_label_are_one_line_each(docker, capsys):
     assert build.main(["no-such", "--base", "base:1"]) == 2
     assert build.main(["apt-torch", "--base", "base:1", "--label", "x"]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0].startswith("images: 'no-such' is none of apt-torch, ")
+    assert errors[0].startswith("images: 'no-such' is none of apt-numpy, ")
     assert errors[1] == "images: label 'x' is not KEY=VALUE"
 
 

@@ -70,6 +70,8 @@ def results(framework, program, precision="fp32", *, passes):
     [
         *((framework, program) for framework in PACKAGES for program in ("resnet50", "vit-tiny")),
         ("torch-compile", "vit-tiny"),
+        ("numpy", "resnet50"),
+        ("numpy", "vit-tiny"),
     ],
 )
 def test_a_framework_computes_what_torch_computes(framework, program):
@@ -105,3 +107,19 @@ def test_a_precision_that_a_framework_lacks_is_refused_by_name():
         cli.REFUSED,
         "workload: onnxruntime computes fp32 and fp16 here, not bf16\n",
     )
+    done = run("numpy", "vit-tiny", "fp16", "64:1")
+    assert (done.returncode, done.stderr) == (
+        cli.REFUSED,
+        "workload: numpy computes fp32 here, not fp16\n",
+    )
+
+
+def test_numpy_names_the_blas_that_is_loaded_and_refuses_a_gpu():
+    done = run("numpy", "vit-tiny", "fp32", "32:1")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    (versions,) = (event for event in events if event["event"] == "versions")
+    assert any("openblas" in name for name in versions["blas"])
+    argv = [sys.executable, WORKLOAD, "--device", "cuda", "--framework", "numpy"]
+    done = subprocess.run([*argv, "--passes", "32:1"], capture_output=True, text=True)
+    assert done.returncode == cli.REFUSED
+    assert "numpy computes on the CPU, not on cuda" in done.stderr

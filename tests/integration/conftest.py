@@ -104,12 +104,12 @@ class Lab:
         base = {
             "hosts": [h.name for h in self.bed.hosts],
             "device": "cpu",
-            "workload": {"passes": [{"resolution": 64, "iterations": 4}]},
+            "workload": {"framework": "numpy", "passes": [{"resolution": 64, "iterations": 4}]},
             "images": {
-                "pip-torch": {"ref": self.image("pip-torch")},
-                "one-thread": {"ref": self.image("pip-torch"), "env": {"OMP_NUM_THREADS": "1"}},
+                "pip-numpy": {"ref": self.image("pip-numpy")},
+                "one-thread": {"ref": self.image("pip-numpy"), "env": {"OPENBLAS_NUM_THREADS": "1"}},
             },
-            "reference": "pip-torch",
+            "reference": "pip-numpy",
             "protocol": {
                 "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
                 "rest": {"min_s": 0.5, "max_s": 5}, "idle_baseline": None,
@@ -140,7 +140,7 @@ def lab(bed: Bed) -> Iterator[Lab]:
         },
     )  # fmt: skip
     made.write_experiment(
-        "it-kill", workload={"passes": [{"resolution": 256, "iterations": 60}]}, hosts=[bed.hosts[0].name],
+        "it-kill", workload={"framework": "numpy", "passes": [{"resolution": 256, "iterations": 40}]}, hosts=[bed.hosts[0].name],
     )  # fmt: skip
     made.write_experiment(
         "it-second", hosts=[bed.hosts[0].name],

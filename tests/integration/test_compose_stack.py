@@ -34,7 +34,7 @@ from wattbench.run import store_keys
 pytestmark = pytest.mark.docker
 
 #: Together where they don't need each other.
-IMAGES = ["pip-torch", "pip-torch-nocache"]
+IMAGES = ["pip-numpy", "pip-numpy-leftovers"]
 RESTARTS = (("store", "dag-processor", "triggerer"), ("api-server",), ("postgres",), ("scheduler",))
 
 

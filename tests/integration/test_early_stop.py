@@ -17,7 +17,7 @@ def test_a_host_that_is_precise_enough_skips_its_later_blocks(lab: Lab) -> None:
             "blocks": {"min": 10, "max": 13, "precision_pct": 90.0}, "warm_up": {"seconds": 0},
             "timeout_s": 120, "rest": {"min_s": 0, "max_s": 1}, "idle_baseline": None,
         },
-        workload={"passes": [{"resolution": 32, "iterations": 1}]},
+        workload={"framework": "numpy", "passes": [{"resolution": 32, "iterations": 1}]},
     )  # fmt: skip
     run = lab.follow(lab.trigger("it-early", seed="1"), within_s=900)
     assert run.state == "success", lab.table(run)

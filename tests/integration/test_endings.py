@@ -41,7 +41,7 @@ SEED = 2
 @pytest.fixture(scope="module", autouse=True)
 def experiments(lab: Lab) -> None:
     lab.write_experiment(
-        "it-ends", hosts=["virtual-1"], seed=SEED, images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        "it-ends", hosts=["virtual-1"], seed=SEED, images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
         protocol={
             "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
             "rest": {"min_s": 0.5, "max_s": 5},
@@ -180,7 +180,7 @@ def test_a_trial_is_cleared_over_rest_and_measured_again(lab: Lab, finished: Run
 def test_a_trial_is_cleared_by_the_command_line_and_measured_again(lab: Lab) -> None:
     """`airflow tasks clear` takes all runs of a DAG, so this one has a single run of a single trial."""
     lab.write_experiment(
-        "it-cleared", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}}
+        "it-cleared", hosts=["virtual-1"], images={"pip-numpy": {"ref": lab.image("pip-numpy")}}
     )
     first = lab.follow(lab.trigger("it-cleared", blocks=1))
     assert first.state == "success", lab.table(first)
@@ -260,7 +260,7 @@ def test_a_scheduler_that_lives_but_schedules_nothing_is_started_again(lab: Lab)
 def test_a_run_that_is_not_over_in_time_is_told_once(lab: Lab) -> None:
     lab.write_experiment(
         "it-hangs", hosts=["virtual-1"], alert_after_h=0.001,
-        images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
     )  # fmt: skip
     run = lab.trigger("it-hangs")
     lab.wait_for(run, lambda tasks: any(t.task_id.endswith(".trial.measure") for t in tasks))

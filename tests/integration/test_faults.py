@@ -55,8 +55,8 @@ After = Callable[[], None]
 @pytest.fixture(scope="module", autouse=True)
 def experiments(lab: Lab) -> None:
     lab.write_experiment(
-        DAG, hosts=[HOST], images={"pip-torch": {"ref": lab.image("pip-torch")}},
-        workload={"passes": [{"resolution": 256, "iterations": 60}]},
+        DAG, hosts=[HOST], images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
+        workload={"framework": "numpy", "passes": [{"resolution": 256, "iterations": 40}]},
         protocol={
             "blocks": 1, "warm_up": {"seconds": 10, "until_steady": False}, "timeout_s": 120,
             "rest": {"min_s": 0.5, "max_s": 5}, "idle_baseline": None,

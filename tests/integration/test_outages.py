@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.faults]
 @pytest.fixture(scope="module", autouse=True)
 def experiments(lab: Lab) -> None:
     lab.write_experiment(
-        "it-outage", hosts=["virtual-1"], images={"pip-torch": {"ref": lab.image("pip-torch")}},
+        "it-outage", hosts=["virtual-1"], images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
         protocol={
             "blocks": 2, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
             "rest": {"min_s": 0.5, "max_s": 5},

@@ -48,14 +48,14 @@ def bad_images(lab: Lab) -> dict[str, dict[str, str]]:
     registry.push_image("bad/no-python", "v1", motd, config=entry_point)
     registry.push_image("bad/other-machine", "v1", motd, architecture="arm64", config=entry_point)
     other = f"{push}/bad/no-framework:v1"
-    build = f"FROM {push}/wattbench/pip-torch:demo\nENV PYTHONPATH=/nowhere\n"
+    build = f"FROM {push}/wattbench/pip-numpy:demo\nENV PYTHONPATH=/nowhere\n"
     argv = ["docker", "build", "-q", "-t", other, "--label", lab.bed.checkout.label, "-"]
     subprocess.run(argv, input=build, text=True, check=True, capture_output=True)
     subprocess.run(["docker", "push", "-q", other], check=True, capture_output=True)
     refs = {
         name: f"{pull}/bad/{name}:v1" for name in ("no-python", "no-framework", "other-machine")
     }
-    refs["gone"] = f"{pull}/wattbench/pip-torch@sha256:{64 * '0'}"
+    refs["gone"] = f"{pull}/wattbench/pip-numpy@sha256:{64 * '0'}"
     return {name: {"ref": ref} for name, ref in refs.items()}
 
 
@@ -97,8 +97,8 @@ def run(
             "it_nowhere": real | {"host": "127.0.0.1", "port": 1},
         },
     )  # fmt: skip
-    good = {"pip-torch": {"ref": lab.image("pip-torch")}}
-    good["one-thread"] = good["pip-torch"] | {"env": {"OMP_NUM_THREADS": "1"}}
+    good = {"pip-numpy": {"ref": lab.image("pip-numpy")}}
+    good["one-thread"] = good["pip-numpy"] | {"env": {"OPENBLAS_NUM_THREADS": "1"}}
     lab.write_experiment("it-refusals", hosts=["virtual-1", *BAD], images=good | bad_images)
     lab.in_container(
         1, "sh", "-c", "mkdir -p /run/hold; touch /run/hold/dockerd; kill -9 $(cat /run/docker.pid)"
@@ -113,7 +113,7 @@ def run(
 def test_the_good_host_measured_everything(lab: Lab, run: Run) -> None:
     stored = lab.stored(run)
     statuses = {r[-1].row.image: r[-1].row.status for r in stored.records("virtual-1").values()}
-    assert statuses == {"pip-torch": "valid", "one-thread": "valid"}, lab.table(run)
+    assert statuses == {"pip-numpy": "valid", "one-thread": "valid"}, lab.table(run)
 
 
 def test_an_image_that_no_registry_could_give_is_left_out_of_the_plan(lab: Lab, run: Run) -> None:

@@ -33,7 +33,7 @@ def server(ref: str, **does: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(lab: Lab) -> Run:
-    folder, ref = lab.config / "experiments", lab.image("pip-torch")
+    folder, ref = lab.config / "experiments", lab.image("pip-numpy")
     (folder / "server.py").write_text(SERVER)
     lines = [json.dumps({"path": "/predict", "json": {"n": n}}) for n in range(30)]
     (folder / "requests.jsonl").write_text("\n".join(lines))

@@ -49,7 +49,7 @@ def run(lab: Lab) -> Run:
     (folder / "bench.c").write_text(C)
     argv = ["cc", "-static", "-o", str(folder / "bench.bin"), str(folder / "bench.c")]
     subprocess.run(argv, check=True)
-    image = {"ref": lab.image("pip-torch"), "env": {"PYTHONPATH": ""}}
+    image = {"ref": lab.image("pip-numpy"), "env": {"PYTHONPATH": ""}}
     lab.write_experiment(
         "it-programs",
         hosts=[lab.bed.hosts[0].name],

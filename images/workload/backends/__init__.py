@@ -15,6 +15,7 @@ BACKENDS: Mapping[str, tuple[str, str]] = {
     "onnxruntime": ("onnx_runtime", "OnnxRuntime"),
     "jax": ("jax_jit", "JaxJit"),
     "tensorflow": ("tensorflow_graph", "TensorFlowGraph"),
+    "numpy": ("numpy_blas", "NumpyBlas"),
 }
 
 

@@ -161,7 +161,7 @@ def test_the_demo_is_valid_against_its_two_virtual_hosts(tmp_path: Path) -> None
     experiment = load_experiment(REPO / "config/experiments/demo.yaml", load_hosts(tmp_path))
     assert len(experiment.images) >= 3
     assert experiment.protocol.max_blocks >= 3
-    assert {p.resolution for p in experiment.workload.passes} == {256, 512}
+    assert experiment.workload.framework == "numpy"
 
 
 def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
