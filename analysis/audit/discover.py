@@ -18,7 +18,7 @@ from wattbench.analysis.audit.importers import LOG, RAW, TABLE, WHOLE_FOLDER, Fi
 from wattbench.analysis.audit.mapping import Mapping
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.storage import safe_files
-from wattbench.analysis.storage.encodings import UTF16, as_utf8
+from wattbench.analysis.storage.encodings import as_utf8, is_utf16
 
 #: First bytes of a file that importers see.
 HEAD_BYTES = 4096
@@ -201,7 +201,7 @@ def _head(path: str) -> bytes:
         if path.endswith((".txt", ".log", ".out")) and len(head) == HEAD_BYTES:
             # A meter writes its summary after all that the command printed.
             file.seek(max(HEAD_BYTES, (file.seek(0, os.SEEK_END) - HEAD_BYTES) & ~1))
-            mark = head[:2] if head.startswith(UTF16) else b""
+            mark = head[:2] if is_utf16(head) else b""
             return as_utf8(head) + b"\n" + as_utf8(mark + file.read(HEAD_BYTES))
     if path.endswith(".gz") and head:
         unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

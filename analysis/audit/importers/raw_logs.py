@@ -39,7 +39,7 @@ from wattbench.analysis.audit.treatments import Label
 from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Note, Record
-from wattbench.analysis.storage.encodings import UTF16, as_utf8
+from wattbench.analysis.storage.encodings import SAMPLE_BYTES, as_utf8, is_utf16
 
 #: ``Run,Energy (J),Time (sec)`` tables of one folder.
 MEASUREMENTS = "measurements"
@@ -115,6 +115,7 @@ class RawLogs:
         for log in raws:
             by_path[log.path].append(log)
         owners, said = _owners(files, list(by_path), mapping)
+        mapped = mapping.raw is not None and mapping.raw.image is not None
         ends = _Ends.of(raws, owners)
         records: list[Record] = []
         summaries: dict[str, tuple[float | None, float | None]] = {}
@@ -171,7 +172,7 @@ class RawLogs:
             summaries=summaries,
             package_only=package_only,
             findings=tuple(findings),
-            inferred=(*said, *_numbered_twice(records)),
+            inferred=(*said, *(() if mapped else _numbered_twice(records))),
             read_with=frozenset({"derived"}),
             imported_rule=imported,
             repaired_rule=REPAIRED,
@@ -421,7 +422,7 @@ def starts_of(root: Path, paths: Sequence[str]) -> tuple[list[Start], list[Findi
             else:
                 with (root / path).open("rb") as file:
                     text: IO[bytes] = file
-                    if file.peek(2).startswith(UTF16):
+                    if is_utf16(file.peek(SAMPLE_BYTES)):
                         text = io.BytesIO(as_utf8(file.read()))
                     pieces = iter(functools.partial(text.readline, LINE_LIMIT), b"")
                     mine = logs.parse(path, logs.lines_of(pieces))

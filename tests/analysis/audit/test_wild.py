@@ -649,7 +649,7 @@ def test_a_start_without_a_raw_file_is_checked_and_a_repeated_banner_opens_the_n
     assert sum(f.evidence.get("trials", 1) for f in mismatch) == 2
     (claimed,) = [f for f in found(result, "row-untraceable") if "12.6" in f.message]
     assert "3 of 3 starts say 12.1.1" in claimed.message
-    assert places([claimed]) == [("image cuda", log_file, 6)]
+    assert places([claimed]) == [("image cuda", log_file, 9)]
 
 
 def test_idle_and_load_of_one_image_have_one_name(tmp_path):

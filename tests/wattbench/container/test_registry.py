@@ -284,7 +284,7 @@ def test_a_manifest_changed_on_its_way_is_noticed(spare_registry: Any) -> None:
     stored = spare_registry.folder / "data/docker/registry/v2/blobs" / algorithm
     blob = stored / digits[:2] / digits / "data"
     blob.write_bytes(blob.read_bytes().replace(b'"size"', b' "size"'))
-    with pytest.raises(RegistryError, match=r"the registry says sha256:.* and sends sha256:"):
+    with pytest.raises(RegistryError, match=r"the registry announces sha256:.* and sends sha256:"):
         resolve(f"{spare_registry.address}/x@{pushed['digest']}", waits_s=())
 
 
