@@ -1,4 +1,4 @@
-"""One level an image, host and run: the median log joules of its valid trials, over a baseline.
+"""One level per image, host and run: the median log joules of its valid trials, over a baseline.
 
 The baseline is the host's control workload, which no image can change; without one it is the
 reference image. Joules of hosts are never compared with each other.
