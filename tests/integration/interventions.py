@@ -14,6 +14,7 @@ import requests
 from tests.integration.conftest import Lab
 from wattbench.airflow.watchdog import descendants
 from wattbench.analysis.model.errors import UserError
+from wattbench.cli.airflow_api import _Request
 from wattbench.dag_runs import Run, Task
 from wattbench.local.processes import service
 from wattbench.run import host_claims, store_keys
@@ -46,7 +47,7 @@ def delete(lab: Lab, run: Run) -> None:
         set_state(lab, run, "queued")
         with suppress(UserError):
             lab.client._response(
-                "DELETE", f"/api/v2/dags/{run.dag_id}/dagRuns/{run.id}", None, None
+                _Request("DELETE", f"/api/v2/dags/{run.dag_id}/dagRuns/{run.id}", None, None)
             )
             return
     raise AssertionError(f"{run.id} could not be deleted")

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -208,11 +208,11 @@ def second(lab: Lab, short: Run) -> Iterator[Run]:
         for day, joules in enumerate((100.0, 80.0, 125.0, 90.0, 110.0), 1)
     ]  # fmt: skip
     for past in seeded:
-        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), past.to_dict())
+        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), asdict(past))
     yield lab.trigger("it-second")
     for past in seeded:
         forgiven = replace(past, control=None)
-        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), forgiven.to_dict())
+        lab.store.put_json(store_keys.past_key("virtual-1", past.run_id), asdict(forgiven))
 
 
 @pytest.fixture(scope="module")

@@ -220,19 +220,29 @@ def preflight() -> Iterator[list[str]]:
     functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     for probe in PROBES:
         look = functions[probe.look.__name__]  # one that can't refuse a host has no row
+        parts = list(_with_delegates(look, functions))
         local = {
             target.id: node.value
-            for node in ast.walk(look)
+            for node in parts
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        for node in ast.walk(look):
+        for node in parts:
             if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
                 severity, message, action = node.value.elts
                 if text(severity) != "unknown":
                     said, todo = (_resolved(part, local) for part in (message, action))
                     yield [f"`{probe.code}`", probe.asks, _escaped(said), _escaped(todo)]
+
+
+def _with_delegates(look: ast.AST, functions: Mapping[str, ast.FunctionDef]) -> Iterator[ast.AST]:
+    """The nodes of a function and of those that it yields from."""
+    for node in ast.walk(look):
+        yield node
+        match node:
+            case ast.YieldFrom(value=ast.Call(func=ast.Name(id=name))) if name in functions:
+                yield from _with_delegates(functions[name], functions)
 
 
 def _resolved(node: ast.expr, local: Mapping[str, ast.expr]) -> str:
