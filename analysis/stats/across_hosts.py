@@ -264,7 +264,7 @@ def _common_comparison(a: str, b: str, shares: Sequence[Share]) -> Comparison:
         reason = "no block differs from another: no interval"
         return Comparison(Pair(a, b, n, method=method, reason=reason), None)
     few = max(s.n for s in shares)
-    too_few = f"{TOO_FEW_BLOCKS} ({few} per host)" if few < FEW_BLOCKS else ""
+    too_few = f"{TOO_FEW_BLOCKS} ({few} a host)" if few < FEW_BLOCKS else ""
     return Comparison(Pair(a, b, n, method=method), shift, too_few)
 
 

@@ -219,4 +219,4 @@ def test_three_blocks_on_two_hosts_decide_only_large_effects() -> None:
     by_pair = {(p.these_hosts.a, p.these_hosts.b): p.these_hosts for p in found.across.pairs}
     assert by_pair["b", "a"].verdict is PairVerdict.LESS
     small = by_pair["c", "a"]
-    assert (small.verdict, small.reason) == (PairVerdict.UNDECIDED, "too few blocks (3 per host)")
+    assert (small.verdict, small.reason) == (PairVerdict.UNDECIDED, "too few blocks (3 a host)")
