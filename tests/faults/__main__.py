@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Generator
 from datetime import UTC, datetime
 
 import pytest
@@ -63,7 +64,9 @@ class Recorder:
         self.left = len(items)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep the outcome of a test. Without its set-up, the test bed, nothing has an outcome."""
         report = yield
         if call.when == "setup" and report.failed:

@@ -21,7 +21,7 @@ def outcome(**changes: object) -> Outcome:
         machine="2 cores",
         why="",
     )
-    return Outcome(**(base | changes))  # type: ignore[typeddict-item]
+    return Outcome(**(base | changes))
 
 
 def table(page: str) -> dict[str, list[str]]:

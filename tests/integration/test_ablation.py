@@ -14,7 +14,7 @@ from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
 
-FACTORS = {
+FACTORS: dict[str, dict[str, str | dict[str, str]]] = {
     "installer": {"apt": "apt-numpy"},
     "threads": {"2": {"OPENBLAS_NUM_THREADS": "2"}},
     "kernels": {"prescott": {"OPENBLAS_CORETYPE": "Prescott"}},

@@ -25,6 +25,7 @@ from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.model.records import Record, Work
 from wattbench.analysis.model.trials import TrialRow
 from wattbench.config.loader import config_dir, load_experiment, load_hosts
+from wattbench.errors import HostError
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.run_id import make_run_id
@@ -237,8 +238,8 @@ class Morning:
         self.host(run)
         try:
             with check_host.kept_refusal(run, "lab-b"):
-                raise check_host.HostError(NO_ROUTE, code="unreachable")
-        except check_host.HostError:
+                raise HostError(NO_ROUTE, code="unreachable")
+        except HostError:
             pass
         self.dag_run("gpu", due, "running", hours=0)
         for host, state in ((HOST, "success"), ("lab-b", "failed")):

@@ -17,7 +17,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from wattbench.analysis.model.errors import InputError, UserError
 from wattbench.run import versions
@@ -79,9 +79,10 @@ def overview(request: Request, pages: PagesDep) -> HTMLResponse:
 
 
 @router.get("/version")
-def version() -> dict[str, str]:
+def version() -> JSONResponse:
     """What serves these pages, for `wattbench doctor`; an image of a checkout knows no version."""
-    return {"code": versions.code(), **versions.installed("wattbench")}
+    known = {"code": versions.code(), **versions.installed("wattbench")}
+    return JSONResponse(known, headers={**_COMMON, "Content-Security-Policy": "default-src 'none'"})
 
 
 @router.get("/runs")

@@ -47,6 +47,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
         f"""
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
+import json
 from wattbench.web import stored
 from wattbench.web.app import app
 from wattbench.analysis.model.errors import InputError
@@ -60,7 +61,7 @@ for route in app.routes:
 for path in ("/docs", "/redoc", "/openapi.json"):
     print("docs", client.get(path).status_code)
 from wattbench.web.app import version
-print("version", version()["code"])
+print("version", json.loads(version().body)["code"])
 def unreachable():
     raise AssertionError("the store was opened")
 stored.open_store = unreachable
