@@ -75,7 +75,10 @@ def start(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
             env=clean | path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
+    # A shell starts background jobs with ^C ignored, which their children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield call
+    signal.signal(signal.SIGINT, before)
     done = call("down", "--remove")
     done.communicate(timeout=300)
     assert done.returncode == 0
