@@ -31,7 +31,7 @@ BAD = {
 #: Image → what its refusal says: those that no registry could give, and those that a host tried.
 LEFT_OUT = {
     "other-machine": "is built for linux/arm64, not for linux/amd64; use an image",
-    "gone": "no longer has this digest; choose an image that is there",
+    "gone": "no longer has this digest; choose an image that it has",
 }
 BAD_IMAGES = {
     "no-python": "executable file not found",
