@@ -26,6 +26,7 @@ from wattbench.analysis.meters.curves import (
 )
 from wattbench.analysis.meters.energibridge import FloatArray
 from wattbench.analysis.meters.reading import Edge, Reading
+from wattbench.analysis.meters.registry import Edges, Meter
 from wattbench.analysis.meters.window import split
 from wattbench.analysis.model.meter_units import ENERGY_J, POWER_W
 from wattbench.analysis.model.records import Note
@@ -77,6 +78,17 @@ class _Clock:
         return unix_s + np.interp(unix_s, self.unix_s, self.ahead_s)
 
 
+class RemoteMeter(Meter):
+    """Meters of one kind on the network, one curve each; their readings lie in one file."""
+
+    rank = 100
+
+    def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
+        """The controller's readings on the host's clock."""
+        (file,) = self.files
+        return remote_reading(self.kind, raw[file], edges.marks) if file in raw else None
+
+
 def remote_reading(kind: str, data: bytes, edges: Sequence[Edge] = ()) -> Reading:
     """One curve per meter of the kind, named after it.
 
@@ -91,8 +103,8 @@ def remote_reading(kind: str, data: bytes, edges: Sequence[Edge] = ()) -> Readin
     curves: list[Curve] = []
     times: list[tuple[bool, FloatArray]] = []
     for lines in meters.values():
-        found, told = _curves(lines)
-        notes += told
+        found, more = _curves(lines)
+        notes += more
         if not found:
             why = lines.errors[0] if lines.errors else f"{lines.name} was not read twice"
             notes.append(Note("no-energy", why, column=lines.name, fatal=True))
@@ -146,10 +158,8 @@ def _curves(lines: _Lines) -> tuple[list[Curve], list[Note]]:
     """Curves of the counter and of the power, as far as there are, and what was met."""
     notes: list[Note] = []
     if lines.errors and lines.samples:
-        told = len(lines.errors)
-        text = (
-            f"{told} of {told + len(lines.samples)} readings failed, the first: {lines.errors[0]}"
-        )
+        failed = len(lines.errors)
+        text = f"{failed} of {failed + len(lines.samples)} readings failed, the first: {lines.errors[0]}"
         notes.append(Note("bad-row", text, column=lines.name))
     samples = sorted(lines.samples, key=lambda one: float(one["unix_s"]))
     clock = _clock(lines, samples)

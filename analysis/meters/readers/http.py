@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from wattbench.analysis.meters.reading import Reading
-from wattbench.analysis.meters.registry import Edges, Meter, meter
-from wattbench.analysis.meters.remote import remote_reading
-
-FILE = "http.jsonl"
+from wattbench.analysis.meters.registry import meter
+from wattbench.analysis.meters.remote import RemoteMeter
 
 
 @meter
-class Http(Meter):
-    """Meters on the network, one curve each."""
+class Http(RemoteMeter):
+    """Devices that answer JSON, such as wall plugs."""
 
     kind = "http"
-    files = (FILE,)
-    rank = 100
-
-    def read(self, raw: Mapping[str, bytes], edges: Edges) -> Reading | None:
-        """The controller's readings on the host's clock."""
-        if FILE not in raw:
-            return None
-        return remote_reading(self.kind, raw[FILE], edges.marks)
+    files = ("http.jsonl",)
