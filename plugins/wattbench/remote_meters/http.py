@@ -7,26 +7,24 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import StringConstraints, model_validator
 
 from wattbench.remote_meters.protocol import (
     STALE_S,
-    Access,
-    EnergyUnit,
-    PowerUnit,
+    EnergyValue,
+    PowerValue,
     Reader,
     RemoteMeterError,
     RemoteSettings,
     Sample,
     number,
 )
-from wattbench.workloads.settings import Model
 
 #: Names of keys and indexes of lists, from the outermost in, joined by dots.
 Path = Annotated[str, StringConstraints(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=200)]
 
 
-class PowerPath(Model):
+class PowerPath(PowerValue):
     """Where the power stands in a document.
 
     Attributes:
@@ -35,10 +33,9 @@ class PowerPath(Model):
     """
 
     path: Path
-    unit: PowerUnit = "W"
 
 
-class EnergyPath(Model):
+class EnergyPath(EnergyValue):
     """Where the cumulative energy counter stands in a document.
 
     Attributes:
@@ -49,8 +46,6 @@ class EnergyPath(Model):
     """
 
     path: Path
-    unit: EnergyUnit
-    wraps_at: Annotated[float, Field(gt=0)] | None = None
 
 
 class HttpSettings(RemoteSettings):
@@ -81,19 +76,6 @@ class HttpReader(Reader):
 
     Settings: ClassVar[type[RemoteSettings]] = HttpSettings
     settings: HttpSettings
-
-    def __init__(self, settings: HttpSettings, access: Access) -> None:
-        super().__init__(settings, access)
-
-    @property
-    def units(self) -> dict[str, Any]:
-        """Of power and counter."""
-        power, energy = self.settings.power, self.settings.energy
-        return {
-            "power_unit": power.unit if power else None,
-            "energy_unit": energy.unit if energy else None,
-            "wraps_at": energy.wraps_at if energy else None,
-        }
 
     def probe(self) -> None:
         """Read it once."""

@@ -8,16 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from wattbench.remote_meters.protocol import (
-    EnergyUnit,
+    EnergyValue,
     History,
-    PowerUnit,
+    PowerValue,
     Reader,
     RemoteMeterError,
     RemoteSettings,
     Sample,
     number,
 )
-from wattbench.workloads.settings import Model
 
 Query = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
@@ -27,7 +26,7 @@ MOST_POINTS = 11_000
 _PROBED = 5
 
 
-class PowerQuery(Model):
+class PowerQuery(PowerValue):
     """A PromQL query of power.
 
     Attributes:
@@ -36,10 +35,9 @@ class PowerQuery(Model):
     """
 
     query: Query
-    unit: PowerUnit = "W"
 
 
-class EnergyQuery(Model):
+class EnergyQuery(EnergyValue):
     """A PromQL query of a cumulative energy counter.
 
     Attributes:
@@ -50,8 +48,6 @@ class EnergyQuery(Model):
     """
 
     query: Query
-    unit: EnergyUnit
-    wraps_at: Annotated[float, Field(gt=0)] | None = None
 
 
 class PrometheusSettings(RemoteSettings):
@@ -87,14 +83,10 @@ class PrometheusReader(Reader):
 
     @property
     def units(self) -> dict[str, Any]:
-        """Of the query."""
-        power, energy = self.settings.power, self.settings.energy
-        return {
-            "power_unit": power.unit if power else None,
-            "energy_unit": energy.unit if energy else None,
-            "wraps_at": energy.wraps_at if energy else None,
-            "query": (power or energy).query,  # type: ignore[union-attr]
-        }
+        """Of the query, with the query."""
+        asked = self.settings.power or self.settings.energy
+        assert asked is not None
+        return {**super().units, "query": asked.query}
 
     def probe(self) -> None:
         """Ask for the last few intervals: all values have to be usable, and the last one new."""

@@ -27,8 +27,8 @@ from wattbench.remote_meters.client import Access, Client, RemoteMeterError, ref
 from wattbench.workloads.settings import Model
 
 __all__ = [
-    "Access", "Client", "EnergyUnit", "History", "MeterEntry", "PowerUnit", "Reader", "RemoteMeterError",
-    "RemoteSettings", "Sample", "UserError", "number",
+    "Access", "Client", "EnergyUnit", "EnergyValue", "History", "MeterEntry", "PowerUnit", "PowerValue",
+    "Reader", "RemoteMeterError", "RemoteSettings", "Sample", "UserError", "number",
 ]  # fmt: skip
 
 Domain = Literal["package", "dram", "gpu", "board", "wall"]
@@ -56,6 +56,29 @@ class MeterEntry(Model):
     primary: bool = False
 
 
+class PowerValue(Model):
+    """Where a meter's power is found; a kind adds how.
+
+    Attributes:
+        unit: Unit of the value.
+    """
+
+    unit: PowerUnit = "W"
+
+
+class EnergyValue(Model):
+    """Where a meter's cumulative energy counter is found; a kind adds how.
+
+    Attributes:
+        unit: Unit of the value.
+        wraps_at: Value at which the counter begins anew, in its unit; null: never, so that one that falls
+            was reset.
+    """
+
+    unit: EnergyUnit
+    wraps_at: Annotated[float, Field(gt=0)] | None = None
+
+
 class RemoteSettings(MeterEntry):
     """A meter that the controller reads over the network.
 
@@ -72,6 +95,8 @@ class RemoteSettings(MeterEntry):
         lag_uncertainty_s: How far the lag may differ from that, seconds; part of the uncertainty; default:
             half of ``lag_s``.
         averaged_s: Time over which its power values are averaged, seconds; part of the uncertainty.
+        power: Its power.
+        energy: Its energy counter.
     """
 
     #: Whether it has to be read while the window lasts.
@@ -86,6 +111,8 @@ class RemoteSettings(MeterEntry):
     lag_s: Annotated[float, Field(ge=0, le=600)] = 0.0
     lag_uncertainty_s: Annotated[float, Field(ge=0, le=600)] | None = None
     averaged_s: Annotated[float, Field(ge=0, le=600)] = 1.0
+    power: PowerValue | None = None
+    energy: EnergyValue | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -176,9 +203,14 @@ class Reader(ABC):
         self.client = Client(access)
 
     @property
-    @abstractmethod
     def units(self) -> dict[str, Any]:
         """``power_unit``, ``energy_unit`` and ``wraps_at`` as far as it has them."""
+        power, energy = self.settings.power, self.settings.energy
+        return {
+            "power_unit": power.unit if power else None,
+            "energy_unit": energy.unit if energy else None,
+            "wraps_at": energy.wraps_at if energy else None,
+        }
 
     def told(self, error: Exception) -> str:
         """An error as one line that names the meter and holds no login."""
