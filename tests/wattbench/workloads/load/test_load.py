@@ -46,6 +46,7 @@ class Asked:
 
 
 Handler = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+Health = Callable[[], Awaitable[bytes]]
 
 
 def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
@@ -57,10 +58,15 @@ def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 CAT = answer(b'{"label": "cat"}')
 
 
+async def healthy() -> bytes:
+    return answer(b"")
+
+
 class Server:
     """A server on a free port; every request of a test is in ``asked``."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, health: Health = healthy) -> None:
+        self._health = health
         self.asked: list[Asked] = []
         self.connections = 0
         self._handler, self._loop = handler, asyncio.new_event_loop()
@@ -79,7 +85,7 @@ class Server:
                 headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 if path == "/health":
-                    writer.write(answer(b""))
+                    writer.write(await self._health())
                     continue
                 asked = Asked(len(self.asked) + 1, method, path, headers, body, own)
                 self.asked.append(asked)
@@ -109,8 +115,8 @@ class Server:
 def serving() -> Iterator[Callable[[Handler], Server]]:
     running: list[Server] = []
 
-    def start(handler: Handler) -> Server:
-        running.append(Server(handler))
+    def start(handler: Handler, health: Health = healthy) -> Server:
+        running.append(Server(handler, health))
         return running[-1]
 
     yield start
@@ -444,6 +450,23 @@ def test_a_server_that_is_not_there_is_named_with_its_port(load: Run) -> None:
         "Connection refused"
     )
     assert [e["event"] for e in done.events] == ["error"]
+
+
+def test_the_last_answer_is_the_reason_though_the_deadline_cuts_the_next_question_short(
+    serving: Any, load: Run
+) -> None:
+    questions = itertools.count(1)
+
+    async def loading() -> bytes:
+        if next(questions) > 2:
+            await asyncio.Event().wait()
+        return answer(b"", "503 Service Unavailable")
+
+    port = serving(cats, loading).port
+    done = load(port, closed(1, 1), ready_timeout_s=2)
+    assert done.reason == (
+        f"the server was not ready after 2 s: GET /health on port {port}: it is answered 503"
+    )
 
 
 def test_what_is_said_on_stdin_ends_the_load_with_its_phase(serving: Any, load: Run) -> None:
