@@ -15,7 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from demo import hosts, registry
+from demo import hosts, registry, settings
 from tests.faults.matrix import Cell, End, Phase, cells
 from tests.integration.conftest import Lab
 from tests.integration.interventions import (
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.timeout(2400)]
 DAG = "it-fault"
 HOST = "virtual-1"
 SPOOL = hosts.SPOOL
-METER = "/usr/local/bin/energibridge"
+METER = settings.METER
 #: Seconds that a service is away: longer than any single try of ours, shorter than the patience.
 AWAY_S = 20
 #: The task that is at work in each phase.
@@ -94,7 +94,7 @@ class Scene:
 
     def root(self, script: str) -> str:
         """As root on the host, past its sshd."""
-        return self.lab.in_container(0, "sh", "-c", script)
+        return self.lab.in_container(0, "sh", "-ec", script)
 
     def kill(self, pattern: str, signal_name: str = "KILL") -> None:
         """Signal processes of the host by their command lines; they may have to be waited for."""
@@ -188,8 +188,8 @@ def meter_without_file(scene: Scene) -> None:
 def meter_with_clock_step(scene: Scene) -> None:
     """Set while the host warms up, so that the first window has it."""
     file = "/etc/wattbench-meter.json"
-    settings = json.dumps({"clock_step_ms": -9000, "clock_step_row": 10})
-    scene.root(f"[ ! -e {file} ] || cp {file} {file}.kept; echo '{settings}' > {file}")
+    step = json.dumps({"clock_step_ms": -9000, "clock_step_row": 10})
+    scene.root(f"[ ! -e {file} ] || cp {file} {file}.kept; echo '{step}' > {file}")
     try:
         until_collected(scene)
     finally:
@@ -198,9 +198,16 @@ def meter_with_clock_step(scene: Scene) -> None:
 
 def on_container(command: str) -> Inject:
     def inject(scene: Scene) -> None:
-        scene.root(f"docker {command} $(docker ps -q --filter label=wattbench.run)")
+        scene.root(
+            "for n in $(seq 150); do one=$(docker ps -q --filter label=wattbench.run); "
+            f'[ -n "$one" ] && exec docker {command} $one; sleep 0.1; done; echo no container runs; exit 1'
+        )
 
     return inject
+
+
+def kill_dockerd(scene: Scene) -> None:
+    scene.root("kill -9 $(cat /run/docker.pid)")
 
 
 def power_cycle(*, polite: bool) -> Inject:
@@ -231,7 +238,11 @@ def small_spool(lab: Lab) -> After:
         0, "sh", "-c",
         f"mkdir -p {trials} && mount -t tmpfs -o size=24m,uid=$(id -u bench),gid=$(id -g bench) tmpfs {trials}",
     )  # fmt: skip
-    return lambda: str(lab.in_container(0, "umount", "-l", trials)) and None
+
+    def unmount() -> None:
+        lab.in_container(0, "umount", "-l", trials)
+
+    return unmount
 
 
 # ── what a run needs beside them ────────────────────────────────────────────────────────────────
@@ -351,7 +362,7 @@ INJECT: dict[str, Inject] = {
     "container out of memory": on_container("update --memory 16m --memory-swap 16m"),
     "container hangs": on_container("pause"),
     "container killed": on_container("kill"),
-    "dockerd killed": lambda scene: str(scene.root("kill -9 $(cat /run/docker.pid)")) and None,
+    "dockerd killed": kill_dockerd,
     "host rebooted": power_cycle(polite=True),
     "host without power for 5 s": power_cycle(polite=False),
     "spool full for 20 s": fill_spool,
