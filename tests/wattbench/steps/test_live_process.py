@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,11 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Lives:
         cases["cuda"] = Case(
             f"{FLAT},gpus:1", command=BARE, spec={"env": ENV}, interval_ms=200, device="cuda"
         )
+    idle = Case(FLAT, command=BARE, spec={"env": ENV}, kind="idle", idle_s=2, loaded=True)
+    cases |= {
+        "loaded idle": idle,
+        "idle of a program that holds nothing": replace(idle, command=(), spec={}),
+    }
     return Chain(tmp_path_factory.mktemp("bare")).run_all(cases)
 
 
@@ -59,6 +66,29 @@ def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: Lives) ->
     assert sum(p.energy_j or 0 for p in live.record.phases) == pytest.approx(row.energy_j)
     assert live.record.work.weights_sha256
     assert live.record.work.results[0].fingerprint
+
+
+def test_window_of_a_loaded_idle_trial_is_the_time_in_which_the_model_was_held(bare: Lives) -> None:
+    live = bare["loaded idle"]
+    row = live.record.row
+    assert row.status == "valid", (row.reason, live.raw["stderr.log"])
+    assert (row.kind, row.idle_state, row.device) == ("idle", "loaded", "cpu")
+    events = [json.loads(line) for line in live.raw["workload.jsonl"].splitlines()]
+    begin, end = (e["unix_s"] for e in events if e.get("name") == "idle")
+    assert row.duration_s == pytest.approx(end - begin)
+    assert row.energy_j is not None
+    assert row.energy_uncertainty_j is not None
+    doubt = row.energy_uncertainty_j + 200 * live.stall_s()
+    assert row.package_j == pytest.approx(40 * (end - begin), abs=doubt)  # idle_w: 40, core_w: 0
+    start_s, end_s = live.window
+    assert row.duration_s < end_s - start_s - 1  # import, load, one inference, settling
+    assert (row.images_inferred, row.units, live.record.phases) == (None, None, ())
+
+
+def test_idle_trial_of_a_program_that_does_not_hold_its_model_has_failed(bare: Lives) -> None:
+    row = bare["idle of a program that holds nothing"].record.row
+    assert (row.status, row.energy_j) == ("failed", None)
+    assert row.reason == "the workload did not report that it held its model loaded (phase idle)"
 
 
 def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) -> None:
