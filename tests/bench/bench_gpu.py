@@ -180,12 +180,13 @@ def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
     valid = trials[trials["status"] == "valid"]
     settings = {name: valid[valid["setting"] == name] for name in names}
     print()
-    for name in (LOADED, IDLE):
+    idle_w = {}
+    for name in (IDLE, LOADED):
         idle = valid[valid["setting"] == name]
         each_w = idle["counter_j"] / idle["duration_s"]
-        idle_w = each_w.median()
+        idle_w[name] = each_w.median()
         print(
-            f"{name}: {idle_w:.1f} W ({each_w.min():.1f} to {each_w.max():.1f}), {len(idle)} trials"
+            f"{name}: {idle_w[name]:.1f} W, {each_w.min():.1f} to {each_w.max():.1f}, {len(idle)} trials"
         )
     phases = [
         p for p in ("start", "import", "load", "warmup", "steady", "stop") if f"{p}_s" in trials
@@ -206,7 +207,7 @@ def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
         apart = 100 * (own["power_j"] / own["counter_j"] - 1)
         known = 100 * own["power_uncertainty_j"] / own["counter_j"]
         print(f"{name:<16}{rate:>10.0f}{each.median():>10.4f}{100 * each.std() / each.mean():>7.2f}"
-              f"{each.median() - idle_w / rate:>12.4f}{apart.median():>+11.2f} "
+              f"{each.median() - idle_w[IDLE] / rate:>12.4f}{apart.median():>+11.2f} "
               f"({apart.min():+.2f} to {apart.max():+.2f}; ± {known.median():.2f})")  # fmt: skip
     counts = Counter(code for codes in trials["findings"] for code in str(codes).split())
     print("\nfindings: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))

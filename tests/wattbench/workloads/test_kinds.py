@@ -151,7 +151,7 @@ def test_a_record_says_what_was_loaded_while_the_host_was_idle(
     ("changes", "said"),
     [
         ({"workload": {"command": "bench"}}, "a workload of kind command has no way to load its model and wait; set state: container"),
-        ({"workload": {"serve": {"port": 80}, "load": {"steps": [{"concurrency": 1, "requests": 9}]}}}, "a workload of kind serve has no way"),
+        ({"workload": {"serve": {"port": 80}, "load": {"request": {"path": "/"}, "steps": [{"concurrency": 1, "requests": 9}]}}}, "a workload of kind serve has no way"),
         ({"protocol": {"idle_baseline": {"state": "loaded", "per": "host"}}}, "per: host has no image; set per: image or state: container"),
         ({"protocol": {"idle_baseline": {"state": "warm"}}}, "idle_baseline.state"),
     ],
