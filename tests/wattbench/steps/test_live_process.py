@@ -13,14 +13,27 @@ from typing import Any
 
 import pytest
 
-from tests.support.live_chain import ROOT, Case, Chain, Here, Lives, Shelf
+from tests.support.live_chain import (
+    ROOT,
+    STAND_IN,
+    Case,
+    Chain,
+    Here,
+    Lives,
+    Shelf,
+    quiet_platform,
+)
 from wattbench.analysis import checks
 from wattbench.analysis.runs.load import planned_row
 from wattbench.config.experiment import Experiment
 from wattbench.errors import HostError
 from wattbench.run.retry import is_deterministic
+from wattbench.run.store_keys import file_key
 from wattbench.run.stored_run import Run
+from wattbench.steps.prove_workload import prove
 from wattbench.steps.pull_image import list_packages
+from wattbench.workloads.builtin import PATH
+from wattbench.workloads.program_bundle import bundle
 
 pytestmark = pytest.mark.slow  # attempts in real time, of the real workload
 
@@ -99,6 +112,66 @@ def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) ->
     found = live.found["device-mismatch"]
     assert "device cuda is not there" in found.message
     assert is_deterministic(live.record)
+
+
+# ── proving that an image can hold its model ────────────────────────────────────────────────────
+
+
+def loaded_run(image: dict[str, Any]) -> Run:
+    """A run whose idle trials hold the model loaded, with its workload's files in the store."""
+    meter = {"kind": "modelled", "interval_ms": 100, "command": [str(STAND_IN)]}
+    experiment = Experiment.model_validate(
+        {
+            "hosts": ["h1"],
+            "workload": {
+                "program": "vit-tiny", "framework": "numpy",
+                "passes": [{"resolution": 32, "iterations": 2}],
+            },
+            "images": {"bare": {"runtime": "process", **image}},
+            "reference": "bare",
+            "protocol": {"timeout_s": 60, "idle_baseline": {"seconds": 1, "state": "loaded"}},
+        }
+    )  # fmt: skip
+    store: Any = Shelf()
+    store.put(file_key("run-1", bundle().sha256), bundle().content)
+    document = {
+        "run_id": "run-1", "seed": "1", "experiment": experiment.model_dump(mode="json"),
+        "hosts": {"h1": {"config": {"ssh_conn_id": "x", "meter": meter}}},
+        "workload_files": {"bare": {PATH: bundle().sha256}},
+    }  # fmt: skip
+    return Run(store, document)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("WATTBENCH_METER_CONFIG", "/nonexistent")
+    monkeypatch.setenv("WATTBENCH_SYSROOT", str(quiet_platform(tmp_path / "platform")))
+    monkeypatch.setenv("WATTBENCH_METER_FAULT", FLAT)
+    host = Here(tmp_path / "spool")
+    host.call("lease", {"action": "take", "owner": "run-1", "ttl_s": 600})
+    return host
+
+
+def test_shipped_program_is_proven_to_hold_its_model_and_leaves_nothing(here: Any) -> None:
+    prove(loaded_run({"python": sys.executable}), here, "h1", "bare")
+    assert here.call("list", {})["attempts"] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import sys; sys.exit('unknown option --idle-s')", "unknown option --idle-s"),
+        ("print('done')", "its idle trials can't hold the model loaded; use the built-in"),
+    ],
+)
+def test_image_whose_own_command_can_not_hold_a_model_is_refused_before_the_first_trial(
+    here: Any, source: str, said: str
+) -> None:
+    with pytest.raises(HostError, match=r"images\.bare: its idle trials") as caught:
+        prove(loaded_run({"command": [sys.executable, "-c", source]}), here, "h1", "bare")
+    assert said in str(caught.value)
+    assert "set protocol.idle_baseline.state: container" in str(caught.value)
+    assert caught.value.code == "workload"
 
 
 # ── the digest of a process ─────────────────────────────────────────────────────────────────────
