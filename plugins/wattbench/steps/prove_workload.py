@@ -50,9 +50,9 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     if idle is not None and idle.state == "loaded":
         report, raw = _attempt(host, idle_probe_spec(experiment, spec, image))
         if report["state"] != "done" or not _held(raw):
-            why = f": {report.get('message')}" if report["state"] != "done" else ""
+            failed = f": {report.get('message')}" if report["state"] != "done" else ""
             raise HostError(
-                f"images.{image}: its idle trials can't hold the model loaded{why}; use the built-in "
+                f"images.{image}: its idle trials can't hold the model loaded{failed}; use the built-in "
                 "program, or set protocol.idle_baseline.state: container",
                 code="workload",
             )
