@@ -127,8 +127,8 @@ class IdleBaseline(Model):
         seconds: Duration of an idle trial, seconds.
         every_blocks: Blocks per idle trial: 1 is every block, 5 every fifth.
         per: ``image``: in each image's container; ``host``: on the bare host, without a container.
-        state: ``container``: the container waits and has loaded nothing; ``loaded``: the built-in program
-            has loaded its framework and model on the device, has inferred once, and waits.
+        state: ``container``: nothing is loaded; ``loaded``: the built-in program has loaded its framework and
+            model on the device, has inferred once, and waits.
     """
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
