@@ -357,7 +357,7 @@ def _level_changes(
     if len(levels) > 1:
         yield Found(
             f"{what} differs between stretches of the campaign: "
-            + ", ".join(f"{level:.10g}" for level, _ in levels[:6]),
+            + ", ".join(f"{level:.15g}" for level, _ in levels[:6]),
             {
                 "what": what,
                 "levels": [
