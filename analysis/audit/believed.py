@@ -20,7 +20,7 @@ def sentence(result: Audit) -> str:
     whole = sorted({f.code for f in about_all})
     measured = [r for r in result.trials if not r.log.get("derived")]
     valid = sum(r.row.status == "valid" for r in measured)
-    treatments = len({(r.row.image, r.row.kind) for r in result.trials})
+    treatments = len(result.treatments)
     if not measured:
         published = count(len(result.campaign.derived), "published row")
         usable = f"{published} of {count(treatments, 'treatment')} come without any raw file"

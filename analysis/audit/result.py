@@ -35,6 +35,12 @@ class Audit:
     answers: tuple[Answer, ...]
 
     @property
+    def treatments(self) -> tuple[str, ...]:
+        """Names of the treatments; trials under load and idle ones of an image are of one."""
+        names = {r.row.image for r in self.trials} or {d.image for d in self.campaign.derived}
+        return tuple(sorted(names))
+
+    @property
     def has_errors(self) -> bool:
         """Whether a found finding has severity error."""
         return any(f.is_found_error for f in self.findings)

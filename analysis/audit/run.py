@@ -239,7 +239,6 @@ def summary(result: Audit) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     rows = [r.row for r in result.trials]
     found = [f for f in result.findings if f.verdict is Verdict.FOUND]
-    treatments = sorted({r.image for r in rows} or {d.image for d in result.campaign.derived})
     return {
         "schema": 1,
         "campaign": result.campaign.name,
@@ -249,8 +248,8 @@ def summary(result: Audit) -> dict[str, Any]:
         "trials": len(rows),
         "status": dict(sorted(Counter(map(_status, result.trials)).items())),
         # ``images`` is the contract's key; for a reader of an import they are treatments.
-        "images": treatments,
-        "treatments": treatments,
+        "images": list(result.treatments),
+        "treatments": list(result.treatments),
         "energy_source": sorted({r.energy_source for r in rows if r.energy_source}),
         "derived_rows": len(result.campaign.derived),
         "wraps": sum(r.wraps or 0 for r in rows),

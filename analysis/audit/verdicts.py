@@ -16,6 +16,7 @@ import pandas as pd
 from wattbench.analysis.audit.mapping import key_of
 from wattbench.analysis.audit.scopes import LEAST_SHARE, WHOLE_SHARE
 from wattbench.analysis.model.trials import TrialRow, to_frame
+from wattbench.analysis.presentation.formatting import sentence
 from wattbench.analysis.stats.conclude import conclude
 from wattbench.analysis.stats.results import Pair, Settings
 
@@ -177,8 +178,8 @@ def _answer(
     found = conclude(trials, Settings(reference=named.get(key(reference)) if reference else None))
     notes = [
         found.headline.conditions,
-        *found.notes,
-        *(note for host in found.hosts for note in host.notes),
+        *map(sentence, found.notes),
+        *(sentence(note) for host in found.hosts for note in host.notes),
     ]
     pairs = tuple(p.these_hosts for p in found.across.pairs)
     if len(found.hosts) == 1:

@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from wattbench.analysis.model.devices import is_gpu
 from wattbench.analysis.model.findings import Evidence
 from wattbench.analysis.model.records import EdgeReadings, Note, Record
-
-#: Devices by family: a workload says ``cuda`` where people say ``gpu``.
-GPU_DEVICES = frozenset({"cuda", "gpu", "rocm", "hip", "mps", "xpu"})
 
 #: Gauges of a GPU: its utilisation and its power.
 GPU_USAGE = r"gpu\d*_(?:usage|util_pct)"
@@ -56,11 +54,6 @@ def device_of(record: Record) -> str | None:
     """The device that the workload reports, lower case without index."""
     device = record.work.device_actual or record.log.get("device") or record.row.device
     return str(device).lower().split(":")[0] if device else None
-
-
-def is_gpu(device: str) -> bool:
-    """Whether a device's name is that of a GPU."""
-    return device.lower().split(":")[0] in GPU_DEVICES
 
 
 def wants_gpu(record: Record) -> bool | None:

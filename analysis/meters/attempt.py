@@ -28,6 +28,7 @@ from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.meters.window import Split, domain_of, split
 from wattbench.analysis.meters.workload_log import Span, WorkloadLog
 from wattbench.analysis.model.attempt_report import AttemptReport
+from wattbench.analysis.model.devices import is_gpu
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import (
     Domain,
@@ -63,6 +64,8 @@ _NO_POWER: dict[str, Any] = dict.fromkeys(
     ("energy_j", "energy_uncertainty_j", "mean_w", "j_per_image", "j_per_unit")
 )
 
+#: State of idle trials whose window is the workload's phase ``idle``.
+LOADED = "loaded"
 #: The workload's own log, among the raw files.
 WORKLOAD_LOG = "workload.jsonl"
 #: Lines of a program of the user's with their times.
@@ -110,6 +113,9 @@ def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Reco
     report = AttemptReport.of(raw.report)
     window = _window(report)
     log = _work_of(raw.files, expected)
+    idle_notes: list[Note] = []
+    if loaded := expected.get("idle_state") == LOADED:
+        window, idle_notes = _held(window, log, expected)
     kind = str(expected.get("meter") or report.meter_kind or "energibridge")
     marks = (Edge.of(mark.readings) for mark in (report.started, report.ended))
     edges = registry.Edges(tuple(m for m in marks if m is not None), report.before, report.after)
@@ -117,13 +123,13 @@ def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Reco
     beside = {str(m["kind"]) for m in declared} | ({report.meter_kind} if declared else set())
     readings, notes = registry.read_all(raw.files, edges, kind, {k for k in beside if k})
     main = readings.get(kind, Reading(kind))
-    spans = log.phases(window.start_s, window.end_s) if window else ()
+    spans = log.phases(window.start_s, window.end_s) if window and not loaded else ()
     energy = _energy(readings, kind, window, spans, expected, report) if window else _Energy()
     timing, clock_notes = _timing(report, window, energy.counted)
     clock_notes += _foreign_clock(main, energy.counted, report)
     notes = [*notes, *_weighed(readings, energy.counted), *energy.notes, *clock_notes, *log.notes]
     requests, request_notes = _requests(raw.files, expected)
-    notes += request_notes
+    notes += [*idle_notes, *request_notes]
     phases = _phases(spans, window, energy, log.work) if window else ()
     row = _row(plan_row, report, kind, window, energy, log.work, phases)
     row = per_unit(row, str(expected.get("endpoint") or WINDOW))
@@ -136,7 +142,13 @@ def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Reco
         row, phases = replace(row, **_NO_ENERGY), tuple(replace(p, **_NO_POWER) for p in phases)
     served = expected.get("workload") == "serve"
     return Record(
-        row=replace(row, status=status, reason=reason, wraps=sum(c.wraps for c in main.curves)),
+        row=replace(
+            row,
+            status=status,
+            reason=reason,
+            wraps=sum(c.wraps for c in main.curves),
+            idle_state=expected.get("idle_state"),
+        ),
         domains=energy.domains,
         phases=phases,
         work=log.work,
@@ -188,6 +200,23 @@ def _window(report: AttemptReport) -> _Window | None:
     if first is not None and last is not None and last > first:
         return _Window(start, end, last - first)
     return _Window(start, end, end - start)
+
+
+def _held(
+    window: _Window | None, log: WorkloadLog, expected: Expected
+) -> tuple[_Window | None, list[Note]]:
+    """The part of an idle trial's window in which the model was loaded, and what speaks against it."""
+    span = log.held()
+    if window is None or span is None:
+        text = "the workload did not report that it held its model loaded (phase idle)"
+        return None, [] if window is None else [Note("idle", text, fatal=True)]
+    start_s, end_s = max(span.start_s, window.start_s), min(span.end_s, window.end_s)
+    wanted, actual = str(expected.get("device")), log.work.device_actual
+    notes = []
+    if actual is None or is_gpu(actual) != is_gpu(wanted):
+        text = f"{wanted} was asked for, the model was loaded on {actual or 'an unknown device'}"
+        notes.append(Note("idle", text, fatal=True))
+    return _Window(start_s, end_s, end_s - start_s) if end_s > start_s else None, notes
 
 
 def _given_gpus(
@@ -499,7 +528,8 @@ def _status(
     if report.rc != 0:
         return "failed", f"exit code {report.rc}: {report.message or 'see stderr.log'}"
     if window is None:
-        return "failed", "the window's edges were not marked"
+        idle = next((n.message for n in notes if n.kind == "idle"), None)
+        return "failed", idle or "the window's edges were not marked"
     fatal = next((n.message for n in notes if n.fatal), None)
     if not energy.counted:
         return "failed", f"no energy: {fatal or 'the meter read no domain that counts'}"

@@ -22,6 +22,9 @@ PROTOCOL = 1
 #: Unclaimed time of this share of the window is shown as a phase of its own.
 NOTABLE = 0.01
 
+#: Phase in which the built-in program holds its model loaded without work.
+IDLE = "idle"
+
 
 #: One line as printed; its fields are checked where they are read.
 Event = Mapping[str, object]
@@ -84,6 +87,10 @@ class WorkloadLog:
     last_s: float | None = None
     notes: tuple[Note, ...] = ()
     loads: tuple[LoadReport, ...] = ()
+
+    def held(self) -> Span | None:
+        """The phase in which the model was held loaded without work; None: it was not reported."""
+        return next((s for s in self.spans if s.name == IDLE and s.end_s > s.start_s), None)
 
     def phases(self, start_s: float, end_s: float) -> tuple[Span, ...]:
         """The window's parts in order, without holes; no event: none.

@@ -113,6 +113,8 @@ class IdleDocument(TypedDict, total=False):
 
     seconds: float
     every_blocks: int
+    per: str
+    state: str
 
 
 @with_config(DOCUMENT)

@@ -314,10 +314,12 @@ class Expected(TypedDict, total=False):
         meter: the configured meter's kind; of several the primary one's.
         meters: all of the host, the primary one first; absent: the configured one alone.
         gpus: that the attempt is given.
+        idle_state: of an idle trial: ``loaded``, ``container``, or ``host`` without a container.
         unit, same_work, ready, reports_itself: of the workload's kind, as it expects its output.
     """
 
     kind: str
+    idle_state: str
     workload: str
     runtime: str
     device: str | None

@@ -79,6 +79,8 @@ class TrialRow:
         board_j: the board behind its power supply, J, by the first meter of it, counted or not.
         wall_j: the machine with its power supply, J, likewise.
         wall_uncertainty_j: half-width of wall_j, J.
+        idle_state: of an idle trial, what was there: ``loaded``: the image's framework and model;
+            ``container``: its container alone; ``host``: no container. None: another kind, or not recorded.
     """
 
     run_id: str
@@ -123,6 +125,7 @@ class TrialRow:
     board_j: float | None = None
     wall_j: float | None = None
     wall_uncertainty_j: float | None = None
+    idle_state: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("status", STATUSES)):

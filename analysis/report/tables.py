@@ -111,7 +111,12 @@ def pairs(conclusion: Conclusion) -> Table:
     )  # fmt: skip
 
 
-def secondary(conclusion: Conclusion) -> Table:
+def idle_is_loaded(data: RunData) -> bool:
+    """Whether the run's idle trials held the framework and the model loaded."""
+    return "loaded" in set(data.trials["idle_state"].dropna())
+
+
+def secondary(conclusion: Conclusion, data: RunData) -> Table:
     """Secondary endpoints."""
     rows: list[Row] = []
     for host in conclusion.hosts:
@@ -124,7 +129,8 @@ def secondary(conclusion: Conclusion) -> Table:
         "secondary",
         "Secondary endpoints",
         "Shown beside the primary endpoint, never chosen after the fact. Above idle: minus the idle "
-        "power measured in the run. Each endpoint is corrected over its own pairs.",
+        f"power measured in the run{', framework loaded' if idle_is_loaded(data) else ''}. Each endpoint "
+        "is corrected over its own pairs.",
         _frame(rows, ("host", "endpoint", *_PAIR)),
         ("endpoint", "a", "b", "n", "estimate_pct", "lower_pct", "upper_pct", "verdict", "reason"),
     )
@@ -264,6 +270,8 @@ def paper(
         )
     tables = []
     for name, label, title, caption in _PAPER:
+        if name == "idle_energy" and idle_is_loaded(data):
+            caption = "The image holds its framework and model loaded and does nothing."
         rows = [row for p in parts for row in p.tables[name].to_dict("records")]
         frame = _frame(rows, ("basis", *paper_tables.COLUMNS[name]))
         frame = frame.astype(object).where(frame.notna(), None)

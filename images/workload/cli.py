@@ -20,6 +20,10 @@ from .programs import PROGRAMS, parameters
 from .weights import load as load_weights
 
 REFUSED = 3
+#: Phase that holds the model loaded and does nothing.
+IDLE = "idle"
+#: Wait after the last inference before the phase ``idle``, s: clocks fall, and sensors average a second.
+SETTLE_S = 3.0
 
 
 class Pass(NamedTuple):
@@ -60,6 +64,16 @@ def _count(least: int) -> Callable[[str], int]:
     return parse
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return seconds
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options; a mistake ends the program with one line and exit code 2."""
     parser = _Parser(prog="workload", description=__doc__)
@@ -71,6 +85,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--passes", type=passes, required=True, metavar="RES:N,…")
     parser.add_argument(
         "--warmup-iterations", type=_count(0), default=1, help="at each resolution, not counted"
+    )
+    parser.add_argument(
+        "--idle-s",
+        type=_seconds,
+        metavar="SECONDS",
+        help="instead of the passes, hold the model loaded for this long and do nothing",
     )
     return parser.parse_args(argv)
 
@@ -114,9 +134,20 @@ def _work(options: argparse.Namespace) -> None:
             for images in inputs.values():
                 for _ in range(options.warmup_iterations):
                     backend.wait(backend.run(images))
-        for step in options.passes:
+        measured = () if options.idle_s is not None else options.passes
+        for step in measured:
             _measure(backend, step, options.batch, inputs[step.resolution])
-    emit("end", images=sum(step.iterations for step in options.passes) * options.batch)
+        if options.idle_s is not None:
+            _hold(options.idle_s)
+    emit("end", images=sum(step.iterations for step in measured) * options.batch)
+
+
+def _hold(seconds: float) -> None:
+    """Keep the loaded model and its device's context without work."""
+    with phase("settle"):
+        time.sleep(min(SETTLE_S, seconds))
+    with phase(IDLE):
+        time.sleep(seconds)
 
 
 def _load(options: argparse.Namespace, backend: Backend) -> dict[int, object]:

@@ -2,8 +2,9 @@
 
 ``python tests/bench/bench_gpu.py --out DIR`` needs an NVIDIA GPU and a torch that uses it. Every trial
 goes the way of a run's, by the controller's spec, the agent with meter ``nvml`` and the checks, in
-randomised blocks; only SSH and Airflow are left out. It prints J/image and the phases of each setting
-and how far the two meters are apart, and writes ``trials.csv`` and the raw files to DIR.
+randomised blocks; only SSH and Airflow are left out. Each block has two idle trials: of the bare host,
+and with torch and the first setting's model loaded. It prints the GPU's settings, J/image and the phases
+of each setting and how far the two meters are apart, and writes ``trials.csv`` and the raw files to DIR.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import argparse
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +28,8 @@ from wattbench.worker.agent.meters.nvml import open_library
 
 #: Of the trial that finds out how many iterations fill the time.
 TRY = 50
+#: Idle trials: without a process on the GPU, and with the framework and the model loaded.
+IDLE, LOADED = "idle", "idle, loaded"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,13 @@ class Gpu:
         """An idle trial."""
         return self._chain.run(name, replace(self._case, kind="idle", idle_s=seconds))
 
+    def idle_loaded(self, name: str, setting: Setting, seconds: float) -> Live:
+        """An idle trial with the framework and a setting's model loaded."""
+        case = replace(self._case, kind="idle", idle_s=seconds, loaded=True)
+        passes = ((setting.resolution, 1),)
+        case = replace(case, passes=passes, precision=setting.precision, batch=setting.batch)
+        return self._chain.run(name, case)
+
 
 def joules(live: Live, meter: str) -> tuple[float, float]:
     """The GPU's by a meter, and what they are uncertain by."""
@@ -128,18 +139,21 @@ def measure(
     gpu: Gpu, settings: Sequence[Setting], blocks: int, seconds: float, seed: int
 ) -> pd.DataFrame:
     """All trials, one row each; ``trials.csv`` holds them as they come."""
-    counts = {}
+    trials: dict[str, Callable[[str], Live]] = {
+        IDLE: partial(gpu.idle, seconds=seconds),
+        LOADED: partial(gpu.idle_loaded, setting=settings[0], seconds=seconds),
+    }
     for setting in settings:
-        counts[setting] = iterations(gpu.infer(f"try {setting.name}", setting, TRY), seconds)
-        print(f"{setting.name}: {counts[setting]} iterations", flush=True)
+        live = gpu.infer(f"try {setting.name}", setting, TRY)
+        if setting is settings[0]:
+            tell_state(live)
+        count = iterations(live, seconds)
+        trials[setting.name] = partial(gpu.infer, setting=setting, iterations=count)
+        print(f"{setting.name}: {count} iterations", flush=True)
     order, rows = random.Random(seed), []
     for block in range(1, blocks + 1):
-        for choice in order.sample([*settings, None], len(settings) + 1):
-            name = choice.name if choice else "idle"
-            if choice:
-                live = gpu.infer(f"{name} {block}", choice, counts[choice])
-            else:
-                live = gpu.idle(f"{name} {block}", seconds)
+        for name in order.sample([*trials], len(trials)):
+            live = trials[name](f"{name} {block}")
             rows.append(row(live, name, block))
             pd.DataFrame(rows).to_csv(gpu.folder / "trials.csv", index=False)
             told = live.record.row
@@ -151,13 +165,29 @@ def measure(
     return pd.DataFrame(rows)
 
 
+def tell_state(live: Live) -> None:
+    """The GPU's settings as the agent recorded them before a trial's window."""
+    machine = live.record.edges["before"].get("machine") or {}
+    own = {key: value for key, value in machine.items() if key.startswith("gpu[")}
+    width = max(map(len, own), default=0)
+    print("\nGPU settings before the first trial:")
+    print("\n".join(f"  {key:<{width}}  {value}" for key, value in own.items()) or "  not reported")
+    print(flush=True)
+
+
 def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
     """The tables, medians of the valid trials."""
     valid = trials[trials["status"] == "valid"]
-    idle = valid[valid["setting"] == "idle"]
     settings = {name: valid[valid["setting"] == name] for name in names}
-    idle_w = (idle["counter_j"] / idle["duration_s"]).median()
-    print(f"\nidle: {idle_w:.1f} W, {len(idle)} trials")
+    print()
+    idle_w = {}
+    for name in (IDLE, LOADED):
+        idle = valid[valid["setting"] == name]
+        each_w = idle["counter_j"] / idle["duration_s"]
+        idle_w[name] = each_w.median()
+        print(
+            f"{name}: {idle_w[name]:.1f} W, {each_w.min():.1f} to {each_w.max():.1f}, {len(idle)} trials"
+        )
     phases = [
         p for p in ("start", "import", "load", "warmup", "steady", "stop") if f"{p}_s" in trials
     ]
@@ -177,7 +207,7 @@ def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
         apart = 100 * (own["power_j"] / own["counter_j"] - 1)
         known = 100 * own["power_uncertainty_j"] / own["counter_j"]
         print(f"{name:<16}{rate:>10.0f}{each.median():>10.4f}{100 * each.std() / each.mean():>7.2f}"
-              f"{each.median() - idle_w / rate:>12.4f}{apart.median():>+11.2f} "
+              f"{each.median() - idle_w[IDLE] / rate:>12.4f}{apart.median():>+11.2f} "
               f"({apart.min():+.2f} to {apart.max():+.2f}; ± {known.median():.2f})")  # fmt: skip
     counts = Counter(code for codes in trials["findings"] for code in str(codes).split())
     print("\nfindings: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))

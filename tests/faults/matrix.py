@@ -55,6 +55,9 @@ def _only(reason: str, *possible: Phase) -> dict[Phase, str]:
 
 
 _HOST_FREE = {Phase.ANALYZE: "the host has been given back before analyze"}
+_ALL_MEASURED = {
+    Phase.ANALYZE: "only teardowns are left, which Airflow runs to their end whatever the mark"
+}
 _NO_ATTEMPT = _only("no attempt is running on the host", Phase.PULL, Phase.WINDOW)
 _NO_CONTAINER = _only("no container is measured", Phase.WINDOW)
 
@@ -108,8 +111,8 @@ FAULTS: Final = (
     Fault("a second controller takes the host", End.ONCE, _HOST_FREE),
     Fault("a second run is triggered", End.ONCE),
     # a person
-    Fault("run marked failed", End.RED),
-    Fault("run marked success", End.HONEST),
+    Fault("run marked failed", End.RED, _ALL_MEASURED),
+    Fault("run marked success", End.RED, _ALL_MEASURED),
     Fault("run cleared", End.GREEN),
     Fault("run paused for 20 s", End.ONCE),
     Fault("run deleted", End.CLOSED),

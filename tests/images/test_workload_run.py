@@ -191,3 +191,36 @@ def test_it_starts_by_its_path_and_as_a_module(argv, folder):
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert told(result.stdout)[-1]["images"] == 1
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_a_model_is_loaded_and_used_once_before_it_is_held_without_work(framework):
+    arguments = [*ARGUMENTS, "--framework", framework, "--idle-s", "0.2"]
+    command = [sys.executable, "-m", "workload", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = told(done.stdout)
+    assert marks(lines) == [
+        "start",
+        *("import begin", "import end", "device", "versions"),
+        *("load begin", "weights", "input", "input", "load end"),
+        *("warmup begin", "warmup end"),
+        *("settle begin", "settle end"),
+        *("idle begin", "idle end"),
+        "end",
+    ]
+    begin, end = (line["mono_s"] for line in lines if line.get("name") == "idle")
+    assert end - begin >= 0.2
+    assert next(e for e in lines if e["event"] == "device")["actual"] == "cpu"
+    assert lines[-1]["images"] == 0
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
+def test_a_bad_time_to_hold_the_model_is_one_line(capsys, seconds):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*ARGUMENTS, f"--idle-s={seconds}"])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert f"{seconds!r} is not a number of seconds from 0 to 86400" in error
+    assert error.count("\n") == 1

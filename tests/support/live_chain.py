@@ -95,6 +95,7 @@ class Case:
         command: another program than the spoken workload.
         kind: of the trial.
         idle_s: how long an idle trial lasts.
+        loaded: an idle trial holds the command's framework and model loaded.
         env: of the agent and its meters; may name HOME.
         meddle: called with the attempt's folder while it runs.
         spec: changes of the attempt's spec.
@@ -111,6 +112,7 @@ class Case:
     precision: str = "fp32"
     batch: int = 1
     idle_s: float = 1.0
+    loaded: bool = False
     timeout_s: int = 60
     gpus: tuple[str, ...] = ("0",)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -275,7 +277,7 @@ class Chain:
         # An attempt's id names its processes and containers to the whole machine.
         worker = f"worker-{self._token}-{next(self._numbers)}"
         experiment, host = self.plan(case, command)
-        image = "bare" if case.kind == "workload" else case.kind
+        image = "bare" if case.kind == "workload" or case.loaded else case.kind
         trial = PlannedTrial(1, 1, case.kind, image)
         spec = attempt_spec(
             experiment, host, run_id="run-1", host_name=worker, trial=trial, attempt=1, ref=None,
@@ -334,7 +336,10 @@ class Chain:
                 "reference": "bare",
                 "protocol": {
                     "timeout_s": case.timeout_s,
-                    "idle_baseline": {"seconds": case.idle_s, "per": "host"},
+                    "idle_baseline": {
+                        "seconds": case.idle_s,
+                        **({"state": "loaded"} if case.loaded else {"per": "host"}),
+                    },
                     "control": {"rounds": 200},
                 },
             }

@@ -9,7 +9,6 @@ from wattbench.analysis.checks.evidence import (
     GPU_POWER,
     GPU_USAGE,
     device_of,
-    is_gpu,
     matching,
     place,
     series,
@@ -17,6 +16,7 @@ from wattbench.analysis.checks.evidence import (
 )
 from wattbench.analysis.checks.outcome import Found, Outcomes, Unknown
 from wattbench.analysis.checks.registry import check, code
+from wattbench.analysis.model.devices import is_gpu
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Record
 

@@ -116,25 +116,29 @@ def host_busy(record: Record) -> Outcomes:
     yield from _foreign_cpu(record)
 
 
+def _processes(count: int, which: str = "") -> str:
+    return f"{count} {which}process{'' if count == 1 else 'es'}"
+
+
 def _foreign_on_gpus(record: Record) -> Outcomes:
     """Processes of others on the trial's GPUs before, inside and after the window."""
     devices = meters.devices(record.edges, record.series)
     others = {d.identity or d.name: d.other_processes for d in devices if d.other_processes}
     for gpu, count in others.items():
         yield Found(
-            f"{count} other processes computed on GPU {gpu} when the measurement began",
+            f"{_processes(count, 'other ')} computed on GPU {gpu} when the measurement began",
             place(record, gpu_processes=others),
         )
     for device in devices:
         gpu = device.identity or device.name
         if device.foreign_inside:
             yield Found(
-                f"{device.foreign_inside} other processes computed on GPU {gpu} inside the window",
+                f"{_processes(device.foreign_inside, 'other ')} computed on GPU {gpu} inside the window",
                 place(record, device=gpu, foreign_inside=device.foreign_inside),
             )
         elif device.foreign_after and not device.other_processes:
             yield Found(
-                f"{device.foreign_after} processes compute on GPU {gpu} after the window",
+                f"{_processes(device.foreign_after)} on GPU {gpu} after the window",
                 place(record, device=gpu, foreign_after=device.foreign_after),
                 Severity.WARNING,
             )
@@ -353,7 +357,7 @@ def _level_changes(
     if len(levels) > 1:
         yield Found(
             f"{what} differs between stretches of the campaign: "
-            + ", ".join(f"{level:.10g}" for level, _ in levels[:6]),
+            + ", ".join(f"{level:.15g}" for level, _ in levels[:6]),
             {
                 "what": what,
                 "levels": [

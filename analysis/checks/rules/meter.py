@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from wattbench.analysis.checks.evidence import device_of, is_gpu, place, place_of_note
+from wattbench.analysis.checks.evidence import device_of, place, place_of_note
 from wattbench.analysis.checks.facts import Campaign, HostFacts
 from wattbench.analysis.checks.outcome import Found, Outcomes, Unknown
 from wattbench.analysis.checks.registry import campaign_check, check, code
+from wattbench.analysis.model.devices import is_gpu
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Domain, Record
 

@@ -29,7 +29,7 @@ class Hosts(Section):
             tables.summaries(conclusion, data),
             tables.omnibus(conclusion),
             tables.pairs(conclusion),
-            tables.secondary(conclusion),
+            tables.secondary(conclusion, data),
             tables.phases(data),
             *tables.gpus(data),
             *tables.meters(data),
@@ -45,15 +45,18 @@ class Hosts(Section):
             chosen = power_curves.typical(study.data.accepted, host)
             curves, _ = power_curves.read(study.source, chosen.values())
             course = power_curves.rest_course(study.data.records, host)
-            while_idle = "Energy per trial while idle", "Time per trial while idle"
+            loaded = ", framework loaded" if tables.idle_is_loaded(study.data) else ""
+            idle_energy, idle_time = (
+                f"{what} per trial while idle{loaded}" for what in ("Energy", "Time")
+            )
             yield artist.spread(work, "energy_j", f"energy-{at}", "Energy per trial", host)
             yield artist.spread(work, "duration_s", f"time-{at}", "Time per trial", host)
             yield artist.energy_time(work, f"energy-time-{at}", host)
             yield artist.power(curves, f"power-{at}", host)
             yield artist.course(work, f"order-{at}", host)
             yield artist.rest(course, f"rest-{at}", host)
-            yield artist.spread(idle, "energy_j", f"idle-energy-{at}", while_idle[0], host)
-            yield artist.spread(idle, "duration_s", f"idle-time-{at}", while_idle[1], host)
+            yield artist.spread(idle, "energy_j", f"idle-energy-{at}", idle_energy, host)
+            yield artist.spread(idle, "duration_s", f"idle-time-{at}", idle_time, host)
 
     def links(self, study: Study) -> Sequence[tuple[str, str]]:
         """Every host by its name."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from wattbench.analysis.model import host_facts
-from wattbench.analysis.model.experiment_document import LoadDocument, SloDocument
+from wattbench.analysis.model.experiment_document import IdleDocument, LoadDocument, SloDocument
 from wattbench.analysis.model.run_document import HostDocument
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
@@ -103,7 +103,7 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
     experiment = data.experiment
     work = experiment.get("workload") or {}
     plan = experiment.get("protocol") or {}
-    rest, idle = plan.get("rest") or {}, plan.get("idle_baseline") or {}
+    rest, idle = plan.get("rest") or {}, plan.get("idle_baseline") or IdleDocument()
     settings = data.settings
     command = work.get("command")
     unit, same = work.get("unit") or {}, work.get("same_work") or {}
@@ -127,10 +127,7 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
         ("order", "every block holds every image once, shuffled per host and block"),
         ("seed", str(data.document.get("seed") or "")),
         ("rest", f"{rest.get('min_s')} to {rest.get('max_s')} s, until quiet" if rest else ""),
-        (
-            "idle baseline",
-            f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks" if idle else "",
-        ),
+        ("idle baseline", _idle(idle)),
         ("reference", str(settings.reference or "")),
         ("load", _load(work.get("load") or LoadDocument())),
         (
@@ -142,6 +139,16 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
         ("equivalence", f"±{settings.equivalence_pct:g} % energy"),
     ]  # fmt: skip
     return [(label, value) for label, value in rows if value]
+
+
+def _idle(idle: IdleDocument) -> str:
+    """Length and frequency of idle trials, and what was loaded in them."""
+    if not idle:
+        return ""
+    per_host = "idle host, no container" if idle.get("per") == "host" else "idle container"
+    state = "idle, framework loaded" if idle.get("state") == "loaded" else per_host
+    known = f" ({state})" if "state" in idle else ""
+    return f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks{known}"
 
 
 def _load(load: LoadDocument) -> str:

@@ -99,7 +99,7 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
         # Teardowns, since Airflow runs nothing else of a run that a person marks failed or success. The
         # verdict decides alone, and always: it has no setup whose fate could skip it.
         analyze = Analyze(task_id="analyze").as_teardown(setups=prepare)
-        verdict = Verdict(task_id="verdict", analyze="analyze").as_teardown(
+        verdict = Verdict(task_id="verdict", analyze="analyze", last="host_report").as_teardown(
             on_failure_fail_dagrun=True
         )
         notify = Notify(task_id="notify", retries=1).as_teardown()

@@ -332,13 +332,22 @@ class Analyze(BaseOperator):
 
 
 class Verdict(BaseOperator):
-    """Fail the DAG run unless every planned trial is accounted for and the report is there."""
+    """Fail the DAG run unless every planned trial is accounted for, and the report is there.
+
+    A run that a person has marked is failed too: Airflow skips the tasks that had not begun, teardowns apart,
+    and the states of these alone would make the run a success.
+
+    Args:
+        analyze: the task that makes the report.
+        last: name of the last task of each host's group that is not a teardown.
+    """
 
     ui_color = "#f6dbdb"
 
-    def __init__(self, *, analyze: str, **kwargs: Any) -> None:
+    def __init__(self, *, analyze: str, last: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.analyze = analyze
+        self.last = last
 
     def execute(self, context: Context) -> str:
         """``N/N trials valid``."""
@@ -346,9 +355,16 @@ class Verdict(BaseOperator):
 
         refuse_unprepared(context)
         with one_clear_line():
-            account = verdict.account(load_run(context))
+            run = load_run(context)
+            account = verdict.account(run)
         sentence = account.sentence()
-        if not account.is_complete:
+        unfinished = self._skipped(context, run.experiment.hosts)
+        if unfinished:
+            sentence += (
+                f"; the run was marked by hand before {', '.join(unfinished)} had finished: its report holds "
+                "what was measured, trigger it again for a whole one"
+            )
+        if unfinished or not account.is_complete:
             log.error("%s", sentence)
             raise AirflowFailException(sentence)
         if context["ti"].xcom_pull(task_ids=self.analyze) is None:
@@ -357,6 +373,15 @@ class Verdict(BaseOperator):
             )
         log.info("%s", sentence)
         return sentence
+
+    def _skipped(self, context: Context, hosts: Sequence[str]) -> list[str]:
+        """Hosts whose last task was never begun."""
+        ids = {f"{host}.{self.last}": host for host in hosts}
+        found = context["ti"].get_task_states(
+            self.dag_id, task_ids=list(ids), run_ids=[context["run_id"]]
+        )
+        states = found.get(context["run_id"], {})
+        return [host for task_id, host in ids.items() if states.get(task_id) == "skipped"]
 
 
 class Notify(BaseOperator):

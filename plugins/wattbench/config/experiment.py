@@ -30,7 +30,7 @@ from wattbench.config.types import (
     TimeZone,
 )
 from wattbench.workloads import any_settings, workload_of
-from wattbench.workloads.protocol import Place
+from wattbench.workloads.protocol import HoldsModel, Place
 from wattbench.workloads.settings import Serving, Settings, cpus_of
 
 RESERVED_IMAGES = ("idle", "control")
@@ -127,11 +127,23 @@ class IdleBaseline(Model):
         seconds: Duration of an idle trial, seconds.
         every_blocks: Blocks per idle trial: 1 is every block, 5 every fifth.
         per: ``image``: in each image's container; ``host``: on the bare host, without a container.
+        state: ``container``: nothing is loaded; ``loaded``: the built-in program has loaded its framework and
+            model on the device, has inferred once, and waits.
     """
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
     every_blocks: PositiveInt = 1
     per: Literal["image", "host"] = "image"
+    state: Literal["container", "loaded"] = "container"
+
+    @model_validator(mode="after")
+    def _loaded_in_an_image(self) -> IdleBaseline:
+        if self.state == "loaded" and self.per == "host":
+            raise ValueError(
+                "state: loaded needs an image's framework, per: host has no image; set per: image or "
+                "state: container"
+            )
+        return self
 
 
 class Control(Model):
@@ -356,6 +368,20 @@ class _Study(Model):
             if image.runtime == "process" and not argv:
                 raise ValueError(
                     f"images.{name}: runtime: process has no entry point; name a command"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _idle_state_fits(self) -> _Study:
+        idle = self.protocol.idle_baseline
+        if idle is None or idle.state == "container":
+            return self
+        for name in self.images:
+            kind = self.workload_of(name).kind
+            if not isinstance(workload_of(self.workload_of(name)), HoldsModel):
+                raise ValueError(
+                    f"protocol.idle_baseline.state: loaded: a workload of kind {kind} has no way to load "
+                    "its model and wait; set state: container, or use the built-in program"
                 )
         return self
 

@@ -85,13 +85,13 @@ _PAST = TypeAdapter(Past)
 def work_of(experiment: Experiment) -> str:
     """The same for experiments whose trials take equally long on the same host."""
     protocol = experiment.protocol
-    work = [
-        experiment.device,
-        *(
-            part.model_dump(mode="json") if part else None
-            for part in (experiment.workload, protocol.idle_baseline, protocol.control, protocol.rest)
-        ),
-    ]  # fmt: skip
+    workload, idle, *others = (
+        part.model_dump(mode="json") if part else None
+        for part in (experiment.workload, protocol.idle_baseline, protocol.control, protocol.rest)
+    )
+    if idle and idle["state"] == "container":
+        del idle["state"]  # what runs of versions without the key have hashed
+    work = [experiment.device, workload, idle, *others]
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -47,8 +47,17 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
         ref=run.image_ref(image), files=run.files(image), seed=run.seed,
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
-    if spec["runtime"] == "docker" and idle is not None and idle.per == "image":
-        report, _ = _attempt(host, idle_probe_spec(spec))
+    if idle is not None and idle.state == "loaded":
+        report, raw = _attempt(host, idle_probe_spec(experiment, spec, image))
+        if report["state"] != "done" or not _held(raw):
+            failed = f": {report.get('message')}" if report["state"] != "done" else ""
+            raise HostError(
+                f"images.{image}: its idle trials can't hold the model loaded{failed}; use the built-in "
+                "program, or set protocol.idle_baseline.state: container",
+                code="workload",
+            )
+    elif spec["runtime"] == "docker" and idle is not None and idle.per == "image":
+        report, _ = _attempt(host, idle_probe_spec(experiment, spec, image))
         if report["state"] != "done":
             raise HostError(
                 f"images.{image}: its idle trials can't run: {report.get('message')}; an image needs "
@@ -84,6 +93,13 @@ def _attempt(host: Host, spec: AttemptSpec) -> tuple[ReportDocument, dict[str, b
     }
     host.call("forget", {"id": spec["id"]})
     return report, raw
+
+
+def _held(raw: dict[str, bytes]) -> bool:
+    """Whether a program reported that it held its model loaded."""
+    from wattbench.analysis.meters import workload_log
+
+    return workload_log.parse(raw.get("workload.jsonl", b"")).held() is not None
 
 
 def _trouble(

@@ -14,7 +14,7 @@ from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
 from wattbench.worker.agent.limits import INTERVAL_MS, MIN_FREE_BYTES
 from wattbench.workloads import workload_of
-from wattbench.workloads.protocol import Expectation
+from wattbench.workloads.protocol import Expectation, HoldsModel
 from wattbench.workloads.settings import Settings
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
@@ -60,6 +60,7 @@ def attempt_spec(
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
     works = trial.kind == "workload"
+    mounts = works or (trial.kind == "idle" and _is_loaded(experiment))
     return {
         "id": attempt_id(run_id, host_name, trial.name, attempt),
         "run": run_id,
@@ -73,7 +74,7 @@ def attempt_spec(
         "entrypoint": start.argv[0] if contained and start.argv else None,
         "command": list(start.argv[1:] if contained else start.argv),
         "env": dict(start.env),
-        "files": {path: s for path, s in files.items() if path.startswith("/")} if works else {},
+        "files": {path: s for path, s in files.items() if path.startswith("/")} if mounts else {},
         "serve": _serve(experiment.workload_of(trial.image), files, seed) if works else None,
         "container": experiment.container_of(trial.image).set_keys() if contained else {},
         "times_lines": works and not _expected(experiment, trial.image).reports_itself,
@@ -138,17 +139,24 @@ def probe_spec(
     }
 
 
-def idle_probe_spec(spec: AttemptSpec) -> AttemptSpec:
-    """The payload of ``start`` that shows whether an image has the process of idle trials.
+def idle_probe_spec(experiment: Experiment, spec: AttemptSpec, image: str) -> AttemptSpec:
+    """The payload of ``start`` that shows whether an image can do its idle trials.
 
     Args:
+        experiment: the run's.
         spec: of :func:`probe_spec`.
+        image: name of the image.
     """
+    argv = _idle_argv(experiment, image, 0)
+    contained = spec["runtime"] == "docker"
     return {
         **_renamed(spec, f"{spec['trial']}-idle"),
-        "entrypoint": IDLE_PROGRAM, "command": ["0"], "files": {}, "serve": None,
+        "entrypoint": argv[0] if contained else None,
+        "command": list(argv[1:] if contained else argv),
+        "files": spec["files"] if _is_loaded(experiment) else {},
+        "serve": None,
         "times_lines": False,
-    }  # fmt: skip
+    }
 
 
 def _renamed(spec: AttemptSpec, trial: str) -> AttemptSpec:
@@ -201,14 +209,39 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        waiting = (IDLE_PROGRAM, f"{protocol.idle_baseline.seconds:g}")
-        if trial.image == IDLE_HOST or image is None or image.runtime == "process":
+        waiting = _idle_argv(experiment, trial.image, protocol.idle_baseline.seconds)
+        if trial.image == IDLE_HOST or image is None:
             return _Start("none", waiting)
-        return _Start("docker", waiting, image.env)
+        if image.runtime == "process" and not _is_loaded(experiment):
+            return _Start("none", waiting)
+        return _Start(image.runtime, waiting, image.env)
     assert image is not None
     settings = experiment.workload_of(trial.image)
     argv = workload_of(settings).argv(settings, experiment.place_of(trial.image))
     return _Start(image.runtime, argv, image.env)
+
+
+def _is_loaded(experiment: Experiment) -> bool:
+    """Whether idle trials hold the framework and the model loaded."""
+    idle = experiment.protocol.idle_baseline
+    return idle is not None and idle.state == "loaded"
+
+
+def _idle_argv(experiment: Experiment, image: str, seconds: float) -> tuple[str, ...]:
+    """What an idle trial runs."""
+    if not _is_loaded(experiment):
+        return (IDLE_PROGRAM, f"{seconds:g}")
+    settings = experiment.workload_of(image)
+    workload = workload_of(settings)
+    assert isinstance(workload, HoldsModel)
+    return workload.idle_argv(settings, experiment.place_of(image), seconds)
+
+
+def _idle_state(experiment: Experiment, trial: PlannedTrial) -> str:
+    """What an idle trial has loaded: ``loaded``, ``container``, or ``host`` without a container."""
+    if _is_loaded(experiment):
+        return "loaded"
+    return "container" if _start(experiment, trial).runtime == "docker" else "host"
 
 
 def _expected(experiment: Experiment, image: str) -> Expectation:
@@ -223,6 +256,8 @@ def expectation(experiment: Experiment, host: HostConfig, trial: PlannedTrial) -
     own = _rules(expected) if works else {"passes": []}
     if trial.kind == "control":
         own |= {"unit": {"name": "round", "count": None, "pattern": None}}
+    if trial.kind == "idle":
+        own |= {"idle_state": _idle_state(experiment, trial)}
     return _joined(expected, own, _surroundings(experiment, host, trial))
 
 

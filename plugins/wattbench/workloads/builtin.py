@@ -101,6 +101,10 @@ class Builtin:
         least = min(p.resolution for p in settings.passes)
         return (*self._argv(settings, place, f"{least}:1"), "--warmup-iterations", "0")
 
+    def idle_argv(self, settings: BuiltinSettings, place: Place, seconds: float) -> tuple[str, ...]:
+        """The program, which loads what it would compute with and then waits."""
+        return (*self.argv(settings, place), "--idle-s", f"{seconds:g}")
+
     def _argv(self, settings: BuiltinSettings, place: Place, passes: str) -> tuple[str, ...]:
         start = place.command or (place.python, PLACEHOLDER)
         return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from wattbench.workloads.settings import Settings
 
@@ -124,3 +124,11 @@ class Workload(Protocol):
 
     def probe_expectation(self, settings: Any) -> Expectation:
         """What :meth:`probe_argv` must show."""
+
+
+@runtime_checkable
+class HoldsModel(Protocol):
+    """A kind of workload that can hold its model loaded without work, for ``idle_baseline.state: loaded``."""
+
+    def idle_argv(self, settings: Any, place: Place, seconds: float) -> tuple[str, ...]:
+        """What loads the framework and the model, infers once, prints the phase ``idle`` and waits in it."""

@@ -910,3 +910,32 @@ def test_the_averaging_of_a_gpu_s_sensor_is_within_the_half_width(tmp_path, phas
 def test_the_summary_names_treatments_beside_the_contract_s_images(tmp_path):
     summary = run.summary(audited(write(tmp_path, campaign(runs=2))))
     assert summary["treatments"] == summary["images"] == ["a", "b"]
+
+
+def test_the_sentence_and_the_summary_count_the_same_treatments_where_some_trials_are_idle(
+    tmp_path,
+):
+    idle = {f"a_idle/results/{i}.csv": log(1_770_000_000 + 100 * i) for i in range(2)}
+    result = audited(write(tmp_path, campaign(runs=2) | idle))
+    assert {r.row.kind for r in result.trials} == {"workload", "idle"}
+    assert "runs of 2 treatments" in believed.sentence(result)
+    assert run.summary(result)["treatments"] == ["a", "b"]
+
+
+def test_levels_of_a_state_that_changed_are_shown_apart(tmp_path):
+    def memory(i):
+        return {"TOTAL_MEMORY": lambda _: 16_720_330_752 + (12_288 if i > 2 else 0)}
+
+    texts = {f"a/{i}.csv": log(1_760_000_000 + 100 * i, extra=memory(i)) for i in range(6)}
+    (word,) = [
+        f
+        for f in found(audited(write(tmp_path, texts)), "state-changed")
+        if f.evidence["what"] == "memory seen by the kernel"
+    ]
+    assert word.message.endswith("campaign: 16720330752, 16720343040")
+
+
+def test_what_limits_a_verdict_is_said_in_whole_sentences(tmp_path):
+    notes = [n for a in audited(write(tmp_path, campaign(runs=12))).answers for n in a.notes]
+    assert any("not run in blocks" in n for n in notes)
+    assert all(n[0].isupper() and n.endswith(".") for n in notes if "against" not in n)

@@ -491,7 +491,7 @@ def test_processes_that_stay_on_a_gpu_after_the_window_are_a_warning():
     (found,) = by_code(checks.check_trial(after), "host-busy")
     assert (found.severity, found.message) == (
         "warning",
-        "1 processes compute on GPU gpu0 after the window",
+        "1 process on GPU gpu0 after the window",
     )
 
 

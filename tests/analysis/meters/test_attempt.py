@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -432,3 +433,63 @@ def test_a_primary_meter_without_readings_fails_the_trial_and_a_cross_check_does
 def test_a_declared_domain_alone_counts_of_its_meter() -> None:
     named = [{"name": "energibridge", "kind": "energibridge", "domain": "dram", "primary": True}]
     assert attempt(expected={"meters": named}).row.energy_scope == "dram"
+
+
+# ── idle with the framework loaded ──────────────────────────────────────────────────────────────
+
+
+def idle_log(device: str | None = "cpu") -> bytes:
+    """The program holds its model in the time that the machine's level ``steady:256`` lasts."""
+    lines = [stamped("start", EDGES[1], program="resnet50")]
+    if device:
+        lines.append(stamped("device", EDGES[1], requested=device, actual=device))
+    for name, begin, end in (("load", EDGES[1], EDGES[4]), ("idle", EDGES[4], EDGES[5])):
+        lines.append(stamped("phase", begin, name=name, edge="begin"))
+        lines.append(stamped("phase", end, name=name, edge="end"))
+    return "\n".join([*lines, stamped("end", EDGES[5], images=0)]).encode()
+
+
+def idle_attempt(log: bytes, state: str = "loaded", **expected: Any) -> Record:
+    data = Meter(start_j=262_144 - 300.0).log(MACHINE, 4, None)
+    raw = RawAttempt(report(), {"energibridge.csv": data, "workload.jsonl": log})
+    wanted: Any = EXPECTED | {"kind": "idle", "idle_state": state, "passes": []} | expected
+    return evaluate(raw, expected=wanted, plan_row=replace(ROW, kind="idle"))
+
+
+def test_joules_of_a_loaded_idle_trial_are_those_after_loading() -> None:
+    row = idle_attempt(idle_log()).row
+    assert (row.status, row.reason, row.idle_state) == ("valid", None, "loaded")
+    assert row.duration_s == pytest.approx(6.0)
+    assert row.energy_uncertainty_j is not None
+    assert row.energy_j == pytest.approx(true_j(*EDGES[4:6], 1.1), abs=row.energy_uncertainty_j)
+    assert row.samples == pytest.approx(30, abs=1)
+    assert not [
+        f.code for f in check_trial(idle_attempt(idle_log())) if f.code == "device-mismatch"
+    ]
+
+
+def test_the_window_of_another_idle_trial_is_not_cut() -> None:
+    row = idle_attempt(idle_log(), "container").row
+    assert row.idle_state == "container"
+    assert row.duration_s == pytest.approx(WINDOW[1] - WINDOW[0])
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cpu", "cuda was asked for, the model was loaded on cpu"), (None, "on an unknown device")],
+)
+def test_a_model_that_was_loaded_on_another_device_makes_its_idle_trial_invalid(
+    device: str | None, said: str
+) -> None:
+    row = idle_attempt(idle_log(device), device="cuda").row
+    assert row.status == "invalid"
+    assert said in (row.reason or "")
+
+
+@pytest.mark.parametrize(
+    "log", [b"", workload(), idle_log().rpartition(b"\n")[0].rpartition(b"\n")[0]]
+)
+def test_without_the_phase_idle_a_loaded_idle_trial_has_failed(log: bytes) -> None:
+    row = idle_attempt(log).row
+    assert (row.status, row.energy_j, row.duration_s) == ("failed", None, None)
+    assert "held its model loaded (phase idle)" in (row.reason or "")

@@ -17,7 +17,7 @@ from wattbench.analysis.storage.source import open_source
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 #: Columns added since; what was there before stays as it was.
-ADDED = {"unit", "units", "j_per_unit", "board_j", "wall_j", "wall_uncertainty_j"}
+ADDED = {"unit", "units", "j_per_unit", "board_j", "wall_j", "wall_uncertainty_j", "idle_state"}
 #: Claims that rested on point estimates; where the interval allows both answers they are withdrawn.
 WITHDRAWN = {
     "sizes.csv": {"pareto": ""},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +18,7 @@ from wattbench.analysis.model.trials import TrialRow
 from wattbench.config.experiment import IdleBaseline, Protocol, Rest
 from wattbench.history import deadline
 from wattbench.history.durations import Pace, least_pace, pace_of
-from wattbench.history.host_history import remember
+from wattbench.history.host_history import remember, work_of
 from wattbench.run.plan import make_plan
 from wattbench.run.stored_run import Run
 from wattbench.steps import early_stopping
@@ -184,3 +187,16 @@ def test_further_attempts_are_made_as_long_as_there_is_time(store: Store) -> Non
         deadline.further_attempts(run, "lab-a", again, DUE.replace(hour=5, minute=55)) == again[:2]
     )
     assert deadline.further_attempts(run, "lab-a", again, DUE.replace(hour=6)) == ()
+
+
+def test_work_of_earlier_versions_is_still_known_and_loaded_idle_is_other_work() -> None:
+    plain, loaded = (
+        experiment(protocol={"idle_baseline": {"seconds": 90, "state": state}})
+        for state in ("container", "loaded")
+    )
+    parts = [plain.workload, plain.protocol.idle_baseline, None, plain.protocol.rest]
+    dumps: list[Any] = [p.model_dump(mode="json") if p else None for p in parts]
+    del dumps[1]["state"]  # a key that they did not have
+    text = json.dumps([plain.device, *dumps], sort_keys=True)
+    assert work_of(plain) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert work_of(loaded) != work_of(plain)

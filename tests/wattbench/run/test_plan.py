@@ -56,6 +56,14 @@ def test_a_plan_survives_its_stored_form(images: list[str], protocol: Protocol, 
     assert tuple(PlannedTrial.from_dict(t.to_dict()) for t in plan) == plan
 
 
+def test_state_of_idle_trials_changes_no_plan() -> None:
+    plans = {
+        make_plan(["a", "b"], Protocol(blocks=4, idle_baseline=IdleBaseline(state=state)), "h", "1")
+        for state in ("container", "loaded")
+    }
+    assert len(plans) == 1
+
+
 def test_the_order_is_pinned_for_ever() -> None:
     """Python's own shuffle may change between versions; this order must not."""
     plan = make_plan(["a", "b", "c"], Protocol(blocks=4, idle_baseline=None), "gpu-a", "1")

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.live_chain import ROOT, Case, Chain, Here, Lives, Shelf
+from tests.support.live_chain import (
+    ROOT,
+    STAND_IN,
+    Case,
+    Chain,
+    Here,
+    Lives,
+    Shelf,
+    quiet_platform,
+)
 from wattbench.analysis import checks
 from wattbench.analysis.runs.load import planned_row
 from wattbench.config.experiment import Experiment
 from wattbench.errors import HostError
 from wattbench.run.retry import is_deterministic
+from wattbench.run.store_keys import file_key
 from wattbench.run.stored_run import Run
+from wattbench.steps.prove_workload import prove
 from wattbench.steps.pull_image import list_packages
+from wattbench.workloads.builtin import PATH
+from wattbench.workloads.program_bundle import bundle
 
 pytestmark = pytest.mark.slow  # attempts in real time, of the real workload
 
@@ -39,6 +54,11 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Lives:
         cases["cuda"] = Case(
             f"{FLAT},gpus:1", command=BARE, spec={"env": ENV}, interval_ms=200, device="cuda"
         )
+    idle = Case(FLAT, command=BARE, spec={"env": ENV}, kind="idle", idle_s=2, loaded=True)
+    cases |= {
+        "loaded idle": idle,
+        "idle of a program that holds nothing": replace(idle, command=(), spec={}),
+    }
     return Chain(tmp_path_factory.mktemp("bare")).run_all(cases)
 
 
@@ -61,6 +81,29 @@ def test_bare_metal_arm_measures_the_very_workload_of_the_images(bare: Lives) ->
     assert live.record.work.results[0].fingerprint
 
 
+def test_window_of_a_loaded_idle_trial_is_the_time_in_which_the_model_was_held(bare: Lives) -> None:
+    live = bare["loaded idle"]
+    row = live.record.row
+    assert row.status == "valid", (row.reason, live.raw["stderr.log"])
+    assert (row.kind, row.idle_state, row.device) == ("idle", "loaded", "cpu")
+    events = [json.loads(line) for line in live.raw["workload.jsonl"].splitlines()]
+    begin, end = (e["unix_s"] for e in events if e.get("name") == "idle")
+    assert row.duration_s == pytest.approx(end - begin)
+    assert row.energy_j is not None
+    assert row.energy_uncertainty_j is not None
+    doubt = row.energy_uncertainty_j + 200 * live.stall_s()
+    assert row.package_j == pytest.approx(40 * (end - begin), abs=doubt)  # idle_w: 40, core_w: 0
+    start_s, end_s = live.window
+    assert row.duration_s < end_s - start_s - 1  # import, load, one inference, settling
+    assert (row.images_inferred, row.units, live.record.phases) == (None, None, ())
+
+
+def test_idle_trial_of_a_program_that_does_not_hold_its_model_has_failed(bare: Lives) -> None:
+    row = bare["idle of a program that holds nothing"].record.row
+    assert (row.status, row.energy_j) == ("failed", None)
+    assert row.reason == "the workload did not report that it held its model loaded (phase idle)"
+
+
 def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) -> None:
     if "cuda" not in bare:
         pytest.skip("this machine has a GPU: the workload would run on it")
@@ -69,6 +112,66 @@ def test_workload_without_its_gpu_refuses_and_is_not_tried_again(bare: Lives) ->
     found = live.found["device-mismatch"]
     assert "device cuda is not there" in found.message
     assert is_deterministic(live.record)
+
+
+# ── proving that an image can hold its model ────────────────────────────────────────────────────
+
+
+def loaded_run(image: dict[str, Any]) -> Run:
+    """A run whose idle trials hold the model loaded, with its workload's files in the store."""
+    meter = {"kind": "modelled", "interval_ms": 100, "command": [str(STAND_IN)]}
+    experiment = Experiment.model_validate(
+        {
+            "hosts": ["h1"],
+            "workload": {
+                "program": "vit-tiny", "framework": "numpy",
+                "passes": [{"resolution": 32, "iterations": 2}],
+            },
+            "images": {"bare": {"runtime": "process", **image}},
+            "reference": "bare",
+            "protocol": {"timeout_s": 60, "idle_baseline": {"seconds": 1, "state": "loaded"}},
+        }
+    )  # fmt: skip
+    store: Any = Shelf()
+    store.put(file_key("run-1", bundle().sha256), bundle().content)
+    document = {
+        "run_id": "run-1", "seed": "1", "experiment": experiment.model_dump(mode="json"),
+        "hosts": {"h1": {"config": {"ssh_conn_id": "x", "meter": meter}}},
+        "workload_files": {"bare": {PATH: bundle().sha256}},
+    }  # fmt: skip
+    return Run(store, document)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("WATTBENCH_METER_CONFIG", "/nonexistent")
+    monkeypatch.setenv("WATTBENCH_SYSROOT", str(quiet_platform(tmp_path / "platform")))
+    monkeypatch.setenv("WATTBENCH_METER_FAULT", FLAT)
+    host = Here(tmp_path / "spool")
+    host.call("lease", {"action": "take", "owner": "run-1", "ttl_s": 600})
+    return host
+
+
+def test_shipped_program_is_proven_to_hold_its_model_and_leaves_nothing(here: Any) -> None:
+    prove(loaded_run({"python": sys.executable}), here, "h1", "bare")
+    assert here.call("list", {})["attempts"] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import sys; sys.exit('unknown option --idle-s')", "unknown option --idle-s"),
+        ("print('done')", "its idle trials can't hold the model loaded; use the built-in"),
+    ],
+)
+def test_image_whose_own_command_can_not_hold_a_model_is_refused_before_the_first_trial(
+    here: Any, source: str, said: str
+) -> None:
+    with pytest.raises(HostError, match=r"images\.bare: its idle trials") as caught:
+        prove(loaded_run({"command": [sys.executable, "-c", source]}), here, "h1", "bare")
+    assert said in str(caught.value)
+    assert "set protocol.idle_baseline.state: container" in str(caught.value)
+    assert caught.value.code == "workload"
 
 
 # ── the digest of a process ─────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import read_experiment
 from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
-from wattbench.worker.attempt_spec import attempt_spec, expectation, probe_spec
+from wattbench.worker.attempt_spec import attempt_spec, expectation, idle_probe_spec, probe_spec
 from wattbench.workloads import kinds
 from wattbench.workloads.builtin import PATH
 from wattbench.workloads.program import names
@@ -106,6 +106,62 @@ def test_an_images_own_command_may_say_where_the_program_goes() -> None:
 def test_an_idle_trial_needs_a_process_that_waits_and_nothing_of_the_workload() -> None:
     found = spec(experiment(), "idle")
     assert (found["entrypoint"], found["command"], found["files"]) == ("sleep", ["180"], {})
+
+
+LOADED = {"protocol": {"idle_baseline": {"state": "loaded", "seconds": 90}}}
+
+
+@pytest.mark.parametrize("image", [{"ref": "r.example/a:1"}, {"runtime": "process"}])
+def test_a_loaded_idle_trial_runs_the_program_of_the_workload_and_holds_its_model(
+    image: dict[str, Any],
+) -> None:
+    what = experiment(images={"a": image}, **LOADED)
+    idle, work = spec(what, "idle"), spec(what)
+    assert idle["command"] == [*work["command"], "--idle-s", "90"]
+    assert idle["kind"] == "idle"
+    same = ("runtime", "image", "entrypoint", "files", "env", "container", "gpus", "times_lines")
+    assert {key: idle[key] for key in same} == {key: work[key] for key in same}
+    probe = probe_spec(
+        what, HOST, run_id="r", host_name="h1", image="a", ref="x@sha256:1", files=work["files"]
+    )
+    tried = idle_probe_spec(what, probe, "a")
+    assert tried["command"] == [*work["command"], "--idle-s", "0"]
+    assert (tried["files"], tried["entrypoint"]) == (work["files"], work["entrypoint"])
+
+
+@pytest.mark.parametrize(
+    ("image", "idle", "state"),
+    [
+        ({"ref": "r.example/a:1"}, {}, "container"),
+        ({"ref": "r.example/a:1"}, {"state": "container", "per": "host"}, "host"),
+        ({"runtime": "process"}, {"state": "loaded"}, "loaded"),
+        ({"runtime": "process"}, {}, "host"),
+    ],
+)
+def test_a_record_says_what_was_loaded_while_the_host_was_idle(
+    image: dict[str, Any], idle: dict[str, Any], state: str
+) -> None:
+    what = experiment(images={"a": image}, protocol={"idle_baseline": idle})
+    where = "idle" if idle.get("per") == "host" else "a"
+    assert expectation(what, HOST, PlannedTrial(1, 1, "idle", where))["idle_state"] == state
+    assert "idle_state" not in expectation(what, HOST, PlannedTrial(1, 1, "workload", "a"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"workload": {"command": "bench"}}, "a workload of kind command has no way to load its model and wait; set state: container"),
+        ({"workload": {"serve": {"port": 80}, "load": {"request": {"path": "/"}, "steps": [{"concurrency": 1, "requests": 9}]}}}, "a workload of kind serve has no way"),
+        ({"protocol": {"idle_baseline": {"state": "loaded", "per": "host"}}}, "per: host has no image; set per: image or state: container"),
+        ({"protocol": {"idle_baseline": {"state": "warm"}}}, "idle_baseline.state"),
+    ],
+)  # fmt: skip
+def test_a_loaded_idle_trial_that_nothing_can_hold_is_refused_with_its_key(
+    changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match="idle_baseline") as caught:
+        experiment(**{**LOADED, **changes})
+    assert said in str(caught.value)
 
 
 def test_keys_of_the_workload_differ_by_image_and_by_level() -> None:

@@ -28,6 +28,18 @@ def is_container() -> bool:
     return virtualisation() == "container"
 
 
+def sees_all_pids() -> bool:
+    """Whether process ids here are the machine's own, as drivers report them.
+
+    The kernel gives the first PID namespace a fixed inode (linux/proc_ns.h). A virtual machine made from a
+    container's image has it beside the file /.dockerenv.
+    """
+    try:
+        return os.readlink(rooted("/proc/self/ns/pid")) == "pid:[%d]" % 0xEFFFFFFC
+    except OSError:
+        return not is_container()
+
+
 def cpuinfo() -> str:
     """Content of /proc/cpuinfo."""
     return read_text(rooted("/proc/cpuinfo")) or ""

@@ -207,7 +207,7 @@ def test_an_intruder_on_the_gpu_in_mid_window_is_found_and_the_trial_itself_is_n
     found = [f for f in record.findings if f.code == "host-busy" and "GPU" in f.message]
     if who == "an intruder":
         assert record.series["gpu0_foreign"]["max"] == 1
-        assert "1 other processes computed on GPU GPU-a inside the window" in found[0].message
+        assert "1 other process computed on GPU GPU-a inside the window" in found[0].message
         assert found[0].is_found_error
     else:
         assert record.series["gpu0_foreign"]["max"] == 0

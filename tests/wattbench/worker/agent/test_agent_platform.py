@@ -18,7 +18,7 @@ import pytest
 from tests.support import nvml_library
 from wattbench.analysis.checks.facts import HostFacts
 from wattbench.analysis.model.run_document import read_facts
-from wattbench.worker.agent import preflight, processes
+from wattbench.worker.agent import preflight, processes, sysfs
 from wattbench.worker.agent.meters import rapl
 from wattbench.worker.agent.meters.command import energy_columns
 from wattbench.worker.agent.sampler import Sampler
@@ -467,3 +467,23 @@ def test_pipe_joins_its_streams_with_a_unix_socket(tmp_path: Path, program: Path
         assert pipe.stdout.read() == payload[::-1]
         pipe.stdout.close()
         assert pipe.wait(10) == 0
+
+
+@pytest.mark.parametrize(("inode", "whole"), [(0xEFFFFFFC, True), (4026532177, False)])
+def test_the_first_pid_namespace_has_the_machine_s_process_ids_though_an_image_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inode: int, whole: bool
+) -> None:
+    (tmp_path / ".dockerenv").touch()
+    (tmp_path / "proc/self/ns").mkdir(parents=True)
+    (tmp_path / "proc/self/ns/pid").symlink_to(f"pid:[{inode}]")
+    monkeypatch.setenv("WATTBENCH_SYSROOT", str(tmp_path))
+    assert sysfs.sees_all_pids() is whole
+
+
+def test_a_container_whose_pid_namespace_cannot_be_read_has_process_ids_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTBENCH_SYSROOT", str(tmp_path))
+    assert sysfs.sees_all_pids()
+    (tmp_path / ".dockerenv").touch()
+    assert not sysfs.sees_all_pids()

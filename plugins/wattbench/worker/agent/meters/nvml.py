@@ -83,9 +83,9 @@ class NvmlMeter(Meter):
         self._attempt: tuple[str, str] | None = None
 
     def begin(self, spec: AttemptSpec, folder: str) -> None:
-        from wattbench.worker.agent.sysfs import is_container
+        from wattbench.worker.agent.sysfs import sees_all_pids
 
-        if not is_container():  # there NVML's pids are the machine's, not this host's
+        if sees_all_pids():
             self._attempt = str(spec["runtime"]), folder
 
     def _readings(self) -> list[Json]:
