@@ -186,6 +186,8 @@ class Store:
         Raises:
             StoreError: it is not there for sure; says why and what to do.
         """
+        from botocore.exceptions import ClientError
+
         checked_key(key)
         try:
             size, sha256, md5 = _hashes(_chunks(data))
@@ -199,7 +201,12 @@ class Store:
                     Bucket=self.target.bucket, Key=self._full(key), Body=body,
                     ContentLength=size, ContentMD5=md5, ContentType=media,
                 )  # fmt: skip
-            back = self._digest(key)
+            try:
+                back = self._digest(key)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _MISSING:
+                    raise
+                raise Damaged("it was put, and is not there") from error
             if back != (size, sha256):
                 raise Damaged(f"read back {back[0]} bytes of SHA-256 {back[1][:12]}, sent {size}")
             return StoredObject(key, size, sha256)

@@ -30,11 +30,14 @@ HOP_BY_HOP = ("transfer-encoding", "connection", "server", "date", "content-leng
 
 
 class MeddlingProxy(ThreadingHTTPServer):
-    """Passes requests on; changes one byte of the first ``damage`` bodies that are read."""
+    """Passes requests on; changes one byte of the first ``damage`` bodies that are read.
 
-    def __init__(self, port: int, damage: int) -> None:
+    The first ``lose`` objects are gone when they are read, as from a store that is not consistent at once.
+    """
+
+    def __init__(self, port: int, damage: int, lose: int = 0) -> None:
         proxy = self
-        self.damage, self.puts = damage, 0
+        self.damage, self.lose, self.puts = damage, lose, 0
         self.put_headers: dict[str, str] = {}
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +56,11 @@ class MeddlingProxy(ThreadingHTTPServer):
                 if self.command == "GET" and data and proxy.damage > 0:
                     proxy.damage -= 1
                     data = bytes([data[0] ^ 1]) + data[1:]
-                self.send_response(answer.status)
+                status = answer.status
+                if self.command == "GET" and proxy.lose > 0:
+                    proxy.lose -= 1
+                    status, data = 404, b"<Error><Code>NoSuchKey</Code></Error>"
+                self.send_response(status)
                 for name, value in answer.getheaders():
                     if name.lower() not in HOP_BY_HOP:
                         self.send_header(name, value)
@@ -217,7 +224,7 @@ def test_the_check_leaves_nothing_behind(store: Store) -> None:
 
 def test_runs_that_check_at_the_same_time_do_not_disturb_each_other(target: StoreTarget) -> None:
     def check(_: int) -> None:
-        # rclone may answer 500 to a put while another's removal empties the bucket's folder.
+        # While another's removal empties the bucket's folder, rclone may answer 500 to a put, or forget it.
         Store(target, waits_s=(0.1, 0.2, 0.4)).check()
 
     with ThreadPoolExecutor(4) as pool:
@@ -260,6 +267,21 @@ def test_a_store_that_comes_back_loses_nothing(tmp_path: Path) -> None:
     finally:
         begun.join()
         own.stop()
+
+
+def test_an_object_that_is_not_there_after_its_put_is_put_again_and_then_reported(
+    target: StoreTarget, server: Server
+) -> None:
+    proxy = MeddlingProxy(server.port, damage=0, lose=1)
+    try:
+        behind = Store(replace(target, endpoint_url=proxy.url), waits_s=(0.01, 0.01))
+        assert behind.put("a.bin", b"payload").bytes == 7
+        assert proxy.puts == 2
+        proxy.lose = 99
+        with pytest.raises(StoreError, match=r"a\.bin came back damaged .*is not there"):
+            behind.put("a.bin", b"payload")
+    finally:
+        proxy.close()
 
 
 def test_a_damaged_read_back_is_put_again_and_then_reported(
