@@ -72,11 +72,13 @@ class Gpu:
             spec={"lead_s": 1.0},
         )
 
+    def _case_of(self, setting: Setting, iterations: int) -> Case:
+        passes = ((setting.resolution, iterations),)
+        return replace(self._case, passes=passes, precision=setting.precision, batch=setting.batch)
+
     def infer(self, name: str, setting: Setting, iterations: int) -> Live:
         """A trial."""
-        passes = ((setting.resolution, iterations),)
-        case = replace(self._case, passes=passes, precision=setting.precision, batch=setting.batch)
-        return self._chain.run(name, case)
+        return self._chain.run(name, self._case_of(setting, iterations))
 
     def idle(self, name: str, seconds: float) -> Live:
         """An idle trial."""
@@ -84,9 +86,7 @@ class Gpu:
 
     def idle_loaded(self, name: str, setting: Setting, seconds: float) -> Live:
         """An idle trial with the framework and a setting's model loaded."""
-        case = replace(self._case, kind="idle", idle_s=seconds, loaded=True)
-        passes = ((setting.resolution, 1),)
-        case = replace(case, passes=passes, precision=setting.precision, batch=setting.batch)
+        case = replace(self._case_of(setting, 1), kind="idle", idle_s=seconds, loaded=True)
         return self._chain.run(name, case)
 
 

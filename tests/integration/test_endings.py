@@ -257,7 +257,7 @@ def test_a_scheduler_that_lives_but_schedules_nothing_is_started_again(lab: Lab)
 
 
 @pytest.mark.faults
-def test_a_run_that_is_not_over_in_time_is_told_once(lab: Lab) -> None:
+def test_a_run_that_is_not_over_in_time_is_reported_once(lab: Lab) -> None:
     lab.write_experiment(
         "it-hangs", hosts=["virtual-1"], alert_after_h=0.001,
         images={"pip-numpy": {"ref": lab.image("pip-numpy")}},

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from wattbench.analysis.storage.atomic import written_beside
-from wattbench.analysis.storage.s3 import make_client
+from wattbench.analysis.storage.s3 import code_of, make_client
 from wattbench.errors import StoreError, UserError
 from wattbench.storage.keys import MANIFEST, checked_key
 
@@ -204,7 +204,7 @@ class Store:
             try:
                 back = self._digest(key)
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in _MISSING:
+                if code_of(error) not in _MISSING:
                     raise
                 raise Damaged("it was put, and is not there") from error
             if back != (size, sha256):
@@ -506,7 +506,7 @@ class Store:
             try:
                 return once()
             except ClientError as error:
-                code = str(error.response.get("Error", {}).get("Code", ""))
+                code = code_of(error)
                 problem = self._refusal(verb, key, code, error)
                 passing = code in _TRANSIENT or (self._renew is not None and code in _OUTAGE)
                 cause: Exception = error

@@ -35,9 +35,9 @@ class MeddlingProxy(ThreadingHTTPServer):
     The first ``lose`` objects are gone when they are read, as from a store that is not consistent at once.
     """
 
-    def __init__(self, port: int, damage: int, lose: int = 0) -> None:
+    def __init__(self, port: int) -> None:
         proxy = self
-        self.damage, self.lose, self.puts = damage, lose, 0
+        self.damage, self.lose, self.puts = 0, 0, 0
         self.put_headers: dict[str, str] = {}
 
         class Handler(BaseHTTPRequestHandler):
@@ -269,31 +269,21 @@ def test_a_store_that_comes_back_loses_nothing(tmp_path: Path) -> None:
         own.stop()
 
 
-def test_an_object_that_is_not_there_after_its_put_is_put_again_and_then_reported(
-    target: StoreTarget, server: Server
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("damage", r"a\.bin came back damaged"), ("lose", r"a\.bin came back damaged .*is not there")],
+)
+def test_what_is_damaged_or_not_there_after_its_put_is_put_again_and_then_reported(
+    target: StoreTarget, server: Server, fault: str, said: str
 ) -> None:
-    proxy = MeddlingProxy(server.port, damage=0, lose=1)
+    proxy = MeddlingProxy(server.port)
+    setattr(proxy, fault, 1)
     try:
         behind = Store(replace(target, endpoint_url=proxy.url), waits_s=(0.01, 0.01))
         assert behind.put("a.bin", b"payload").bytes == 7
         assert proxy.puts == 2
-        proxy.lose = 99
-        with pytest.raises(StoreError, match=r"a\.bin came back damaged .*is not there"):
-            behind.put("a.bin", b"payload")
-    finally:
-        proxy.close()
-
-
-def test_a_damaged_read_back_is_put_again_and_then_reported(
-    target: StoreTarget, server: Server
-) -> None:
-    proxy = MeddlingProxy(server.port, damage=1)
-    try:
-        behind = Store(replace(target, endpoint_url=proxy.url), waits_s=(0.01, 0.01))
-        assert behind.put("a.bin", b"payload").bytes == 7
-        assert proxy.puts == 2
-        proxy.damage = 99
-        with pytest.raises(StoreError, match=r"a\.bin came back damaged"):
+        setattr(proxy, fault, 99)
+        with pytest.raises(StoreError, match=said):
             behind.put("a.bin", b"payload")
         assert proxy.puts == 2 + 3
     finally:
@@ -301,7 +291,7 @@ def test_a_damaged_read_back_is_put_again_and_then_reported(
 
 
 def test_uploads_carry_an_md5_and_no_vendor_extension(target: StoreTarget, server: Server) -> None:
-    proxy = MeddlingProxy(server.port, damage=0)
+    proxy = MeddlingProxy(server.port)
     try:
         Store(replace(target, endpoint_url=proxy.url)).put("a.bin", b"hello")
     finally:
