@@ -345,6 +345,17 @@ def test_cut_connection_is_lost_not_failed(server: Server, host: Host) -> None:
     assert caught.value.code == "lost"
 
 
+def test_a_call_that_is_given_up_ends_and_nothing_connects_again(
+    server: Server, host: Host
+) -> None:
+    server.mute = True
+    threading.Timer(0.2, host.abandon).start()
+    with pytest.raises(HostError) as caught:
+        host.wait("r/worker/001-x/1", timeout_s=60)
+    assert caught.value.code == "lost"
+    assert len(server.transports) == 1
+
+
 def test_wait_attaches_again_after_a_cut_and_the_attempt_is_unharmed(
     server: Server, host: Host, tmp_path: Path
 ) -> None:
