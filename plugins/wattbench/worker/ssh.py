@@ -115,24 +115,30 @@ class Host:
             HostError: ``host-key``, ``auth``, ``lost``, or ``unreachable`` once the time is over.
         """
         self.close()
-        if self._abandoned:
-            raise HostError(
-                f"{self.target.label}: the wait was given up; what runs there runs on",
-                code="lost",
-            )
+        self._refuse_abandoned()
         budget = self.target.connect_timeout_s if within_s is None else within_s
         deadline, pause = time.monotonic() + budget, 0.25
         while True:
             left = deadline - time.monotonic()
             try:
                 self._client = self._connect_once(max(1.0, min(left, TRY_TIMEOUT_S)))
+                self._refuse_abandoned()
                 return
             except HostError as error:
                 if error.code != "unreachable" or time.monotonic() + pause >= deadline:
                     raise
                 log.info("%s; trying again in %.2g s", error, pause)
             time.sleep(pause)
+            self._refuse_abandoned()
             pause = min(2 * pause, 5.0)
+
+    def _refuse_abandoned(self) -> None:
+        if self._abandoned:
+            self.close()
+            raise HostError(
+                f"{self.target.label}: the wait was given up; what runs there runs on",
+                code="lost",
+            )
 
     def _connect_once(self, timeout_s: float) -> paramiko.SSHClient:
         import paramiko
