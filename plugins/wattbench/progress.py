@@ -193,7 +193,7 @@ def _at_trial(
     kind = "further attempt" if further else "trial"
     stage = f"{kind} {current.index + 1} of {total}: {_image(name)}"
     since = current.since(step)
-    if since is not None and step.state == "running":
+    if since is not None and step.state in ("running", "deferred"):
         doing += f" {spoken(max(0.0, (now - since).total_seconds()))}"
     if step.try_number > 1:
         doing += f" (try {step.try_number})"

@@ -59,11 +59,14 @@ _ALL_MEASURED = {
     Phase.ANALYZE: "only teardowns are left, which Airflow runs to their end whatever the mark"
 }
 _NO_ATTEMPT = _only("no attempt is running on the host", Phase.PULL, Phase.WINDOW)
+_IN_TRIGGERER = dict.fromkeys(
+    (Phase.WARM_UP, Phase.WINDOW), "the task waits in the triggerer and has no process"
+)
 _NO_CONTAINER = _only("no container is measured", Phase.WINDOW)
 
 FAULTS: Final = (
     # the controller
-    Fault("task process killed", End.ONCE),
+    Fault("task process killed", End.ONCE, _IN_TRIGGERER),
     Fault("scheduler killed", End.ONCE),
     Fault("triggerer killed", End.ONCE),
     Fault("api-server killed", End.ONCE),

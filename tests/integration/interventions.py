@@ -19,6 +19,9 @@ from wattbench.dag_runs import Run, Task
 from wattbench.local.processes import service
 from wattbench.run import host_claims, store_keys
 
+#: States of a task that is at work: on a worker, or in the triggerer.
+AT_WORK = ("running", "deferred")
+
 # ── what a person does ──────────────────────────────────────────────────────────────────────────
 
 
@@ -71,8 +74,9 @@ def active(lab: Lab) -> str | None:
     return lab.in_container(0, "sh", "-c", script).strip() or None
 
 
-def running(tasks: list[Task], suffix: str) -> Task | None:
-    return next((t for t in tasks if t.task_id.endswith(suffix) and t.state == "running"), None)
+def at_work(tasks: list[Task], suffix: str) -> Task | None:
+    """A task that is at work, on a worker or in the triggerer."""
+    return next((t for t in tasks if t.task_id.endswith(suffix) and t.state in AT_WORK), None)
 
 
 def assert_closed(lab: Lab, run: Run) -> None:

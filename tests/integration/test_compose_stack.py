@@ -20,6 +20,7 @@ from demo import settings
 from demo.bed import Bed
 from deploy.stack import Stack
 from tests.integration.conftest import Lab
+from tests.integration.interventions import at_work
 from tests.integration.local_stack import LocalStack, prepare
 from tests.integration.test_web_in_airflow import (
     assert_every_route_asks_who_is_there,
@@ -72,7 +73,7 @@ def lab_of(local: LocalStack) -> Lab:
 
 
 def measuring(tasks: list[Task]) -> bool:
-    return any(t.task_id.endswith(".measure") and t.state == "running" for t in tasks)
+    return at_work(tasks, ".measure") is not None
 
 
 def trials(local: LocalStack, run: Run) -> list[dict[str, str]]:

@@ -129,10 +129,13 @@ def test_a_trial_that_is_marked_in_mid_window_is_collected_all_the_same(
 ) -> None:
     run = lab.trigger("it-ends")
     attempt = wait_for_idle_window(lab, run)
-    task = next(
-        t for t in lab.client.tasks(run)
-        if t.task_id.endswith("trial.measure") and t.state == "running"
-    )  # fmt: skip
+    task = lab.wait_for(
+        run,
+        lambda tasks: next(
+            (t for t in tasks if t.task_id.endswith("trial.measure") and t.state == "deferred"),
+            None,
+        ),
+    )
     set_task_state(lab, run, task, state)
     run = lab.follow(run)
     assert run.state == "success", lab.table(run)

@@ -21,11 +21,11 @@ from tests.integration.conftest import Lab
 from tests.integration.interventions import (
     active,
     assert_closed,
+    at_work,
     children,
     delete,
     pause,
     processes_of,
-    running,
     set_state,
     task_instance_id,
 )
@@ -79,11 +79,11 @@ class Scene:
         elif phase is Phase.UPLOAD:
             self._wait_for_upload()
         else:
-            self.lab.wait_for(self.run, lambda t: running(t, TASKS[phase]), within_s=600)
+            self.lab.wait_for(self.run, lambda t: at_work(t, TASKS[phase]), within_s=600)
 
     def task(self) -> Task:
         """The task that is at work in this phase."""
-        found: Task = self.lab.wait_for(self.run, lambda t: running(t, TASKS[self.phase]))
+        found: Task = self.lab.wait_for(self.run, lambda t: at_work(t, TASKS[self.phase]))
         return found
 
     def stored(self, *names: str) -> Path:
@@ -108,7 +108,7 @@ class Scene:
         return attempt is not None and not attempt.split("/")[2].startswith("pull-")
 
     def _wait_for_upload(self) -> None:
-        self.lab.wait_for(self.run, lambda t: running(t, TASKS[Phase.WINDOW]), within_s=600)
+        self.lab.wait_for(self.run, lambda t: at_work(t, TASKS[Phase.WINDOW]), within_s=600)
         folder, deadline = self.stored(), time.monotonic() + 300
         while not folder.exists():  # an upload lasts less than a look through Airflow's API
             assert time.monotonic() < deadline, self.lab.table(self.run)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.integration.conftest import Lab
-from tests.integration.interventions import running, stopped
+from tests.integration.interventions import AT_WORK, at_work, stopped
 from wattbench.dag_runs import Run, Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.faults]
@@ -41,7 +41,7 @@ def test_a_store_that_refuses_its_keys_for_a_while_is_waited_for(lab: Lab) -> No
     wrong = json.loads(before)
     wrong["wattbench_store"]["password"] = "revoked"
     run = lab.trigger("it-outage")
-    lab.wait_for(run, lambda tasks: running(tasks, "trial.measure"))
+    lab.wait_for(run, lambda tasks: at_work(tasks, "trial.measure"))
     path.write_text(json.dumps(wrong))
     try:
         lab.wait_for(run, lambda tasks: any(waits(lab, run, task) for task in tasks), within_s=300)
@@ -51,7 +51,7 @@ def test_a_store_that_refuses_its_keys_for_a_while_is_waited_for(lab: Lab) -> No
 
 
 def waits(lab: Lab, run: Run, task: Task) -> bool:
-    if task.state != "running" or not task.task_id.startswith("virtual-1."):
+    if task.state not in AT_WORK or not task.task_id.startswith("virtual-1."):
         return False
     return "waiting for the store" in lab.log(run, task.task_id, task.map_index)
 
@@ -65,7 +65,7 @@ def test_docker_away_during_check_is_waited_for(lab: Lab) -> None:
         lab.wait_for(
             run,
             lambda tasks: (
-                running(tasks, "virtual-1.check")
+                at_work(tasks, "virtual-1.check")
                 and "trying again in" in lab.log(run, "virtual-1.check")
             ),
         )
@@ -76,7 +76,7 @@ def test_docker_away_during_check_is_waited_for(lab: Lab) -> None:
 
 def test_an_api_server_that_is_away_for_minutes_costs_no_attempt(lab: Lab) -> None:
     run = lab.trigger("it-outage")
-    lab.wait_for(run, lambda tasks: running(tasks, "trial.measure"))
+    lab.wait_for(run, lambda tasks: at_work(tasks, "trial.measure"))
     with stopped(lab, "api-server"):
         time.sleep(120)  # there is no event for "long enough that every task has died"
     assert_measured_once_and_in_time(lab, lab.follow(run, within_s=900))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
 from demo import bed as beds
 from demo.timings import Timings
 from tests.integration.conftest import Lab
-from tests.integration.interventions import processes_of, task_instance_id
+from tests.integration.interventions import children
 from wattbench.dag_runs import Run, Task
 from wattbench.local.processes import service
 
@@ -19,8 +20,10 @@ pytestmark = pytest.mark.docker
 
 
 def measuring(tasks: list[Task]) -> Task | None:
-    """The trial that is in its measure task now."""
-    return next((t for t in tasks if t.task_id.endswith(".measure") and t.state == "running"), None)
+    """The trial whose measure task waits in the triggerer now."""
+    return next(
+        (t for t in tasks if t.task_id.endswith(".measure") and t.state == "deferred"), None
+    )
 
 
 def wait_for_window(lab: Lab, run: Run) -> Task:
@@ -49,19 +52,19 @@ def test_killing_the_scheduler_in_mid_trial_loses_and_repeats_nothing(lab: Lab) 
     assert_measured_once(lab, lab.follow(run, within_s=900))
 
 
-def test_killing_the_task_process_in_mid_trial_reattaches(lab: Lab) -> None:
+def test_killing_the_triggerer_in_mid_trial_reattaches(lab: Lab) -> None:
     run = lab.trigger("it-kill", seed="2", blocks=1)
-    task = wait_for_window(lab, run)
-    for process in processes_of(task_instance_id(lab, run, task)):
-        os.kill(process, signal.SIGKILL)
+    wait_for_window(lab, run)
+    (triggerer,) = children(lab, "triggerer")
+    os.kill(triggerer, signal.SIGKILL)
     run = lab.follow(run, within_s=900)
     assert_measured_once(lab, run)
-    tries = [
-        t.try_number
-        for t in lab.client.tasks(run)
-        if (t.task_id, t.map_index) == (task.task_id, task.map_index)
+    reports = [
+        lab.store.get_json(listed.key)
+        for listed in lab.store.list(f"runs/{run.run_id}/hosts/virtual-1/trials/")
+        if listed.key.endswith("/attempt.json")
     ]
-    assert tries[0] > 1
+    assert max(len(attached_by(report)) for report in reports) > 1
 
 
 def test_a_host_that_reboots_in_mid_trial_is_measured_again(lab: Lab) -> None:
@@ -75,3 +78,8 @@ def test_a_host_that_reboots_in_mid_trial_is_measured_again(lab: Lab) -> None:
     records = lab.stored(run).records("virtual-1")
     assert sorted(len(attempts) for attempts in records.values()) == [1, 2]
     assert all(attempts[-1].row.status == "valid" for attempts in records.values())
+
+
+def attached_by(report: dict[str, Any]) -> list[str]:
+    """The calls that waited for an attempt's end."""
+    return [call["verb"] for call in report["connections"] if call["verb"] == "wait"]

@@ -31,7 +31,7 @@ from wattbench.config.hosts import HostConfig
 from wattbench.errors import HostError
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.store_keys import attempt_id
-from wattbench.storage.object_store import Listed
+from wattbench.storage.object_store import Listed, ObjectMissingError
 from wattbench.worker.agent import cli, limits
 from wattbench.worker.agent.processes import processes_of
 from wattbench.worker.agent_bundle import bundle
@@ -201,6 +201,8 @@ class Shelf:
         return self.kept[key]
 
     def get(self, key: str) -> bytes:
+        if key not in self.kept:
+            raise ObjectMissingError(key)
         data: bytes = self.kept[key]
         return data
 

@@ -185,7 +185,7 @@ def _host_group(
             max_active_tis_per_dagrun=1,  # a host's pulls one by one: their joules stay apart
         ).expand(image=list(experiment.images))  # fmt: skip
         plan = PlanHost(task_id="plan", host=name, check=f"{name}.check")
-        warm_up = WarmUp(task_id="warm_up", host=name, seconds=protocol.warm_up.seconds)
+        warm_up = WarmUp(task_id="warm_up", host=name)
         prepare >> check >> pull >> plan >> warm_up
         # No timeout for the run; a task outlives its trial's own, which the host enforces, and its waits.
         limit_s = protocol.timeout_s + hosts.store.wait_s + 900

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from wattbench.airflow.task_context import (
     connected,
@@ -171,7 +172,7 @@ def _marked(
 
 
 class Measure(BaseOperator):
-    """Start the attempt detached on the host and wait for it; a retry re-attaches."""
+    """Start the attempt detached on the host and wait for it in the triggerer; a retry re-attaches."""
 
     template_fields = ("spec",)
     ui_color = "#cfe8cf"
@@ -182,31 +183,27 @@ class Measure(BaseOperator):
         self.rest = rest
         self.spec = spec
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """The report's state; fails the task unless it is ``done``."""
-        from wattbench.airflow.connections import meter_readers
-        from wattbench.steps import trial
+    def execute(self, context: Context) -> None:
+        """Hand the attempt over to the triggerer, which ends this task when it is done."""
+        from wattbench.airflow.triggers import MeasuredAttempt
 
         ti: Any = context["ti"]
-        rest = dict(ti.xcom_pull(task_ids=self.rest, map_indexes=ti.map_index) or {})
+        found = ti.xcom_pull(task_ids=self.rest, map_indexes=ti.map_index) or {}
+        # Airflow 3.3 encodes what a trigger ends its task with once more than what a task returns.
+        rest = dict(json.loads(found) if isinstance(found, str) else found)
         late = bool(rest.pop("late", False) or self.spec.get("late"))
-        try:
-            with one_clear_line():
-                run = load_run(context)
-                planned = PlannedTrial.from_dict(self.spec)
-                readers = meter_readers(self.host, run.host_config(self.host))
-                outcome = on_host(
-                    self.host,
-                    lambda host: trial.measure(
-                        run, host, self.host, planned, rest, late=late, readers=readers
-                    ),
-                )
-        except AirflowException as error:
-            ti.xcom_push(key="error", value=str(error))
-            raise
-        if outcome["state"] != "done":
-            raise AirflowFailException(f"{outcome['state']}: {outcome['message']}")
-        return outcome
+        self.defer(
+            trigger=MeasuredAttempt(
+                run_id=run_id_of(context), host=self.host, spec=self.spec, rest=rest, late=late
+            ),
+            method_name="fail",
+            timeout=self.execution_timeout,  # of itself it bounds the time on a worker only
+        )
+
+    def fail(self, context: Context, event: dict[str, Any]) -> None:
+        """Fail for good, with the reason kept for ``collect``."""
+        context["ti"].xcom_push(key="error", value=event["failed"])
+        raise AirflowFailException(event["failed"])
 
 
 class Collect(BaseOperator):
@@ -228,7 +225,9 @@ class Collect(BaseOperator):
         planned = PlannedTrial.from_dict(self.spec)
         with one_clear_line():
             run = load_run(context)
-            record = on_host(self.host, lambda host: trial.collect(run, host, self.host, planned))
+            record = trial.collect_stored(run, self.host, planned) or on_host(
+                self.host, lambda host: trial.collect(run, host, self.host, planned)
+            )
             if record is None:
                 reason = error_of(context, self.measure) or "the attempt was never started"
                 run.write_outcome(self.host, planned, "missing", reason)

@@ -1,26 +1,32 @@
-"""The waits: for a free and fit host, for a warm one, for one's turn and a rested one."""
+"""The waits: for a free and fit host, for a warm one, for one's turn and a rested one.
+
+Each begins on a worker and waits in the triggerer, see :mod:`wattbench.airflow.triggers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, timezone
+from airflow.sdk import BaseSensorOperator, timezone
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from wattbench.airflow.task_context import load_run, log, on_host, one_clear_line, skip
-from wattbench.airflow.trial_order import Turn, is_late, turn
+from wattbench.airflow.task_context import (
+    load_run,
+    log,
+    on_host,
+    one_clear_line,
+    run_id_of,
+    skip,
+)
 from wattbench.run.plan import PlannedTrial
-from wattbench.steps.warm_up import Reading, Warmth, judge, keep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from wattbench.run.stored_run import Run
     from wattbench.worker.ssh import Host
 
-WEEK_S = 7 * 86400
+WEEK = timedelta(days=7)
 #: How seldom a host is asked that a run of another controller has, s.
 LONGEST_PAUSE_S = 900.0
 
@@ -34,12 +40,21 @@ class CheckHost(BaseSensorOperator):
     ui_color = "#dbe9f6"
 
     def __init__(self, *, host: str, **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", poke_interval=15, timeout=WEEK_S, **kwargs)
+        super().__init__(mode="reschedule", timeout=WEEK, **kwargs)
         self.host = host
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Take the lease and check; False while another run has the host."""
+    def execute(self, context: Context) -> str:
+        """Take the lease and check; deferred while another run has the host."""
+        return self._take(context)
+
+    def try_again(self, context: Context, event: dict[str, Any]) -> str:
+        """The host is free, or was a moment ago."""
+        _fail_if_told(event)
+        return self._take(context)
+
+    def _take(self, context: Context) -> str:
         from wattbench.airflow.connections import meter_readers
+        from wattbench.airflow.triggers import FreeHost
         from wattbench.run import host_claims
         from wattbench.steps import check_host
 
@@ -62,12 +77,13 @@ class CheckHost(BaseSensorOperator):
                     "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
                     self.host, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
                 )  # fmt: skip
-                return PokeReturnValue(is_done=False)
+                waiting = FreeHost(run_id=run.run_id, host=self.host)
+                self.defer(trigger=waiting, method_name="try_again", timeout=WEEK)
             with check_host.kept_refusal(run, self.host):
                 refused = on_host(self.host, take_and_check)
             if refused:
                 self._ask_less_and_less(context, refused)
-        return PokeReturnValue(is_done=True, xcom_value="fit")
+        return "fit"
 
     def _ask_less_and_less(self, context: Context, refused: str) -> NoReturn:
         """Come back later: the holder is not in our store, so that only the host can say when it is free."""
@@ -84,110 +100,73 @@ class WarmUp(BaseSensorOperator):
 
     ui_color = "#fbe3d0"
 
-    def __init__(self, *, host: str, seconds: float, **kwargs: Any) -> None:
-        super().__init__(poke_interval=min(5.0, max(1.0, seconds / 10)), timeout=WEEK_S, **kwargs)
+    def __init__(self, *, host: str, **kwargs: Any) -> None:
+        super().__init__(timeout=WEEK, **kwargs)
         self.host = host
-        self._readings: list[Reading] = []
 
-    def poke(self, context: Context) -> bool:
-        """Start the load where it does not run yet; True when the host is warm, or its time is over."""
+    def execute(self, context: Context) -> None:
+        """Hand the warm-up over to the triggerer, which ends this task when the host is warm."""
+        from wattbench.airflow.triggers import WarmHost
+
         with one_clear_line():
-            run = load_run(context)
-            wanted = run.experiment.protocol.warm_up
-            if wanted.seconds == 0:
+            if load_run(context).experiment.protocol.warm_up.seconds == 0:
                 log.info("no warm-up asked for")
-                return True
-            found = on_host(self.host, lambda host: self._look(run, host))
-            if not found.over:
-                return False
-            keep(run, self.host, found)
-        return True
+                return
+        waiting = WarmHost(run_id=run_id_of(context), host=self.host)
+        self.defer(trigger=waiting, method_name="fail", timeout=WEEK)
 
-    def _look(self, run: Run, host: Host) -> Warmth:
-        wanted = run.experiment.protocol.warm_up
-        call = {"owner": run.run_id, "action": "start", "seconds": wanted.limit_s}
-        status = host.call("warm", call)
-        self._readings.append(
-            Reading(float(status["elapsed_s"]), status["temperature_c"], status["power_w"])
-        )
-        found = judge(self._readings, wanted)
-        log.info("warming %s: %.0f s; %s", self.host, found.elapsed_s, found.why)
-        if found.over:
-            host.call("warm", {"owner": run.run_id, "action": "stop"})
-        return found
+    def fail(self, context: Context, event: dict[str, Any]) -> None:
+        """Fail for good."""
+        del context
+        _fail_if_told(event)
 
 
 class Rest(BaseSensorOperator):
     """Wait for this trial's turn, then until the host is quiet again.
 
-    While another trial is in its window only Airflow is asked, never the host.
+    Airflow counts deferred tasks against ``max_active_tis_per_dagrun``: per host one trial waits.
     """
 
     template_fields = ("spec",)
     ui_color = "#e4f2e4"
 
     def __init__(self, *, host: str, group: str, spec: Any, **kwargs: Any) -> None:
-        super().__init__(poke_interval=1, timeout=WEEK_S, **kwargs)
+        super().__init__(timeout=WEEK, **kwargs)
         self.host = host
         self.group = group
         self.spec = spec
-        self._late: bool | None = None  # known once it has its turn
-        self._run: Run | None = None  # read while it waits, so that its turn begins at once
 
-    def poke(self, context: Context) -> bool | PokeReturnValue:
-        """True, with the host's readings, once the trial may start."""
-        from wattbench.run import host_claims
-        from wattbench.steps import early_stopping, trial
+    def execute(self, context: Context) -> None:
+        """Hand the wait over to the triggerer, unless it is known that there is nothing to wait for."""
+        from wattbench.airflow.triggers import RestedHost
+        from wattbench.steps import early_stopping
 
         ti: Any = context["ti"]
+        planned = PlannedTrial.from_dict(self.spec)
         with one_clear_line():
-            run = self._run = self._run or load_run(context)
-        states = self._states(ti, all_of_group=self._late is None)
-        self._refuse_if_ended(states, ti.map_index)
-        if self._late is None:
-            decision = turn(states, self.group, ti.map_index)
-            if decision is Turn.WAIT:
-                return False
-            if decision is Turn.GIVE_WAY:
-                log.info("an earlier trial has not begun yet: giving way to it")
-                raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
-                    timezone.utcnow() + timedelta(seconds=2)
-                )
-            self._late = is_late(states, self.group, ti.map_index)
-        with one_clear_line():
-            planned = PlannedTrial.from_dict(self.spec)
+            run = load_run(context)
             if error := self.spec.get("unavailable"):
                 reason = f"image {planned.image}: {error}"
                 run.write_outcome(self.host, planned, "missing", reason)
                 skip(reason)
-            if stop := early_stopping.stop_before(run, self.host, planned):
+            if stop := early_stopping.stop_known(run, self.host, planned):
                 run.write_outcome(self.host, planned, stop.status, stop.reason)
                 skip(stop.reason)
-            if other := host_claims.holder(run, self.host):
-                log.info("waiting for %s: it is held by %s", self.host, other.run_id)
-                self.poke_interval = 15
-                return False
-            look = on_host(self.host, lambda host: trial.is_rested(run, host, self.host))
-        if not look.ready:
-            self.poke_interval = look.look_again_s
-            return False
-        return PokeReturnValue(is_done=True, xcom_value=look.readings | {"late": self._late})
-
-    def _states(self, ti: Any, *, all_of_group: bool) -> dict[str, str | None]:
-        """What Airflow says of all tasks of the group, or of this one."""
-        tasks = ("rest", "measure", "collect") if all_of_group else ("rest",)
-        found = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[f"{self.group}.{t}" for t in tasks], run_ids=[ti.run_id],
-            map_index=None if all_of_group else ti.map_index,
+        waiting = RestedHost(
+            run_id=run.run_id, host=self.host, group=self.group, spec=self.spec,
+            dag_id=ti.dag_id, dag_run_id=ti.run_id, map_index=ti.map_index,
         )  # fmt: skip
-        return dict(found.get(ti.run_id, {}))
+        self.defer(trigger=waiting, method_name="come_back", timeout=WEEK)
 
-    def _refuse_if_ended(self, states: Mapping[str, str | None], index: int) -> None:
-        """Start nothing in a run that has just been ended: its tasks live on for some seconds.
+    def come_back(self, context: Context, event: dict[str, Any]) -> None:
+        """Fail for good, or leave the place to an earlier trial for a moment."""
+        del context
+        _fail_if_told(event)
+        raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
+            timezone.utcnow() + timedelta(seconds=2)
+        )
 
-        Raises:
-            AirflowFailException: another process has changed this task's state.
-        """
-        state = states.get(f"{self.group}.rest_{index}")
-        if state != "running":
-            raise AirflowFailException(f"this task was set to {state} from outside")
+
+def _fail_if_told(event: dict[str, Any]) -> None:
+    if "failed" in event:
+        raise AirflowFailException(event["failed"])

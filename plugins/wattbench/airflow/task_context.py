@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wattbench.analysis.model.errors import UserError
@@ -56,12 +56,17 @@ def run_id_of(context: Context) -> str:
 
 def load_run(context: Context) -> Run:
     """The run from the store, which is waited for."""
+    return stored_run(run_id_of(context))
+
+
+def stored_run(run_id: str) -> Run:
+    """A run by its wattbench id from the store, which is waited for."""
     from wattbench.airflow.connections import open_store
     from wattbench.run.stored_run import Run
 
     hosts = hosts_config()
     store = open_store(hosts, wait_s=hosts.store.wait_s, mendable=True)
-    return Run.load(store, run_id_of(context))
+    return Run.load(store, run_id)
 
 
 def refuse_unprepared(context: Context) -> None:
@@ -84,24 +89,43 @@ def hosts_config() -> HostsConfig:
     return load_hosts(config_dir())
 
 
-@contextmanager
-def connected(name: str) -> Iterator[Host]:
-    """One SSH connection to a host, the agent shipped."""
+def new_connection(name: str) -> Host:
+    """An SSH connection to a host, the agent shipped; whoever asks for it closes it."""
     from wattbench.airflow.connections import host_target
     from wattbench.worker.ssh import Host
 
     logging.getLogger("paramiko").setLevel(logging.WARNING)  # its handshakes fill the task's log
-    with Host(host_target(name, hosts_config())) as host:
+    host = Host(host_target(name, hosts_config()))
+    try:
+        host.connect()
         host.ship()
+    except BaseException:
+        host.close()
+        raise
+    return host
+
+
+@contextmanager
+def connected(name: str) -> Iterator[Host]:
+    """One SSH connection to a host, the agent shipped."""
+    with closing(new_connection(name)) as host:
         yield host
 
 
-def on_host(name: str, work: Callable[[Host], T]) -> T:
+def on_host(
+    name: str,
+    work: Callable[[Host], T],
+    *,
+    connect: Callable[[str], AbstractContextManager[Host]] | None = None,
+    sleep: Callable[[float], None] | None = None,
+) -> T:
     """Do something on a host; transient errors are retried with growing pauses, and logged.
 
     Args:
         name: the host.
         work: may be repeated at any point.
+        connect: gives a connection to the host by its name; None: a new one.
+        sleep: waits between two tries, s; None: the thread's own.
 
     Raises:
         HostError: lasting, or it has not passed within the host's ``wait_s``.
@@ -110,7 +134,7 @@ def on_host(name: str, work: Callable[[Host], T]) -> T:
     pause_s = _PAUSES_S[0]
     while True:
         try:
-            with connected(name) as host:
+            with (connect or connected)(name) as host:
                 return work(host)
         except HostError as error:
             now = time.monotonic()
@@ -125,7 +149,7 @@ def on_host(name: str, work: Callable[[Host], T]) -> T:
                 "trying again in %.0f s (%.0f s of at most %.0f s so far): %s",
                 pause_s, waited_s, longest_s, error,
             )  # fmt: skip
-        time.sleep(pause_s)
+        (sleep or time.sleep)(pause_s)
         pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 

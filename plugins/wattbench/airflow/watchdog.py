@@ -199,8 +199,8 @@ def health_of(part: str, url: str) -> bool | None:
 
 def command_of(name: str, arguments: Sequence[str]) -> list[str]:
     """How a process is started."""
-    if name == "scheduler":
-        return [sys.executable, "-m", "wattbench.scheduler", *arguments]
+    if name in ("scheduler", "triggerer"):
+        return [sys.executable, "-m", f"wattbench.{name}", *arguments]
     return [sys.executable, "-m", "airflow", name, *arguments]
 
 

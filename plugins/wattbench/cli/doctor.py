@@ -30,13 +30,13 @@ _TIMEOUT_S = 10
 _CLOCK_S = 2.0
 #: S3 refuses requests that are further off, s.
 _S3_CLOCK_S = 900.0
-#: Parts of Airflow as its health document calls them; how bad it is when one is not healthy.
-_PARTS: tuple[tuple[str, str, State], ...] = (
-    ("metadatabase", "database", "hard"),
-    ("scheduler", "scheduler", "hard"),
-    ("dag_processor", "dag-processor", "hard"),
-    ("triggerer", "triggerer", "soft"),
-)
+#: Parts of Airflow as its health document calls them; no run gets on without all of them.
+_PARTS = {
+    "metadatabase": "database",
+    "scheduler": "scheduler",
+    "dag_processor": "dag-processor",
+    "triggerer": "triggerer",
+}
 
 
 @dataclass(frozen=True)
@@ -168,20 +168,20 @@ def _airflow(site: Site) -> Iterator[Row]:
             f"{site.url} gives no health at /api/v2/monitor/health: is it Airflow 3? correct the address"
         )
     yield Row("Airflow", "fine", f"answers at {site.url}")
-    for key, name, worst in _PARTS:
-        yield _part(name, worst, health.get(key) or {}, key)
+    for key, name in _PARTS.items():
+        yield _part(name, health.get(key) or {}, key)
     yield answered.row("Airflow's clock", "soft")
 
 
-def _part(name: str, worst: State, found: dict[str, Any], key: str) -> Row:
+def _part(name: str, found: dict[str, Any], key: str) -> Row:
     if found.get("status") == "healthy":
         return Row(name, "fine", "healthy")
     if key == "metadatabase":
-        return Row(name, worst, "Airflow can't reach its database", "see the api-server's log")
+        return Row(name, "hard", "Airflow can't reach its database", "see the api-server's log")
     beat = found.get(f"latest_{key}_heartbeat")
     return Row(
         name,
-        worst,
+        "hard",
         f"no heartbeat since {beat}" if beat else "has never run",
         f"start it (airflow {name}), or see its log",
     )

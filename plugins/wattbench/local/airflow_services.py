@@ -126,7 +126,7 @@ def ensure(state: StateFolder, airflow: Airflow, credentials: Credentials) -> No
         _migrate(state, command, airflow)
     for name, process in processes.items():
         argv = [sys.executable, "-m", "wattbench.watchdog", name]
-        holds_our_code = name in ("scheduler", "api-server")
+        holds_our_code = name in ("scheduler", "api-server", "triggerer")
         process.ensure(argv, env=airflow.settings, also=versions.code() if holds_our_code else "")
 
 

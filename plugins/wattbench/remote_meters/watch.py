@@ -6,6 +6,7 @@ others are asked when it is over.
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import threading
@@ -16,12 +17,22 @@ from typing import Any, Self
 
 from wattbench.remote_meters import raw_file
 from wattbench.remote_meters.client import TIMEOUT_S
-from wattbench.remote_meters.protocol import Reader, RemoteMeterError, Sample
+from wattbench.remote_meters.protocol import (
+    Reader,
+    RemoteMeterError,
+    RemoteSettings,
+    Sample,
+)
 
 log = logging.getLogger(__name__)
 
 #: Readings on each side of the window: two whole intervals there give the power outside.
 EDGE_READINGS = 3
+
+
+def end_s(settings: RemoteSettings) -> float:
+    """How long after a window the last readings of a meter that answers may come, s."""
+    return settings.settle_s + (EDGE_READINGS + 2) * settings.interval_s + 2 * TIMEOUT_S
 
 
 class Watch:
@@ -138,6 +149,7 @@ class _Polling(threading.Thread):
     def __init__(self, reader: Reader, add: Any) -> None:
         super().__init__(daemon=True, name=f"meter-{reader.settings.name}")
         self.reader, self._add = reader, add
+        self._context = contextvars.copy_context()  # whose log a line belongs to
         self._over = threading.Event()
         self._read = threading.Condition()
         self._count = 0
@@ -148,7 +160,7 @@ class _Polling(threading.Thread):
         interval_s = self.reader.settings.interval_s
         due = time.monotonic()
         while not self._over.is_set():
-            self._once()
+            self._context.run(self._once)
             with self._read:
                 self._count += 1
                 self._read.notify_all()

@@ -48,6 +48,8 @@ def close_host(run: Run, host: Host, host_name: str) -> int:
         identity = str(listed["id"])
         name, number = identity.split("/")[2:]
         if name in plan:
+            if trial.forget_collected(run, host, host_name, plan[name], int(number)):
+                continue
             record = trial.collect_attempt(run, host, host_name, plan[name], int(number))
             log.info(
                 "%s: %s", plan[name].label, "gone" if record is None else trial.describe(record)

@@ -45,9 +45,8 @@ def stop_before(run: Run, host: str, trial: PlannedTrial) -> Decision | None:
     Taken once a block, from the records already in the store: later trials of the host read the decision
     instead of taking it again.
     """
-    protocol = run.experiment.protocol
-    precise = isinstance(protocol.blocks, BlocksRule) and trial.block > protocol.blocks.min
-    doubtful = protocol.stop_without_comparison and trial.block > 1
+    precise = _may_be_precise(run, trial)
+    doubtful = run.experiment.protocol.stop_without_comparison and trial.block > 1
     if not precise and not doubtful and run.deadline is None:
         return None
     before = trial.block - 1
@@ -59,6 +58,25 @@ def stop_before(run: Run, host: str, trial: PlannedTrial) -> Decision | None:
     _keep(run, host, decision)
     log.info("after block %d: %s", before, decision.reason)
     return decision if decision.stop else None
+
+
+def stop_known(run: Run, host: str, trial: PlannedTrial) -> Decision | None:
+    """The decision by which a trial is left out, if it was taken already."""
+    return next((d for d in _decisions(run, host, trial.block - 1) if d.stop), None)
+
+
+def needs_records(run: Run, host: str, trial: PlannedTrial) -> bool:
+    """Whether :func:`stop_before` takes a decision that depends on the records of all earlier trials."""
+    doubtful = run.experiment.protocol.stop_without_comparison and trial.block == 2
+    if not _may_be_precise(run, trial) and not doubtful and run.deadline is None:
+        return False
+    taken = _decisions(run, host, trial.block - 1)
+    return not any(d.stop or d.block == trial.block - 1 for d in taken)
+
+
+def _may_be_precise(run: Run, trial: PlannedTrial) -> bool:
+    rule = run.experiment.protocol.blocks
+    return isinstance(rule, BlocksRule) and trial.block > rule.min
 
 
 def stop_without_images(

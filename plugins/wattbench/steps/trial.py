@@ -13,6 +13,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +24,13 @@ from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError, StoreError
 from wattbench.remote_meters import raw_file
 from wattbench.remote_meters.protocol import MeterEntry, Reader, RemoteSettings
-from wattbench.remote_meters.watch import Watch
+from wattbench.remote_meters.watch import Watch, end_s
 from wattbench.run import store_keys
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 from wattbench.steps.check_host import take_lease
 from wattbench.steps.workload_files import ship_files
+from wattbench.storage.object_store import ObjectMissingError
 from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits
 from wattbench.worker.attempt_spec import attempt_spec, expectation
@@ -42,10 +45,24 @@ log = logging.getLogger(__name__)
 #: Where the samples of a meter that runs the workload are.
 RAW_SAMPLES = "energibridge.csv.gz"
 
+#: How long ``collect`` waits at most for a raw file of a remote meter that is still being read, s.
+REMOTE_PATIENCE_S = 120.0
+#: What a stored file raises that is not the gzip file it should be.
+NOT_GZIP = (OSError, EOFError, zlib.error)
+
+Json = dict[str, Any]
+
 
 def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
     """The number of the attempt that is open now."""
     return len(run.stored_attempts(host_name, trial)) + 1
+
+
+def is_begun(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> bool:
+    """Whether the host knows the open attempt: it runs there, or is over and not collected yet."""
+    attempt = next_attempt(run, host_name, trial)
+    identity = store_keys.attempt_id(run.run_id, host_name, trial.name, attempt)
+    return bool(host.call("status", {"id": identity})["state"] != "unknown")
 
 
 # ── rest ────────────────────────────────────────────────────────────────────────────────────────
@@ -59,11 +76,13 @@ class Readiness:
         ready: whether the trial may start.
         readings: what the ``measure`` step keeps with the attempt.
         look_again_s: when to look again if not ready; looking costs the host a little quiet.
+        busy: an attempt is in its window.
     """
 
     ready: bool
     readings: dict[str, Any]
     look_again_s: float = 1.0
+    busy: bool = False
 
 
 def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
@@ -88,7 +107,7 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
     shown = ", ".join(f"{k} {v:.4g}" for k, v in readings.items() if v is not None)
     if answer["busy"]:
         log.info("waiting: another attempt is still in its window on %s", host_name)
-        return Readiness(False, {}, look_again_s=5)
+        return Readiness(False, {}, look_again_s=5, busy=True)
     if rested_s < rest.min_s:
         log.info("%s rests: %.1f of at least %g s", host_name, rested_s, rest.min_s)
         return Readiness(False, {}, look_again_s=min(30.0, max(0.2, rest.min_s - rested_s)))
@@ -106,7 +125,22 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
 # ── measure ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def measure(
+@dataclass(frozen=True)
+class Begun:
+    """An attempt that the host was given.
+
+    Attributes:
+        id: its id there.
+        attempt: its number.
+        folder: where it lies there.
+    """
+
+    id: str
+    attempt: int
+    folder: str
+
+
+def begin(
     run: Run,
     host: Host,
     host_name: str,
@@ -114,20 +148,15 @@ def measure(
     rest: dict[str, Any],
     *,
     late: bool = False,
-    readers: Sequence[Reader] = (),
-) -> dict[str, Any]:
-    """Start the attempt, or attach to it, and wait until it is over.
+) -> Begun:
+    """Start the open attempt, or attach to it; its window opens when its end is waited for.
 
     Args:
         rest: what the ``rest`` step read.
         late: it is executed after its block.
-        readers: the host's remote meters, which are read meanwhile.
-
-    Returns:
-        ``attempt``, ``state`` and ``message`` of the agent's report.
 
     Raises:
-        HostError: the host refused or could not be reached in time.
+        HostError: the host refused.
     """
     attempt = next_attempt(run, host_name, trial)
     spec = attempt_spec(
@@ -143,31 +172,49 @@ def measure(
         late=late,
         seed=run.seed,
     )
-    key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
-    with read_around(run, host, key, readers) as watch:
-        try:
-            started = host.call("start", spec)
-        except HostError as error:
-            if error.code != "file-missing":
-                raise
-            ship_files(run, host, trial.image)
-            started = host.call("start", spec)
-        log.info(
-            "%s %s, attempt %d of %s; nothing touches the host until it is over",
-            started["state"], trial.label, attempt, run.experiment.protocol.attempts,
-        )  # fmt: skip
-        deadline_s = run.experiment.protocol.timeout_s + limits.SETTLE_S
-        answer = host.wait(spec["id"], deadline_s)
-        if not answer["over"]:
-            raise HostError(
-                f"{host_name}: attempt {spec['id']} is still not over {limits.SETTLE_S:g} s after its "
-                "timeout; look at the supervisor on the host (agent verb status)",
-                code="timeout",
-            )
-        report = AttemptReport.of(answer["report"])
-        over(watch, host, report)
-    log.info("%s: %s %s", trial.label, report.state, report.message)
-    return {"attempt": attempt, "state": report.state, "message": report.message}
+    try:
+        started = host.call("start", spec)
+    except HostError as error:
+        if error.code != "file-missing":
+            raise
+        ship_files(run, host, trial.image)
+        started = host.call("start", spec)
+    log.info(
+        "%s %s, attempt %d of %s; nothing touches the host until it is over",
+        started["state"], trial.label, attempt, run.experiment.protocol.attempts,
+    )  # fmt: skip
+    return Begun(spec["id"], attempt, str(started["path"]))
+
+
+def await_end(run: Run, host: Host, host_name: str, begun: Begun) -> Json:
+    """Wait until an attempt is over.
+
+    Returns:
+        The agent's report.
+
+    Raises:
+        HostError: the host could not be reached in time.
+    """
+    answer = host.wait(begun.id, run.experiment.protocol.timeout_s + limits.SETTLE_S)
+    if not answer["over"]:
+        raise HostError(
+            f"{host_name}: attempt {begun.id} is still not over {limits.SETTLE_S:g} s after its timeout; "
+            "look at the supervisor on the host (agent verb status)",
+            code="timeout",
+        )
+    return dict(answer["report"])
+
+
+def bring_early(
+    run: Run, host: Host, host_name: str, trial: PlannedTrial, begun: Begun, report: Json
+) -> None:
+    """Bring an attempt's raw logs into the store before it is collected: the host has nothing to give after.
+
+    Raises:
+        HostError, StoreError: the host still has everything.
+    """
+    key = store_keys.trial_key(run.run_id, host_name, trial.name, begun.attempt)
+    bring(run, host, report, begun.folder, key)
 
 
 @contextmanager
@@ -203,13 +250,17 @@ def over(watch: Watch, host: Host, report: AttemptReport) -> None:
 
 
 def remote_files(run: Run, key: str, meters: Sequence[Reader | RemoteSettings]) -> dict[str, bytes]:
-    """The remote meters' raw files of an attempt that are in the store, by name."""
+    """The remote meters' raw files of an attempt that are in the store, by name; none that is damaged."""
     kinds = {m.settings.kind if isinstance(m, Reader) else m.kind for m in meters}
-    return {
-        name: gzip.decompress(run.store.get(f"{key}/{name}.gz"))
-        for name in map(raw_file, sorted(kinds))
-        if run.store.exists(f"{key}/{name}.gz")
-    }
+    found = {}
+    for name in map(raw_file, sorted(kinds)):
+        try:
+            found[name] = gzip.decompress(run.store.get(f"{key}/{name}.gz"))
+        except ObjectMissingError:
+            continue
+        except NOT_GZIP:
+            log.warning("%s/%s.gz in the store is damaged: evaluated without it", key, name)
+    return found
 
 
 # ── collect ─────────────────────────────────────────────────────────────────────────────────────
@@ -244,7 +295,7 @@ def collect_attempt(
     report = ended["report"]
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
     raw = bring(run, host, report, ended["path"], key)
-    raw |= remote_files(run, key, run.host_config(host_name).remote_meters)
+    raw |= _awaited_remote_files(run, host_name, key, report)
     record = _evaluate(run, host_name, trial, attempt, report, raw)
     run.store.put_json(f"{key}/trial.json", record.to_dict())
     if faults := AttemptReport.of(report).faults:
@@ -252,6 +303,74 @@ def collect_attempt(
         return record
     host.call("forget", {"id": identity})
     return record
+
+
+def collect_stored(run: Run, host_name: str, trial: PlannedTrial) -> Record | None:
+    """As :func:`collect`, of an attempt that was brought into the store at the end of its window.
+
+    Nothing touches the host, where another window may be open.
+
+    Returns:
+        The record; None if not all of the attempt is in the store as the host had it.
+    """
+    attempt = next_attempt(run, host_name, trial)
+    key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
+    try:
+        report = run.store.get_json(f"{key}/attempt.json")
+        raw = {}
+        for name, expected in _files_of(report):
+            raw[name] = data = (
+                gzip.decompress(run.store.get(f"{key}/{name}.gz"))
+                if name.endswith(".csv")
+                else run.store.get(f"{key}/{name}")
+            )
+            if hashlib.sha256(data).hexdigest() != expected:
+                return None
+    except (ObjectMissingError, *NOT_GZIP):
+        return None
+    raw |= _awaited_remote_files(run, host_name, key, report)
+    record = _evaluate(run, host_name, trial, attempt, report, raw)
+    run.store.put_json(f"{key}/trial.json", record.to_dict())
+    return record
+
+
+def _awaited_remote_files(run: Run, host_name: str, key: str, report: Json) -> dict[str, bytes]:
+    """The raw files of an attempt's remote meters, once whoever reads them can have put them there.
+
+    Where a person has ended ``measure``, the meters are still read for some seconds after the window.
+    """
+    meters = run.host_config(host_name).remote_meters
+    wanted = {raw_file(meter.kind) for meter in meters}
+    longest_s = min(max((end_s(meter) for meter in meters), default=0.0), REMOTE_PATIENCE_S)
+    ended = AttemptReport.of(report).ended.unix_s
+    left_s = 0.0 if ended is None else ended + longest_s - time.time()
+    deadline = time.monotonic() + min(left_s, longest_s)  # the host's clock may be wrong
+    while wanted - (found := remote_files(run, key, meters)).keys() and time.monotonic() < deadline:
+        time.sleep(1.0)
+    return found
+
+
+def forget_collected(
+    run: Run, host: Host, host_name: str, trial: PlannedTrial, attempt: int
+) -> bool:
+    """Let the host remove an attempt whose record is in the store; False if there is none yet.
+
+    One with a malformed report stays there for people to look at.
+    """
+    if attempt not in run.stored_attempts(host_name, trial):
+        return False
+    key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
+    if AttemptReport.of(run.store.get_json(f"{key}/attempt.json")).faults:
+        return True
+    identity = store_keys.attempt_id(run.run_id, host_name, trial.name, attempt)
+    host.call("forget", {"id": identity})
+    return True
+
+
+def _files_of(report: Json) -> list[tuple[str, str]]:
+    sums = AttemptReport.of(report).files
+    names = (*agent_bundle.raw_files(), limits.REQUESTS_FILE, *limits.OUTPUT_FILES)
+    return [(name, sums[name]) for name in names if name in sums]
 
 
 def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -> dict[str, bytes]:
@@ -266,12 +385,9 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
         The raw files by name.
     """
     raw: dict[str, bytes] = {}
-    sums = AttemptReport.of(report).files
-    for name in (*agent_bundle.raw_files(), limits.REQUESTS_FILE, *limits.OUTPUT_FILES):
-        if name not in sums:
-            continue
-        raw[name] = data = fetch_file(host, f"{folder}/{name}", sums[name])
-        if name.endswith(".csv"):  # compressed
+    for name, expected in _files_of(report):  # CSVs are compressed
+        raw[name] = data = fetch_file(host, f"{folder}/{name}", expected)
+        if name.endswith(".csv"):
             run.store.put_gzip(f"{key}/{name}.gz", data)
         else:
             run.store.put(f"{key}/{name}", data)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.config.experiment import WarmUp
 from wattbench.run.stored_run import Run
+
+if TYPE_CHECKING:
+    from wattbench.worker.ssh import Host
+
+log = logging.getLogger(__name__)
 
 #: Length of the readings whose halves are compared, s.
 SPAN_S = 60.0
@@ -45,6 +51,23 @@ class Warmth:
     elapsed_s: float
     why: str
     reading: Reading
+
+
+def look(run: Run, host: Host, host_name: str, readings: list[Reading]) -> Warmth:
+    """Load the host, unless it is being loaded; look at it once; end the load when it is warm.
+
+    Args:
+        readings: those so far; the new one is added.
+    """
+    wanted = run.experiment.protocol.warm_up
+    call = {"owner": run.run_id, "action": "start", "seconds": wanted.limit_s}
+    status = host.call("warm", call)
+    readings.append(Reading(float(status["elapsed_s"]), status["temperature_c"], status["power_w"]))
+    found = judge(readings, wanted)
+    log.info("warming %s: %.0f s; %s", host_name, found.elapsed_s, found.why)
+    if found.over:
+        host.call("warm", {"owner": run.run_id, "action": "stop"})
+    return found
 
 
 def judge(readings: Sequence[Reading], wanted: WarmUp) -> Warmth:

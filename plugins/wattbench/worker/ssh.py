@@ -92,6 +92,7 @@ class Host:
         self.spool = target.spool
         self.agent_path = f"{target.spool}/agent/{bundle().name}"
         self._client: paramiko.SSHClient | None = None
+        self._abandoned = False
 
     def __enter__(self) -> Self:
         self.connect()
@@ -111,22 +112,33 @@ class Host:
         """Connect, trying again with growing pauses while the host refuses or is silent.
 
         Raises:
-            HostError: ``host-key``, ``auth``, or ``unreachable`` once the time is over.
+            HostError: ``host-key``, ``auth``, ``lost``, or ``unreachable`` once the time is over.
         """
         self.close()
+        self._refuse_abandoned()
         budget = self.target.connect_timeout_s if within_s is None else within_s
         deadline, pause = time.monotonic() + budget, 0.25
         while True:
             left = deadline - time.monotonic()
             try:
                 self._client = self._connect_once(max(1.0, min(left, TRY_TIMEOUT_S)))
+                self._refuse_abandoned()
                 return
             except HostError as error:
                 if error.code != "unreachable" or time.monotonic() + pause >= deadline:
                     raise
                 log.info("%s; trying again in %.2g s", error, pause)
             time.sleep(pause)
+            self._refuse_abandoned()
             pause = min(2 * pause, 5.0)
+
+    def _refuse_abandoned(self) -> None:
+        if self._abandoned:
+            self.close()
+            raise HostError(
+                f"{self.target.label}: the wait was given up; what runs there runs on",
+                code="lost",
+            )
 
     def _connect_once(self, timeout_s: float) -> paramiko.SSHClient:
         import paramiko
@@ -214,6 +226,17 @@ class Host:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands, as far as this side knows; nothing is sent."""
+        transport = self._client.get_transport() if self._client else None
+        return transport is not None and transport.is_active()
+
+    def abandon(self) -> None:
+        """Drop the connection for good, from any thread: a call that waits on it ends with an error."""
+        self._abandoned = True
+        self.close()
 
     def _transport(self) -> paramiko.Transport:
         """A living transport; connects if there is none."""

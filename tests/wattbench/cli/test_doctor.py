@@ -111,7 +111,7 @@ def test_a_part_without_heartbeat_is_named_with_its_last_one(
     rows = table(capsys)
     assert rows["scheduler"][0] == "hard"
     assert "no heartbeat since 2026-01-02T01:00:00" in rows["scheduler"][1]
-    assert rows["triggerer"][0] == "soft"
+    assert rows["triggerer"][0] == "hard"
     assert "has never run" in rows["triggerer"][1]
     assert rows["dag-processor"][0] == "fine"
 

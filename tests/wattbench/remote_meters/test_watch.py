@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import time
 from typing import Any
@@ -83,6 +84,26 @@ def test_a_meter_that_fails_leaves_why_and_stops_nothing() -> None:
     assert [n.message for n in reading.notes if n.fatal] == [errors[0]] or errors[0] in [
         n.message for n in reading.notes if n.fatal
     ]
+
+
+def test_a_meter_that_fails_is_logged_for_whom_it_is_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The triggerer finds a line's log in the context."""
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nothing")
+    seen: list[str] = []
+    caplog.handler.addFilter(lambda _: seen.append(whose.get()) is None)
+    broken = Answers({"/rpc/Switch.GetStatus": lambda _: (200, "text/html", b"<html>")})
+
+    def read(url: str) -> None:
+        whose.set("trial 3")
+        with Watch([plug(url)]):
+            pass
+
+    with serving(broken) as url:
+        contextvars.copy_context().run(read, url)
+    assert seen
+    assert set(seen) == {"trial 3"}
 
 
 def test_a_task_that_goes_on_keeps_what_the_killed_one_has_read() -> None:

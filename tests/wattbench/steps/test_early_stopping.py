@@ -66,6 +66,27 @@ def test_a_first_block_invalid_for_good_stops_the_host_and_fails_the_run(store: 
     )
 
 
+def test_records_are_needed_where_they_may_stop_the_host_and_until_it_is_decided(
+    store: Store,
+) -> None:
+    run = a_run(store)
+    firsts = [block(run, number)[0] for number in (1, 2, 3)]
+    needed = [early_stopping.needs_records(run, HOST, trial) for trial in firsts]
+    assert needed == [False, True, False]
+    for trial in block(run, 1):
+        invalid(run, trial)
+    assert early_stopping.stop_known(run, HOST, firsts[1]) is None
+    decision = early_stopping.stop_before(run, HOST, firsts[1])
+    assert decision is not None
+    assert early_stopping.stop_known(run, HOST, firsts[1]) == decision
+    assert not early_stopping.needs_records(run, HOST, firsts[1])
+    rule = {"min": 10, "max": 12, "precision_pct": 5.0}
+    settings = experiment().model_dump(mode="json")["protocol"] | {"blocks": rule}
+    precise = prepared(store, experiment(protocol=settings), "precise")
+    assert early_stopping.needs_records(precise, HOST, block(precise, 11)[0])
+    assert not early_stopping.needs_records(precise, HOST, block(precise, 10)[0])
+
+
 def test_one_image_that_is_left_compares_with_nothing_two_do(store: Store) -> None:
     run = a_run(store)
     first, second = block(run, 1)

@@ -22,7 +22,7 @@ from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 from wattbench.steps.prepare import prepare
 from wattbench.steps.prove_workload import prove
-from wattbench.steps.trial import bring, measure
+from wattbench.steps.trial import await_end, begin, bring
 from wattbench.worker.attempt_spec import expectation
 
 pytestmark = [pytest.mark.docker]
@@ -93,10 +93,10 @@ class Bench:
         prove(run, host, "h1", "a")
 
     def record(self, run: Run) -> Record:
-        """One trial through ``measure``, brought into the store, evaluated as ``collect`` does it."""
+        """One trial, begun and waited for, brought into the store, evaluated as ``collect`` does it."""
         trial = PlannedTrial(1, 1, "workload", "a")
         host: Any = self.host
-        measure(run, host, "h1", trial, {"rested_s": 1.0})
+        await_end(run, host, "h1", begin(run, host, "h1", trial, {"rested_s": 1.0}))
         answer = self.host.call("status", {"id": f"run-1/h1/{trial.name}/1"})
         key = store_keys.trial_key("run-1", "h1", trial.name, 1)
         raw = bring(run, host, answer["report"], answer["path"], key)

@@ -21,7 +21,7 @@ from wattbench.run.retry import is_deterministic
 from wattbench.run.stored_run import Run
 from wattbench.steps.prepare import prepare
 from wattbench.steps.prove_workload import prove
-from wattbench.steps.trial import measure
+from wattbench.steps.trial import await_end, begin
 from wattbench.worker.attempt_spec import expectation
 
 pytestmark = pytest.mark.slow  # attempts in real time
@@ -85,10 +85,10 @@ class Bench:
         prove(run, host, "h1", "a")
 
     def record(self, run: Run, number: int = 1, image: str = "a") -> Record:
-        """One trial through ``measure``, evaluated as ``collect`` does it."""
+        """One trial, begun and waited for as ``rest`` and ``measure`` do it, evaluated as ``collect`` does it."""
         trial = PlannedTrial(number, number, "workload", image)
         host: Any = self.host
-        measure(run, host, "h1", trial, {"rested_s": 1.0})
+        await_end(run, host, "h1", begin(run, host, "h1", trial, {"rested_s": 1.0}))
         identity = f"run-1/h1/{trial.name}/1"
         report = self.host.call("status", {"id": identity})["report"]
         folder = self.folder / "spool/trials/run-1" / trial.name / "1"

@@ -75,6 +75,15 @@ def test_raw_files_are_kept_beside_the_attempts_others_however_the_window_ended(
     assert [*run.store.kept] == ["runs/run-1/k/http.jsonl.gz"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("damage", [b"no gzip", compress(b"line\n" * 100)[:-9]])
+def test_a_damaged_raw_file_is_left_out_so_that_the_attempt_can_be_collected(
+    damage: bytes,
+) -> None:
+    run = a_run("http://127.0.0.1:9")
+    run.store.put("runs/run-1/k/http.jsonl.gz", damage)
+    assert remote_files(run, "runs/run-1/k", run.host_config("h1").remote_meters) == {}
+
+
 @pytest.mark.slow
 def test_a_pull_on_a_host_with_a_wall_plug_alone_has_the_walls_joules(tmp_path: Path) -> None:
     host: Any = HereWithClock(tmp_path / "spool")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import paramiko
 import pytest
 
 from tests.support.live_chain import STAND_IN
+from tests.support.ssh_server import Server, new_key, pem, public, serving, target_of
 from wattbench.cli import host_release
 from wattbench.errors import HostError
 from wattbench.worker.agent_bundle import bundle
@@ -27,170 +26,15 @@ from wattbench.worker.ssh import Host
 from wattbench.worker.target import HostTarget, fingerprint
 
 
-class Files(paramiko.SFTPServerInterface):
-    """This machine's files."""
-
-    def _answer(self, work: Any) -> Any:
-        try:
-            return work()
-        except OSError as error:
-            return paramiko.SFTPServer.convert_errno(error.errno or 0)
-
-    def stat(self, path: str) -> Any:
-        return self._answer(lambda: paramiko.SFTPAttributes.from_stat(Path(path).stat()))
-
-    lstat = stat
-
-    def open(self, path: str, flags: int, attr: Any) -> Any:
-        def opened() -> paramiko.SFTPHandle:
-            file = os.fdopen(os.open(path, flags, 0o644), "rb" if flags == os.O_RDONLY else "wb")
-            handle = paramiko.SFTPHandle(flags)
-            handle.readfile = handle.writefile = file  # type: ignore[attr-defined]
-            handle.stat = lambda: self.stat(path)  # type: ignore[method-assign]
-            return handle
-
-        return self._answer(opened)
-
-    def mkdir(self, path: str, attr: Any) -> Any:
-        return self._answer(lambda: Path(path).mkdir() or paramiko.SFTP_OK)
-
-    def posix_rename(self, oldpath: str, newpath: str) -> Any:
-        return self._answer(lambda: Path(oldpath).replace(newpath) and paramiko.SFTP_OK)
-
-
-class Session(paramiko.ServerInterface):
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        allowed = username == "bench" and key == self.server.client_key
-        return paramiko.AUTH_SUCCESSFUL if allowed else paramiko.AUTH_FAILED
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self.server.commands.append(command.decode())
-        if not self.server.mute:
-            self.server.spawn(self._run, channel, command)
-        return True
-
-    def _run(self, channel: paramiko.Channel, command: bytes) -> None:
-        process = subprocess.Popen(
-            command, shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        self.server.processes.append(process)
-
-        def carry_in() -> None:
-            assert process.stdin
-            with contextlib.suppress(OSError, EOFError):
-                while block := channel.recv(65536):
-                    process.stdin.write(block)
-                    process.stdin.flush()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-
-        self.server.spawn(carry_in)
-        with contextlib.suppress(OSError, EOFError):
-            while block := os.read(process.stdout.fileno(), 65536):  # type: ignore[union-attr]
-                channel.sendall(block)
-            channel.sendall_stderr(process.stderr.read())  # type: ignore[union-attr]
-            channel.send_exit_status(process.wait() & 255)
-            channel.close()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            assert pipe
-            pipe.close()
-
-
-class Server:
-    """An SSH server on a free port of this machine."""
-
-    def __init__(self, host_key: paramiko.PKey, client_key: paramiko.PKey) -> None:
-        self.host_key, self.client_key = host_key, client_key
-        self.transports: list[paramiko.Transport] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.threads: list[threading.Thread] = []
-        self.commands: list[str] = []
-        self.mute = False
-        self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-
-    def spawn(self, work: Any, *args: Any) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self.threads.append(thread)
-        thread.start()
-
-    def start(self) -> None:
-        self.listener.listen()
-        self.spawn(self._accept)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            transport = paramiko.Transport(sock)
-            transport.add_server_key(self.host_key)
-            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, Files)
-            self.transports.append(transport)
-            with contextlib.suppress(paramiko.SSHException, EOFError):
-                transport.start_server(threading.Event(), Session(self))
-
-    def drop(self) -> None:
-        """Cut every connection; what runs on the host runs on."""
-        for transport in self.transports:
-            transport.close()
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.drop()
-        for process in self.processes:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        for thread in self.threads:
-            thread.join(10)
-
-
-def new_key() -> paramiko.PKey:
-    return paramiko.ECDSAKey.generate(bits=256)
-
-
-def pem(key: paramiko.PKey) -> str:
-    text = io.StringIO()
-    key.write_private_key(text)
-    return text.getvalue()
-
-
-def public(key: paramiko.PKey) -> str:
-    return f"{key.get_name()} {key.get_base64()}"
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    running = Server(new_key(), new_key())
-    running.start()
-    yield running
-    running.stop()
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture
 def target(server: Server, tmp_path: Path) -> HostTarget:
-    return HostTarget(
-        name="worker", hostname="127.0.0.1", port=server.port, username="bench",
-        private_key=pem(server.client_key), host_key=public(server.host_key),
-        spool=str(tmp_path / "it's a \"spool\" $HOME"), connect_timeout_s=20, python=sys.executable,
-    )  # fmt: skip
+    return target_of(server, tmp_path / 'it\'s a "spool" $HOME')
 
 
 @pytest.fixture
@@ -290,6 +134,25 @@ def test_host_that_comes_up_late_is_waited_for(target: HostTarget) -> None:
         late.stop()
 
 
+def test_a_connection_that_is_given_up_while_it_is_made_ends_at_once(target: HostTarget) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        away = Host(changed(target, port=free.getsockname()[1], connect_timeout_s=3600))
+        ended: list[str] = []
+
+        def connect() -> None:
+            try:
+                away.connect()
+            except HostError as error:
+                ended.append(error.code)
+
+        thread = threading.Thread(target=connect, daemon=True)
+        thread.start()
+        away.abandon()
+        thread.join(60)
+    assert ended == ["lost"]
+
+
 def test_agent_is_shipped_once_by_its_content(host: Host, target: HostTarget) -> None:
     path = Path(host.agent_path)
     assert path.read_bytes() == bundle().content
@@ -343,6 +206,17 @@ def test_cut_connection_is_lost_not_failed(server: Server, host: Host) -> None:
     with pytest.raises(HostError) as caught:
         host.call("status", {})
     assert caught.value.code == "lost"
+
+
+def test_a_call_that_is_given_up_ends_and_nothing_connects_again(
+    server: Server, host: Host
+) -> None:
+    server.mute = True
+    threading.Timer(0.2, host.abandon).start()
+    with pytest.raises(HostError) as caught:
+        host.wait("r/worker/001-x/1", timeout_s=60)
+    assert caught.value.code == "lost"
+    assert len(server.transports) == 1
 
 
 def test_wait_attaches_again_after_a_cut_and_the_attempt_is_unharmed(
