@@ -43,11 +43,13 @@ class Fault:
         name: of the row, and of the function that injects it (test_faults.py).
         end: how runs with it have to end.
         impossible: phase → why this pair can't be made.
+        is_shared: runs on other hosts meet it too, so that none may go on beside it.
     """
 
     name: str
     end: End
     impossible: Mapping[Phase, str] = field(default_factory=dict)
+    is_shared: bool = False
 
 
 def _only(reason: str, *possible: Phase) -> dict[Phase, str]:
@@ -67,11 +69,11 @@ _NO_CONTAINER = _only("no container is measured", Phase.WINDOW)
 FAULTS: Final = (
     # the controller
     Fault("task process killed", End.ONCE, _IN_TRIGGERER),
-    Fault("scheduler killed", End.ONCE),
-    Fault("triggerer killed", End.ONCE),
-    Fault("api-server killed", End.ONCE),
-    Fault("dag-processor killed", End.ONCE),
-    Fault("database locked for 30 s", End.ONCE),
+    Fault("scheduler killed", End.ONCE, is_shared=True),
+    Fault("triggerer killed", End.ONCE, is_shared=True),
+    Fault("api-server killed", End.ONCE, is_shared=True),
+    Fault("dag-processor killed", End.ONCE, is_shared=True),
+    Fault("database locked for 30 s", End.ONCE, is_shared=True),
     Fault(
         "disk of the controller full", End.HONEST,
         _only("the controller of the test bed shares the disk of this machine"),
@@ -102,14 +104,14 @@ FAULTS: Final = (
     Fault("spool full for 20 s", End.HONEST,
           _only("nothing is written to the spool", Phase.WARM_UP, Phase.WINDOW, Phase.COLLECT)),
     # what a run needs beside them
-    Fault("store down for 20 s", End.ONCE),
-    Fault("store slow for 20 s", End.ONCE),
-    Fault("store refuses its keys for 20 s", End.ONCE),
+    Fault("store down for 20 s", End.ONCE, is_shared=True),
+    Fault("store slow for 20 s", End.ONCE, is_shared=True),
+    Fault("store refuses its keys for 20 s", End.ONCE, is_shared=True),
     Fault("store damages an object", End.HONEST,
           _only("collect reads back what it has written; only analyze and people read it later",
                 Phase.ANALYZE)),
     Fault("registry down for 20 s", End.ONCE,
-          _only("images are on the host; nothing asks the registry", Phase.PULL)),
+          _only("images are on the host; nothing asks the registry", Phase.PULL), is_shared=True),
     # others
     Fault("a second controller takes the host", End.ONCE, _HOST_FREE),
     Fault("a second run is triggered", End.ONCE),

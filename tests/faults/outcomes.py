@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -42,10 +43,14 @@ def load(file: Path = FILE) -> dict[str, Outcome]:
     return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
-def save(outcomes: Mapping[str, Outcome], file: Path = FILE) -> None:
-    """Keep them."""
+def keep(key: str, outcome: Outcome, file: Path = FILE) -> dict[str, Outcome]:
+    """Add an outcome to the file, which other processes add to as well; all outcomes so far."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcomes = load(file) | {key: outcome}
+        write_atomically(file, json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
+    return outcomes
 
 
 _HEAD = """\
@@ -58,6 +63,11 @@ and Airflow agree: every planned trial accounted for, every raw log in the store
 on the host, no lease and no claim held.
 
 """
+
+
+def write_page(outcomes: Mapping[str, Outcome], interventions: Iterable[str]) -> None:
+    """Write docs/reliability.md."""
+    write_atomically(PAGE, page(outcomes, interventions))
 
 
 def page(outcomes: Mapping[str, Outcome], interventions: Iterable[str]) -> str:

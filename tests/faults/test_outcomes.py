@@ -69,8 +69,9 @@ def test_the_page_says_of_every_cell_what_is_known() -> None:
 def test_outcomes_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "new" / "outcomes.json"
     assert outcomes.load(file) == {}
-    outcomes.save({"a": outcome()}, file)
-    assert outcomes.load(file) == {"a": outcome()}
+    outcomes.keep("a", outcome(), file)
+    assert outcomes.keep("b", outcome(passed=False), file) == outcomes.load(file)
+    assert outcomes.load(file) == {"a": outcome(), "b": outcome(passed=False)}
 
 
 def test_the_page_in_the_documentation_has_the_rows_of_the_matrix() -> None:

@@ -81,19 +81,19 @@ def at_work(tasks: list[Task], suffix: str) -> Task | None:
 
 def assert_closed(lab: Lab, run: Run) -> None:
     """Whatever became of a run: a report, all raw logs in the store, nothing on the host, nothing held."""
-    stored = lab.stored(run)
+    stored, host = lab.stored(run), lab.bed.hosts[0].name
     summary = lab.store.get_json(store_keys.report_key(stored.run_id, "summary.json"))
     assert summary
     assert lab.store.verify_manifest(store_keys.run_key(stored.run_id)) == ()
     folder = f"/var/spool/wattbench/trials/{stored.run_id}"
     left = f"ls {folder}; cat /var/spool/wattbench/lease.json"
     assert lab.in_container(0, "sh", "-c", f"({left}) 2>/dev/null || true") == ""
-    assert host_claims.claims(lab.store) == []
+    assert [one for one in host_claims.claims(lab.store) if one.host == host] == []
     assert [one for one in host_claims.open_runs(lab.store) if one.run_id == stored.run_id] == []
-    for name, records in stored.records("virtual-1").items():
+    for name, records in stored.records(host).items():
         for record in records:
             key = store_keys.trial_key(
-                stored.run_id, "virtual-1", name, record.row.attempt or 0, "attempt.json"
+                stored.run_id, host, name, record.row.attempt or 0, "attempt.json"
             )
             assert lab.store.exists(key)
 

@@ -36,8 +36,6 @@ from wattbench.run import store_keys
 
 pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.timeout(2400)]
 
-DAG = "it-fault"
-HOST = "virtual-1"
 SPOOL = hosts.SPOOL
 METER = settings.METER
 #: Seconds that a service is away: longer than any single try of ours, shorter than the patience.
@@ -52,10 +50,15 @@ TASKS = {
 After = Callable[[], None]
 
 
+def experiment_of(lab: Lab) -> str:
+    """The experiment on the lane's host."""
+    return f"it-fault-{lab.bed.hosts[0].name}"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def experiments(lab: Lab) -> None:
     lab.write_experiment(
-        DAG, hosts=[HOST], images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
+        experiment_of(lab), hosts=[lab.bed.hosts[0].name], images={"pip-numpy": {"ref": lab.image("pip-numpy")}},
         workload={"framework": "numpy", "passes": [{"resolution": 256, "iterations": 40}]},
         protocol={
             "blocks": 1, "warm_up": {"seconds": 10, "until_steady": False}, "timeout_s": 120,
@@ -88,8 +91,9 @@ class Scene:
 
     def stored(self, *names: str) -> Path:
         """A file of the first attempt in the store, on its disk."""
-        name = self.lab.stored(self.run).plan(HOST)[0].name
-        key = store_keys.trial_key(self.run.run_id, HOST, name, 1, *names)
+        host = self.lab.bed.hosts[0].name
+        name = self.lab.stored(self.run).plan(host)[0].name
+        key = store_keys.trial_key(self.run.run_id, host, name, 1, *names)
         return self.lab.bed.checkout.folder("store") / object_store.BUCKET / key
 
     def root(self, script: str) -> str:
@@ -312,7 +316,7 @@ def second_controller(scene: Scene) -> None:
 
 
 def second_run(scene: Scene) -> After:
-    second = scene.lab.trigger(DAG, seed="7")
+    second = scene.lab.trigger(scene.run.dag_id, seed="7")
 
     def measured_too() -> None:
         over = scene.lab.follow(second, within_s=900)
@@ -330,16 +334,16 @@ def mark(state: str) -> Inject:
 
 def clear(scene: Scene) -> None:
     scene.lab.client._call(
-        "POST", f"/dags/{DAG}/dagRuns/{scene.run.id}/clear", json={"dry_run": False}
+        "POST", f"/dags/{scene.run.dag_id}/dagRuns/{scene.run.id}/clear", json={"dry_run": False}
     )
 
 
 def pause_for_a_while(scene: Scene) -> None:
-    pause(scene.lab, DAG, True)
+    pause(scene.lab, scene.run.dag_id, True)
     try:
         time.sleep(AWAY_S)
     finally:
-        pause(scene.lab, DAG, False)
+        pause(scene.lab, scene.run.dag_id, False)
 
 
 INJECT: dict[str, Inject] = {
@@ -403,8 +407,9 @@ def follow(lab: Lab, run: Run, end: End) -> Run:
 def assert_ends(lab: Lab, run: Run, end: End) -> None:
     assert_closed(lab, run)
     stored = lab.stored(run)
-    records = stored.records(HOST)
-    attempts = [[r.row for r in records.get(t.name, ())] for t in stored.plan(HOST)]
+    host = lab.bed.hosts[0].name
+    records = stored.records(host)
+    attempts = [[r.row for r in records.get(t.name, ())] for t in stored.plan(host)]
     measured = bool(attempts) and all(a and a[-1].status == "valid" for a in attempts)
     if end is End.CLOSED:
         return
@@ -439,7 +444,7 @@ def test_cell(lab: Lab, cell: Cell) -> None:
     undo = PREPARE.get(fault.name, lambda _: lambda: None)(lab)
     if phase is Phase.PULL:  # images and their layers are there from the run before
         lab.in_container(0, "sh", "-c", "docker image ls -q | xargs -r docker image rm -f")
-    run = lab.trigger(DAG)
+    run = lab.trigger(experiment_of(lab))
     try:
         scene = Scene(lab, run, phase)
         scene.reach(FROM.get(fault.name, phase))

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 #: Runs of a host that are looked back on.
 LOOK_BACK = 25
+#: Runs of a host that are searched for those with a control workload.
+SEARCH_BACK = 200
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,18 @@ def recall(
         _read(store, store_keys.past_key(host, run_id))
         for run_id in run_ids(store, [host], experiment)[-limit:]
     )
+
+
+def recall_controls(store: Store, host: str) -> tuple[Past, ...]:
+    """Earlier runs on a host that had a control workload, oldest first, however many had none since.
+
+    Raises:
+        StoreError: a document is malformed, or the store does not answer.
+    """
+    newest_first = run_ids(store, [host])[: -SEARCH_BACK - 1 : -1]
+    pasts = (_read(store, store_keys.past_key(host, run_id)) for run_id in newest_first)
+    found = list(islice((past for past in pasts if past.control is not None), LOOK_BACK))
+    return tuple(reversed(found))
 
 
 def _read(store: Store, key: str) -> Past:

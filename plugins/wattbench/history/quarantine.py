@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.facts_document import ProblemDocument
-from wattbench.history.host_history import Past, recall
+from wattbench.history.host_history import Past, recall_controls
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 
@@ -63,7 +63,7 @@ def judge(past: Sequence[Past], limit_pct: float | None) -> Standing:
 
 def standing_of(store: Store, host: str, config: HostConfig) -> Standing:
     """A host as it stands by the runs in the store."""
-    return judge(recall(store, host), config.unsteady_pct)
+    return judge(recall_controls(store, host), config.unsteady_pct)
 
 
 def problem(found: Standing) -> ProblemDocument:

@@ -58,6 +58,20 @@ def test_a_host_whose_control_workload_scatters_is_in_quarantine() -> None:
     assert not quarantine.judge([], 1.0).quarantined
 
 
+def test_runs_without_a_control_workload_release_no_host(store: Store) -> None:
+    leave(store, nights(UNSTEADY))
+    others = [
+        Past(f"smoke-202602{day:02d}T{hour:02d}0000Z-{day:02d}00{hour:02d}", "smoke", "w")
+        for day in range(1, 6)
+        for hour in range(10)
+    ]
+    leave(store, others)
+    assert len(others) > host_history.LOOK_BACK
+    standing = quarantine.standing_of(store, "lab-a", HOST)
+    assert standing.quarantined
+    assert [joules for _, joules in standing.levels] == UNSTEADY
+
+
 def test_joules_of_other_work_or_another_meter_are_not_compared() -> None:
     mixed = nights(STEADY) + nights([200.0], rounds=1000) + nights([50.0], source="modelled")
     assert [j for _, j in quarantine.judge(mixed, 1.0).levels] == [50.0]
