@@ -23,7 +23,7 @@ from wattbench.airflow.task_context import (
     skip,
 )
 from wattbench.analysis.model.errors import UserError
-from wattbench.config.loader import load_experiment
+from wattbench.config.loader import config_dir, experiment_paths, load_experiment
 from wattbench.config.trigger import Selection, select
 from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
@@ -419,7 +419,7 @@ class Notify(BaseOperator):
 
 
 class KeepHouse(BaseOperator):
-    """Tell of runs that hang; close those that are over or deleted and could not close themselves."""
+    """Report runs that hang; close those that are over, deleted or stranded."""
 
     def execute(self, context: Context) -> str:
         """What was done, in one line; fails where something has to wait for the next time."""
@@ -442,19 +442,29 @@ class KeepHouse(BaseOperator):
             with connected(name) as host:
                 return work(host)
 
+        def going_on_and_not_given_up(dag_id: str, dag_run_id: str) -> bool:
+            return (dag_id, dag_run_id) not in given_up and going_on(dag_id, dag_run_id)
+
         with one_clear_line():
             hosts, now = hosts_config(), datetime.now(UTC)
             store = open_store(hosts)
-            closed, trouble = housekeeping.close_abandoned(store, going_on, once)
-            for one in closed:
-                event = Event(
-                    "run-incomplete", f"{one.dag_id}: the run was closed from outside", one.text
-                )
+            there = {path.stem for path in experiment_paths(config_dir())}
+            stranded = housekeeping.newly_stranded(store, going_on, there, now)
+            given_up = housekeeping.given_up(store, now)
+            closed, trouble = housekeeping.close_abandoned(store, going_on_and_not_given_up, once)
+            events = [
+                (one, Event("run-incomplete", f"{one.dag_id}: the run was closed from outside", one.text))
+                for one in closed
+            ] + [
+                (one, Event("run-hangs", f"{one.dag_id}: the run stands still", housekeeping.STRANDED))
+                for one in stranded
+            ]  # fmt: skip
+            for one, event in events:
                 trouble += send(
                     [event], hosts.notify, {**context}, run_id=one.run_id,
                     link=link_of(one.dag_id, one.dag_run_id),
                 )  # fmt: skip
-            late = housekeeping.hanging(store, going_on, now)
+            late = housekeeping.hanging(store, going_on_and_not_given_up, now)
             for run in late:
                 run_hangs(
                     {
@@ -466,7 +476,7 @@ class KeepHouse(BaseOperator):
                     }
                 )
                 housekeeping.note_told(store, run, now)
-        line = housekeeping.summary(closed, late)
+        line = housekeeping.summary(closed, late, stranded)
         log.info("%s", line)
         if trouble:
             raise AirflowFailException("; ".join(trouble))

@@ -61,6 +61,7 @@ class OpenRun:
         since: when it was prepared, the last time, ISO 8601.
         told_at: when people were notified that it hangs; None: not yet.
         failures: how often closing it from outside has failed.
+        stranded_at: when its experiment's file was first missing, ISO 8601; None: it is there.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class OpenRun:
     since: str
     told_at: str | None = None
     failures: int = 0
+    stranded_at: str | None = None
 
     def age_s(self, now: datetime) -> float:
         """Seconds since it was prepared."""

@@ -7,7 +7,7 @@ away at the end), it is done here, as soon as the host is free.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 
 #: A report that can't be written so often is given up.
 TRIES = 3
+#: How long the file of a running experiment may be missing before its run is closed, s.
+MISSING_S = 600
+#: What people read about such a run.
+STRANDED = (
+    "The experiment's file is missing, so that Airflow executes nothing of the run. Put the file back, and "
+    f"the run goes on; after {MISSING_S // 60} min its hosts are given back and its report is written."
+)
 #: Whether Airflow still has a run going on, by its ids there.
 GoingOn = Callable[[str, str], bool]
 #: Does something on a host, by its name.
@@ -71,6 +78,37 @@ def hanging(store: Store, going_on: GoingOn, now: datetime) -> list[OpenRun]:
 def note_told(store: Store, one: OpenRun, now: datetime) -> None:
     """Remember that people were notified."""
     host_claims.open_run(store, replace(one, told_at=now.isoformat(timespec="seconds")))
+
+
+def newly_stranded(
+    store: Store, going_on: GoingOn, experiments: Container[str], now: datetime
+) -> list[OpenRun]:
+    """Runs whose experiment's file has been removed, so that Airflow executes nothing of them; each once.
+
+    Args:
+        experiments: names of the files that are there.
+    """
+    found = []
+    for one in host_claims.open_runs(store):
+        if not going_on(one.dag_id, one.dag_run_id):
+            continue
+        is_there = one.dag_id in experiments
+        if is_there and one.stranded_at is not None:
+            host_claims.open_run(store, replace(one, stranded_at=None))
+        if not is_there and one.stranded_at is None:
+            found.append(replace(one, stranded_at=now.isoformat(timespec="seconds")))
+            host_claims.open_run(store, found[-1])
+    return found
+
+
+def given_up(store: Store, now: datetime) -> frozenset[tuple[str, str]]:
+    """Airflow's ids of the runs whose experiment's file has been missing for too long."""
+    return frozenset(
+        (one.dag_id, one.dag_run_id)
+        for one in host_claims.open_runs(store)
+        if one.stranded_at is not None
+        and (now - datetime.fromisoformat(one.stranded_at)).total_seconds() >= MISSING_S
+    )
 
 
 def close_abandoned(
@@ -134,8 +172,11 @@ def _report(store: Store, one: OpenRun, trouble: list[str]) -> str | None:
     return account.sentence()
 
 
-def summary(closed: Iterable[Closed], hanging: Iterable[OpenRun]) -> str:
+def summary(
+    closed: Iterable[Closed], hanging: Iterable[OpenRun], stranded: Iterable[OpenRun]
+) -> str:
     """What was done, in one line."""
     done = [f"{one.run_id} closed from outside: {one.text}" for one in closed]
     done += [f"{run.run_id} is reported as hanging" for run in hanging]
+    done += [f"{run.run_id} is reported as stranded" for run in stranded]
     return "; ".join(done) or "nothing to do"

@@ -233,6 +233,27 @@ def test_a_run_that_goes_on_is_left_alone(place: Place) -> None:
     assert place.lease()["active"]
 
 
+def test_a_run_whose_file_was_removed_is_reported_once_and_closed_when_it_stays_away(
+    place: Place,
+) -> None:
+    store = place.run.store
+    (one,) = host_claims.open_runs(store)
+    first = datetime(2026, 11, 27, 2, tzinfo=UTC)
+
+    def look(*experiments: str) -> list[str]:
+        found = housekeeping.newly_stranded(store, going_on, experiments, first)
+        return [run.run_id for run in found]
+
+    assert look(one.dag_id) == []
+    assert look("another") == [one.run_id]
+    assert look("another") == []
+    later = first + timedelta(seconds=housekeeping.MISSING_S)
+    assert housekeeping.given_up(store, later - timedelta(seconds=1)) == set()
+    assert housekeeping.given_up(store, later) == {(one.dag_id, one.dag_run_id)}
+    assert look(one.dag_id) == []  # put back
+    assert housekeeping.given_up(store, later) == set()
+
+
 def test_a_host_that_is_away_is_told_and_tried_again(place: Place) -> None:
     take_lease(place.run, place.host, HOST)
 
