@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from tests.dags.many_experiments import REPO, parse_each, write_config
+from tests.support.airflow_process import in_airflow
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +215,44 @@ def test_a_file_that_is_refused_shows_as_refused_with_the_reason(wild: dict, nam
         assert "refused" in dag["tags"]
         assert said in dag["doc"]
         assert "please report this" not in dag["doc"]
+
+
+EDIT = """
+import json, os
+from pathlib import Path
+from wattbench.airflow.dag import experiment_dags
+
+folder = Path(os.environ["WATTBENCH_CONFIG"])
+
+def seen():
+    (dag,) = [dag for dag in experiment_dags(folder).values() if dag.dag_id == "exp-00"]
+    return {"tasks": sorted(dag.task_ids), "tags": sorted(dag.tags), "schedule": dag.schedule, "doc": dag.doc_md}
+
+found = [seen()]
+for name in ("experiments/exp-00.yaml", "hosts.yaml"):
+    kept = (folder / name).read_text()
+    (folder / name).write_text("images: [")
+    found.append(seen())
+    (folder / name).write_text(kept)
+from wattbench.airflow.task_context import hosts_config
+(folder / "hosts.yaml").write_text("hosts: {a: ")
+found.append(sorted(hosts_config().hosts))
+(folder / "hosts.yaml").write_text(kept)
+found.append(seen())
+print(json.dumps(found))
+"""
+
+
+def test_a_file_that_is_broken_in_mid_run_takes_no_task_from_the_run(tmp_path: Path) -> None:
+    """Airflow ends a run whose tasks are gone from its DAG, and lets no teardown run."""
+    config = write_config(tmp_path / "config", hosts=2, experiments=1)
+    said = in_airflow(EDIT, tmp_path / "home", WATTBENCH_CONFIG=str(config))
+    whole, broken, hosts_broken, hosts, mended = json.loads(said.splitlines()[-1])
+    assert broken["tasks"] == hosts_broken["tasks"] == whole["tasks"]
+    for refused, name in ((broken, "exp-00.yaml"), (hosts_broken, "hosts.yaml")):
+        assert "refused" in refused["tags"]
+        assert refused["schedule"] is None
+        assert "**This experiment is refused.**" in refused["doc"]
+        assert name in refused["doc"]
+    assert hosts == ["gpu-00", "gpu-01"]
+    assert mended == whole

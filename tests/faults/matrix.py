@@ -121,6 +121,9 @@ FAULTS: Final = (
     Fault("run cleared", End.GREEN),
     Fault("run paused for 20 s", End.ONCE),
     Fault("run deleted", End.CLOSED),
+    Fault("experiment's file broken for 20 s", End.ONCE),
+    Fault("experiment's file removed for 20 s", End.ONCE),
+    Fault("hosts.yaml broken for 20 s", End.ONCE, is_shared=True),
 )  # fmt: skip
 
 

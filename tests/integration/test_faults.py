@@ -346,6 +346,28 @@ def pause_for_a_while(scene: Scene) -> None:
         pause(scene.lab, scene.run.dag_id, False)
 
 
+def broken_file(name_of: Callable[[Scene], str], text: str | None = "images: [") -> Inject:
+    """What an editor leaves behind for a while; without a text, the file is away."""
+
+    def inject(scene: Scene) -> None:
+        path = scene.lab.config / name_of(scene)
+        kept = path.read_text()
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+        try:
+            time.sleep(AWAY_S)
+        finally:
+            path.write_text(kept)
+
+    return inject
+
+
+def own_file(scene: Scene) -> str:
+    return f"experiments/{scene.run.dag_id}.yaml"
+
+
 INJECT: dict[str, Inject] = {
     "task process killed": kill_task,
     "scheduler killed": kill_service("scheduler"),
@@ -382,6 +404,9 @@ INJECT: dict[str, Inject] = {
     "run cleared": clear,
     "run paused for 20 s": pause_for_a_while,
     "run deleted": lambda scene: delete(scene.lab, scene.run),
+    "experiment's file broken for 20 s": broken_file(own_file),
+    "experiment's file removed for 20 s": broken_file(own_file, None),
+    "hosts.yaml broken for 20 s": broken_file(lambda _: "hosts.yaml"),
 }  # fmt: skip
 
 #: Faults that are injected in an earlier phase, to be there in their own.

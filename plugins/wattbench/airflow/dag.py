@@ -14,6 +14,7 @@ from airflow.sdk import DAG, Param, TaskGroup, task_group
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException
 
+from wattbench.airflow import accepted
 from wattbench.airflow.operators import (
     Analyze,
     Collect,
@@ -53,6 +54,8 @@ RETRIES: dict[str, Any] = {
 def experiment_dags(folder: Path) -> dict[str, DAG]:
     """A DAG per file in ``experiments/``; one that is refused for any reason is a DAG that says why.
 
+    A refused one keeps the tasks that it had when it was last accepted, for runs that go on.
+
     Returns:
         DAGs under names that no file can choose: a name that Airflow or Python uses would hide it.
     """
@@ -60,19 +63,18 @@ def experiment_dags(folder: Path) -> dict[str, DAG]:
     for path in experiment_paths(folder):
         try:
             hosts = load_hosts(folder)
-            made = build_dag(path, load_experiment(path, hosts), hosts)
+            experiment = load_experiment(path, hosts)
+            made = build_dag(path, experiment, hosts)
+            accepted.keep(path.stem, experiment, hosts)
         except ConfigError as error:
             log.error("%s", error)
-            made = refused_dag(path.stem, error, found)
+            made = _kept_dag(path, error, found) or refused_dag(path.stem, error, found)
         except Exception as error:
             log.exception("%s", path)
             place = place_of(path)
             kind = type(error).__name__
-            made = refused_dag(
-                path.stem,
-                ConfigError(f"{place}: {kind}: {error}; please report this, with the file"),
-                found,
-            )
+            wrapped = ConfigError(f"{place}: {kind}: {error}; please report this, with the file")
+            made = _kept_dag(path, wrapped, found) or refused_dag(path.stem, wrapped, found)
         found[f"experiment: {made.dag_id}"] = made
     return found
 
@@ -115,6 +117,23 @@ def build_dag(path: Path, experiment: Experiment, hosts: HostsConfig) -> DAG:
     return dag
 
 
+def _kept_dag(path: Path, error: ConfigError, taken: Container[str]) -> DAG | None:
+    """A refused experiment with the tasks that it had; ``prepare`` of a new run fails with the reason."""
+    kept = accepted.recall(path.stem)
+    if kept is None or f"experiment: {path.stem}" in taken:
+        return None
+    unscheduled = kept.experiment.model_copy(update={"schedule": None})
+    dag = build_dag(path, unscheduled, kept.hosts)
+    dag.tags = {TAG, REFUSED_TAG}
+    dag.description, dag.doc_md = _refusal(error)
+    return dag
+
+
+def _refusal(error: ConfigError) -> tuple[str, str]:
+    """Description and page of a refused experiment."""
+    return str(error)[:200], f"**This experiment is refused.**\n\n{error}"
+
+
 def refused_dag(name: str, error: ConfigError, taken: Container[str] = ()) -> DAG:
     """A DAG in the place of an experiment that can't be read: visible, and failing with the reason.
 
@@ -128,9 +147,10 @@ def refused_dag(name: str, error: ConfigError, taken: Container[str] = ()) -> DA
     dag_id = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:200] or "unnamed"
     while f"experiment: {dag_id}" in taken:
         dag_id += "-refused"
+    description, page = _refusal(error)
     with DAG(
         dag_id=dag_id, start_date=START, schedule=None, tags=[TAG, REFUSED_TAG],
-        description=str(error)[:200], doc_md=f"**This experiment is refused.**\n\n{error}",
+        description=description, doc_md=page,
     ) as dag:  # fmt: skip
 
         @task(task_id="refused", retries=0)

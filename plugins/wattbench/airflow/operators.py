@@ -23,7 +23,7 @@ from wattbench.airflow.task_context import (
     skip,
 )
 from wattbench.analysis.model.errors import UserError
-from wattbench.config.loader import config_dir, experiment_paths, load_experiment
+from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
 from wattbench.config.trigger import Selection, select
 from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
@@ -54,7 +54,7 @@ class Prepare(BaseOperator):
         from wattbench.steps.prepare import prepare
 
         with one_clear_line():
-            hosts = hosts_config()
+            hosts = load_hosts(config_dir())
             params = {k: context["params"].get(k) for k in Selection.model_fields}
             selection = Selection.model_validate(params)
             experiment, skipped_hosts, skipped_images = select(

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wattbench.airflow import accepted
 from wattbench.analysis.model.errors import UserError
 from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import config_dir, load_hosts
-from wattbench.errors import HostError
+from wattbench.errors import ConfigError, HostError
 from wattbench.run.run_id import make_run_id
 
 if TYPE_CHECKING:
@@ -85,8 +86,17 @@ def refuse_unprepared(context: Context) -> None:
 
 
 def hosts_config() -> HostsConfig:
-    """hosts.yaml as it is now (connections may have moved since the run was prepared)."""
-    return load_hosts(config_dir())
+    """hosts.yaml as it is now (connections may have moved since the run was prepared).
+
+    While it is refused, it is read as it was last accepted, so that runs go on.
+    """
+    try:
+        return load_hosts(config_dir())
+    except ConfigError as error:
+        if (kept := accepted.recall_hosts()) is None:
+            raise
+        log.warning("%s; until then as it was last accepted", error)
+        return kept
 
 
 def new_connection(name: str) -> Host:
