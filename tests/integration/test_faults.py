@@ -230,7 +230,7 @@ def power_cycle(*, polite: bool) -> Inject:
 def fill_spool(scene: Scene) -> After:
     """Trials lie in a file system of their own of 24 MB, which is full for a while."""
     trials = f"{SPOOL}/trials"
-    scene.root(f"dd if=/dev/zero of={trials}/fill bs=64k 2>/dev/null; test -s {trials}/fill")
+    scene.root(f"dd if=/dev/zero of={trials}/fill bs=64k 2>/dev/null || test -s {trials}/fill")
     time.sleep(AWAY_S)
     scene.root(f"rm {trials}/fill")
     return lambda: None

@@ -61,4 +61,4 @@ def recall_hosts() -> HostsConfig | None:
     except (OSError, ValueError):
         return None
     found = recall(newest.stem)
-    return found and found.hosts
+    return None if found is None else found.hosts
