@@ -85,6 +85,7 @@ FAULTS: Final = (
     # on the host
     Fault("agent killed", End.GREEN, _HOST_FREE | {
         Phase.WARM_UP: "the burner outlives the call that starts it; calls last milliseconds",
+        Phase.COLLECT: "the triggerer has brought the files by then; nothing runs on the host",
         Phase.UPLOAD: "nothing runs on the host while its files are uploaded",
     }),
     Fault("supervisor killed", End.GREEN, _NO_ATTEMPT),

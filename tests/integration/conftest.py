@@ -72,12 +72,18 @@ class Lab:
             time.sleep(1)
         return run
 
-    def wait_for(self, run: Run, seen: Callable[[list[Task]], Any], within_s: float = 180) -> Any:
+    def wait_for(
+        self,
+        run: Run,
+        seen: Callable[[list[Task]], Any],
+        within_s: float = 180,
+        every_s: float = 0.5,
+    ) -> Any:
         deadline = time.monotonic() + within_s
         while not (found := seen(self.client.tasks(run))):
             assert time.monotonic() < deadline, self.table(run)
             assert not self.client.run(run).over, self.table(run)
-            time.sleep(0.5)
+            time.sleep(every_s)
         return found
 
     def table(self, run: Run) -> str:

@@ -81,6 +81,8 @@ class Scene:
             self.lab.wait_for(self.run, lambda _: self._trial_window(), within_s=600)
         elif phase is Phase.UPLOAD:
             self._wait_for_upload()
+        elif phase is Phase.COLLECT:  # at work it is seen by chance only: it may last half a second
+            self.lab.wait_for(self.run, _collect_begins, within_s=600, every_s=0.05)
         else:
             self.lab.wait_for(self.run, lambda t: at_work(t, TASKS[phase]), within_s=600)
 
@@ -117,6 +119,11 @@ class Scene:
         while not folder.exists():  # an upload lasts less than a look through Airflow's API
             assert time.monotonic() < deadline, self.lab.table(self.run)
             time.sleep(0.01)
+
+
+def _collect_begins(tasks: list[Task]) -> bool:
+    begun = ("scheduled", "queued", "running", "deferred", "success")
+    return any(t.task_id.endswith("trial.collect") and t.state in begun for t in tasks)
 
 
 Inject = Callable[[Scene], After | None]
