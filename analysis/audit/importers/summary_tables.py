@@ -484,8 +484,9 @@ def precision_of(cell: str, unit_j: float) -> float | None:
         exponent = Decimal(cell.strip()).as_tuple().exponent
     except InvalidOperation:
         return None
-    is_usual = isinstance(exponent, int) and abs(exponent) < _MOST_DIGITS
-    return max(_LEAST_J, unit_j * 10.0**exponent) if is_usual else None
+    if not isinstance(exponent, int) or abs(exponent) > _MOST_DIGITS:
+        return None
+    return max(_LEAST_J, unit_j * 10.0**exponent)
 
 
 def _factors(
