@@ -12,7 +12,7 @@ from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.scopes import Scope
 from wattbench.analysis.audit.tables import Tables
 from wattbench.analysis.audit.verdicts import MOST_TREATMENTS
-from wattbench.analysis.model.finding_codes import Verdict
+from wattbench.analysis.model.finding_codes import Severity, Verdict
 from wattbench.analysis.model.findings import Finding, finding
 from wattbench.analysis.model.records import Record
 
@@ -61,7 +61,18 @@ def versions(claimed: Mapping[str, str], trials: Sequence[Record]) -> Iterator[F
 
 
 def _mixed(valid: Sequence[Record], scope: Scope) -> Iterator[Finding]:
-    """Trials that lack a domain which the others have: they can't be compared with these."""
+    """Treatments, and single trials, that lack domains of others: they can't be compared with these."""
+    if scope.apart:
+        first = next(r for r in valid if r.row.image == scope.apart_image)
+        yield finding(
+            "meter-scope",
+            Verdict.FOUND,
+            "campaign",
+            scope.apart,
+            severity=Severity.ERROR,
+            action="Compare treatments that the same meters measured, or measure the others' domains too.",
+            **first.row.raw_place(),
+        )
     for r in valid:
         if has := scope.left_out.get(r.subject):
             yield finding(

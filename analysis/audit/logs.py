@@ -55,9 +55,17 @@ _REFUSAL = re.compile(
     r"|[Nn]o space left on device|exec format error|error while loading shared libraries"
     r"|^\S*python[\d.]*: (?:can't open file|No module named|Error while finding module)"
     r"|^Fatal Python error|^terminate called |^Exception in thread |^Error: Cannot find module"
-    r"|^(?:\S+: line \d+: +\d+ )?(?:Killed|Segmentation fault|Aborted|Bus error|Illegal instruction)"
-    r"(?: +\(core dumped\))?(?: .*)?$"
-    r"|[Oo]ut of memory: Killed process|oom-kill:|Received Ctrl\+C"
+    r"|^(?:Killed|Segmentation fault|Aborted|Bus error|Illegal instruction)(?: \(core dumped\))?$"
+    r"|^\S+: line \d+: +\d+ (?:Killed|Segmentation fault|Aborted|Bus error|Illegal instruction)\b"
+    r"|^zsh: (?:killed|segmentation fault|abort)\b"
+    r"|^Command (?:exited with non-zero status|terminated by signal) \d+"
+    r"|^Error: (?:statfs|short-name|creating|preparing|starting|container create|unable to|netavark|OCI"
+    r"|Could not find or load main class|Unable to access jarfile|A JNI error)"
+    r"|^(?:SyntaxError|IndentationError|TabError): |^\+ Exception Group Traceback"
+    r"|version [`'][\w.]+' not found \(required by|^panic: |^fatal error: |^Unhandled exception"
+    r"|^make(?:\[\d+\])?: \*\*\* |^npm (?:ERR!|error) code|^unknown (?:shorthand )?flag: | level=fatal "
+    r"|is not recognized as (?:an internal|the name of|a name of)|ErrImagePull|ImagePullBackOff|OOMKilled"
+    r"|[Oo]ut of memory: Killed process|oom-kill(?:er)?\b|Received Ctrl\+C"
     r"|^(?:\S*sh|env|exec|sudo|/\S+): .*(?:[Pp]ermission denied|[Nn]ot found|No such file or directory"
     r"|[Ee]xec format error)"
 )
@@ -69,6 +77,7 @@ _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warn
 SIGNS = re.compile(
     rb"Energy consumption in joules|\busing \w+ device|\[sudo\] password|panicked at|Unable to find image"
     rb"|^docker: |Error response from daemon|^Traceback \(most recent call last\)|CUDA out of memory"
+    rb"|^Command exited with non-zero|error while loading shared libraries|^Segmentation fault|^Killed\s*$"
     rb"|OCI runtime \w*|exec format error|no space left on device|cannot connect to the docker daemon",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -98,7 +98,12 @@ def _out_of_statistics(result: Audit) -> Grid:
 def _grid(name: str, table: pd.DataFrame) -> Grid:
     left = len(table) - _ROWS
     note = f"{left} more rows in tables/{name}.csv" if left > 0 else ""
-    return Table(name, _TITLES[name], "", table.head(_ROWS), note=note).grid()
+    grid = Table(name, _TITLES[name], "", table.head(_ROWS), note=note).grid()
+    # In a run's report the basis is a host.
+    heads = (
+        replace(h, label=c) if c == "basis" else h for c, h in zip(table, grid.heads, strict=True)
+    )
+    return replace(grid, heads=tuple(heads))
 
 
 def _worded(grid: Grid, words: Callable[[str], str]) -> Grid:
@@ -145,25 +150,25 @@ def _evidence(f: Finding) -> list[tuple[str, str]]:
 
 
 def _before_after(name: str, table: pd.DataFrame, key: Callable[[str], str]) -> Grid:
-    """One row per image, the bases side by side, and what the repairs changed."""
+    """One row per image and basis, with the change of its median from the first basis that has one."""
     bases = [b for b in BASES if (table["basis"] == b).any()]
     values = [str(c) for c in table.columns if c not in ("basis", "image")]
     median = next(c for c in values if c.startswith("median"))
-    cells: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    images: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in table.to_dict("records"):
-        cells[key(str(row["image"]))][str(row["basis"])] = {str(k): v for k, v in row.items()}
-    heads = [Head("image")] + [
-        Head(f"{head(c)[0]}, {basis}", head(c)[1], True) for basis in bases for c in values
-    ]
+        images[key(str(row["image"]))][str(row["basis"])] = {str(k): v for k, v in row.items()}
     rows = []
-    for image, mine in sorted(cells.items()):
-        line = [image]
-        for basis in bases:
-            line += [cell(mine.get(basis, {}).get(c), head(c)[2]) for c in values]
-        if len(bases) > 1:
-            before, after = (mine.get(b, {}).get(median) for b in (bases[0], bases[-1]))
-            line.append(pct(100 * (after / before - 1), 2) if before and after else NOTHING)
-        rows.append(tuple(line))
-    if len(bases) > 1:
-        heads.append(Head(f"median, {bases[0]} → {bases[-1]}", "", True))
-    return Grid(_TITLES[name], tuple(heads), tuple(rows), name=name)
+    for image, mine in sorted(images.items()):
+        present = [b for b in bases if b in mine]
+        before = next((m for b in present if (m := mine[b][median])), None)
+        for basis in present:
+            cells = [cell(mine[basis][c], head(c)[2]) for c in values]
+            after = mine[basis][median]
+            is_first = basis == present[0] or not before or not after
+            change = NOTHING if is_first else pct(100 * (after / before - 1), 2)
+            rows.append((image, basis, *cells, change))
+    heads = [Head("image"), Head("basis"), *(Head(*head(c)[:2], True) for c in values)]
+    grid = Grid(
+        _TITLES[name], (*heads, Head("change of the median", "", True)), tuple(rows), name=name
+    )
+    return grid.without_empty_columns()

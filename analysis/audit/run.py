@@ -95,6 +95,7 @@ def audit(
         modelled=modelled,
         covered=bases.covered(campaign, scope),
         misread=wrong.reason,
+        apart=scope.apart,
         key=campaign.key,
     )
     if campaign.judged is None:
@@ -121,6 +122,12 @@ def _import(
         raise InputError(_nothing_to_audit(root, files, known, layout))
     context = Context(mapping.name or shown(root.resolve().name), mapping, progress, limit)
     campaign = importer.read(files, context)
+    if campaign.judged is None and not campaign.records and not campaign.derived:
+        why = next((f": {f.message}" for f in campaign.findings), "")
+        raise InputError(
+            f"{root}: its {importer.layout} files hold no run and no row that can be used{why}; "
+            "describe them with --mapping, or name another folder"
+        )
     others = [
         finding(
             "file-unread",

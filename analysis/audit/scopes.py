@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wattbench.analysis.audit.campaign import Campaign
+from wattbench.analysis.checks.selections import grouped
 from wattbench.analysis.model.records import Domain, Record
 from wattbench.analysis.model.trials import changed
 
@@ -26,11 +27,15 @@ class Scope:
         parts: domains that are summed, such as ``("package", "dram")``; empty: each trial's own.
         package_share: the CPU package's share of all metered joules.
         left_out: subjects of valid trials that lack one of the parts, with what they have.
+        apart: why treatments can't be compared over the parts; empty: they can.
+        apart_image: the treatment of which most would be left out.
     """
 
     parts: tuple[str, ...]
     package_share: float
     left_out: dict[str, str]
+    apart: str = ""
+    apart_image: str = ""
 
     def joules_of(self, record: Record) -> float | None:
         """A trial's joules over the parts; None where it lacks one."""
@@ -99,7 +104,32 @@ def scope_of(campaign: Campaign, trials: Sequence[Record]) -> Scope:
         for subject, mine in scopes.items()
         if not set(parts) <= mine
     }
-    return Scope(parts, share, left_out)
+    work = [r for r in valid if r.row.kind == "workload" and r.subject not in left_out]
+    return Scope(parts, share, left_out, *_apart(work, parts))
+
+
+def _apart(work: Sequence[Record], parts: Sequence[str]) -> tuple[str, str]:
+    """Treatments that meter different domains where the parts that all have are too little of one's joules.
+
+    Returns:
+        Why they can't be compared, and the treatment of which most would be left out.
+    """
+    metered: dict[str, str] = {}
+    left: dict[str, float] = {}
+    for image, mine in grouped(work, lambda r: r.row.image).items():
+        metered[image] = Counter(r.row.energy_scope or "" for r in mine).most_common(1)[0][0]
+        total = sum(r.row.energy_j or 0.0 for r in mine)
+        own = sum(d.energy_j for r in mine for d in r.domains if d.counted and _part(d) in parts)
+        left[image] = 1 - own / total if total > 0 else 0.0
+    worst = max(left, key=left.__getitem__, default="")
+    if len(set(metered.values())) < 2 or left[worst] <= 1 - WHOLE_SHARE:
+        return "", ""
+    other = next(i for i, scope in metered.items() if scope != metered[worst])
+    return (
+        f"treatments meter different domains ({worst}: {metered[worst]}, {other}: {metered[other]}); over "
+        f"{'+'.join(parts) or 'nothing'}, which all have, {100 * left[worst]:.0f} % of the joules of {worst} "
+        "are left out"
+    ), worst
 
 
 def package_share(records: Sequence[Record]) -> float:

@@ -59,6 +59,7 @@ def answers(
     modelled: bool,
     covered: Mapping[str, float] = MappingProxyType({}),
     misread: str = "",
+    apart: str = "",
     key: Callable[[str], str] = key_of,
 ) -> list[Answer]:
     """Conclude from every basis that holds workload trials.
@@ -70,6 +71,7 @@ def answers(
         modelled: whether joules are a model's.
         key: the name under which load and idle data of an image are joined.
         misread: which joules are in a wrong unit; these stand on all bases but ``repaired``.
+        apart: why the measured treatments can't be compared: they meter different domains.
         covered: basis → share of the metered joules that its numbers cover, where it is less than all.
     """
     given = {
@@ -80,7 +82,9 @@ def answers(
     if misread and "repaired" not in given:
         given["repaired"] = frames["repaired"]
     return [
-        Answer(basis, f"No verdict: {misread}.")
+        Answer(basis, f"No verdict: {apart}.")
+        if apart and not basis.startswith("published")
+        else Answer(basis, f"No verdict: {misread}.")
         if misread and (basis != "repaired" or work.empty)
         else _with_misread(
             _with_scope(basis, work, reference, modelled, key, covered.get(basis, 1.0)), misread

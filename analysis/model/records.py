@@ -451,7 +451,8 @@ class Record:
         container: of the agent's report.
         edges: the platform ``before`` and ``after`` the window, of the agent's report.
         series: summaries of columns over the window, ``{column: {mean, min, max, first, last}}``;
-            of a GPU's reasons to throttle also ``any``, the bits of all rows.
+            of a GPU's reasons to throttle also ``any``, the bits of all rows; of an import's used swap
+            also ``max_line``, where the raw log first shows its maximum.
         timing: the window on the host's clock.
         rest: how the host cooled down before, of the agent's report.
         expected: the plan's side.

@@ -30,6 +30,7 @@ _PROBE = """<script>{axe}</script><script>addEventListener("load", async () => {
  const root = document.documentElement;
  const found = await axe.run(document, {{resultTypes: ["violations"], iframes: false}});
  parent.postMessage({{page: {page}, width: {width}, scroll: root.scrollWidth, client: root.clientWidth,
+  cut: [...document.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel),
   passed: found.passes.length, violations: found.violations.map((v) => ({{rule: v.id,
   nodes: v.nodes.map((n) => n.target.join(" ") + ": " + n.failureSummary)}}))}}, "*");
 }});</script>"""
@@ -47,6 +48,7 @@ class Look:
         passed: rules that held somewhere on the page; 0: nothing was looked at.
         scroll: width of the content, CSS px.
         client: width of the window, CSS px.
+        cut: labels of the tables that have to be scrolled sideways.
     """
 
     page: str
@@ -55,6 +57,7 @@ class Look:
     passed: int
     scroll: int
     client: int
+    cut: list[str]
 
 
 def dom(address: str, folder: Path, *options: str) -> str:

@@ -33,7 +33,7 @@ class AIPerf:
     def read(self, files: Files, context: Context) -> Campaign:
         """Import one run per file; treatments come from the paths."""
         return records.of_courses(
-            self, TELEMETRY, files, context, _course, "is not a telemetry record"
+            self, TELEMETRY, files, context, _course, "not a telemetry record"
         )
 
 

@@ -40,8 +40,7 @@ IMPORTED = (
 )
 
 _ENERGY = re.compile(r".*(?:package|total|cpu)?_?(?:energy|joules?).*", re.IGNORECASE)
-_PREFERRED = re.compile(r"package|total|^energy", re.IGNORECASE)
-_TIME = re.compile(r".*(?:time|duration).*", re.IGNORECASE)
+_PREFERRED = (re.compile("total", re.IGNORECASE), re.compile("package|^energy", re.IGNORECASE))
 
 
 @dataclass
@@ -222,7 +221,8 @@ def _read_table(
             done.rows.append(
                 DerivedRow(
                     table, number, image, "workload", _run_number(run_id), joules * unit_j,
-                    _number(line, seconds), summary_tables.precision_of(line.get(energy or "") or "", unit_j),
+                    _seconds(line, seconds),
+                    summary_tables.precision_of(line.get(energy or "") or "", unit_j),
                 )
             )  # fmt: skip
 
@@ -247,17 +247,23 @@ def _results(
     """The table's own columns of joules and seconds."""
     data = [c for c in columns if c not in factors and not c.startswith("__")]
     joules = sorted(
-        (c for c in data if _ENERGY.fullmatch(c)), key=lambda c: not _PREFERRED.search(c)
+        (c for c in data if _ENERGY.fullmatch(c)),
+        key=lambda c: [not preferred.search(c) for preferred in _PREFERRED],
     )
-    seconds = [c for c in data if _TIME.fullmatch(c)]
     return (
         mapping.derived.energy_j or (joules[0] if joules else None),
-        mapping.derived.duration_s or (seconds[0] if seconds else None),
+        mapping.derived.duration_s
+        or summary_tables.duration_of([c for c in data if c not in joules]),
     )
 
 
 def _number(line: Mapping[str, str], column: str | None) -> float | None:
     return summary_tables.number(line.get(column or "") or "")
+
+
+def _seconds(line: Mapping[str, str], column: str | None) -> float | None:
+    value = _number(line, column)
+    return None if value is None else value * summary_tables.seconds_per_unit(column or "")
 
 
 def _run_number(run_id: str) -> int | None:

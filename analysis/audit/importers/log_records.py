@@ -16,6 +16,7 @@ from wattbench.analysis.audit.importers import Context
 from wattbench.analysis.audit.importers.reduce import Reduced
 from wattbench.analysis.audit.logs import Start
 from wattbench.analysis.audit.mapping import Mapping as CampaignMapping
+from wattbench.analysis.meters import energibridge
 from wattbench.analysis.meters.curves import POWER_AVERAGE_S, SAMPLE_S
 from wattbench.analysis.meters.energibridge import LAST_S, NO_ENERGY
 from wattbench.analysis.model.records import Domain, LogFacts, Note, Record, Sampling, Work
@@ -164,7 +165,7 @@ def _failure(
     if raw.fatal is not None:
         return raw.fatal.message
     if joules is None:
-        return "no energy can be computed from the file" if raw.energies else NO_ENERGY
+        return "no energy can be computed from the file" if raw.energies else _no_energy(raw)
     if start is not None and start.panic:
         return f"the meter panicked: {start.panic}"
     if start is not None and start.refusal and not start.complete:
@@ -178,6 +179,16 @@ def _failure(
         done = sum(p.seconds is not None for p in start.passes)
         return f"the workload printed {done} of {max(len(start.sizes), len(start.passes))} passes as done"
     return None
+
+
+def _no_energy(raw: Reduced) -> str:
+    """Why a file without usable energy has none: its column has gaps, or there is no such column."""
+    left_out = (
+        n.message
+        for n in reversed(raw.notes)
+        if n.kind == "bad-cell" and n.column and energibridge.spec_of(n.column).domain
+    )
+    return next(left_out, NO_ENERGY)
 
 
 def _failed_line(start: Start, problem: str) -> int | None:

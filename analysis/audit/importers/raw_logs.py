@@ -159,7 +159,7 @@ class RawLogs:
                 for r in records
                 if (joules := r.log.get(what) or 0) > 0 and r.row.status == "valid"
             }
-        rows, problems = summary_tables.read_all(files, context)
+        rows, problems, inferred = summary_tables.read_all(files, context)
         findings += problems
         traced = summary_tables.trace(rows, sources, mapping.key, whole=bool(raws or files.of(LOG)))
         findings += traced.findings
@@ -172,7 +172,7 @@ class RawLogs:
             summaries=summaries,
             package_only=package_only,
             findings=tuple(findings),
-            inferred=(*said, *(() if mapped else _numbered_twice(records))),
+            inferred=(*said, *inferred, *(() if mapped else _numbered_twice(records))),
             read_with=frozenset({"derived"}),
             imported_rule=imported,
             repaired_rule=REPAIRED,
@@ -535,7 +535,7 @@ def _measurements(
             by_folder[treatments.folder_of(r.row.raw)][r.row.run] = r.subject
     for path in files.of(MEASUREMENTS):
         folder = treatments.folder_of(path)
-        rows, problems = summary_tables.read(files.root, path)
+        rows, problems, _ = summary_tables.read(files.root, path)
         # A header alone is what the study's own script left behind: nothing to import.
         findings += [p for p in problems if "header and no rows" not in p.message]
         by_run = by_folder[folder]

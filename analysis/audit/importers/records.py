@@ -100,6 +100,30 @@ def unread(path: str, message: str, line: int) -> Finding:
     )
 
 
+def unread_lines(path: str, lines: Sequence[int], what: str) -> list[Finding]:
+    """One finding of all lines of a file that can't be used; none of no line.
+
+    Args:
+        path: the file.
+        lines: of the file.
+        what: why, after ``line 7: ``.
+    """
+    if not lines:
+        return []
+    more = f" and {len(lines) - 1} more, up to {lines[-1]}" if len(lines) > 1 else ""
+    return [
+        finding(
+            "file-unread",
+            Verdict.FOUND,
+            "campaign",
+            f"{path}: line {lines[0]}{more}: {what}",
+            file=path,
+            line=lines[0],
+            lines=list(lines[:1000]),
+        )
+    ]
+
+
 def labels_of(
     files: Files, role: str, context: Context
 ) -> tuple[dict[str, Label], tuple[str, ...]]:
@@ -155,10 +179,12 @@ class Course:
     Attributes:
         watts: domain → (Unix seconds, W) of each sample.
         usage: GPU → its utilisations, %.
+        failure: why it gives no joules.
     """
 
     watts: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     usage: dict[str, list[float]] = field(default_factory=dict)
+    failure: str | None = None
 
     def add(self, domain: str, time_s: float, watts: float) -> None:
         """Add a sample."""
@@ -201,10 +227,11 @@ class Course:
                 series[f"{domain}_power"] = course(watts)
         for gpu, values in self.usage.items():
             series[f"{gpu}_usage"] = course(np.array(values))
+        why = self.failure or "fewer than two samples of power"
         return Run(
             path, 1, label, number_of, joules, last_s - first_s if joules else None,
             float(first_s) if joules else None, sampling=sampling, series=series, doubt_j=doubt_j,
-            whole_file=True, failure=None if joules else f"{path}: fewer than two samples of power",
+            whole_file=True, failure=None if joules else f"{path}: {why}",
         )  # fmt: skip
 
 
@@ -327,13 +354,13 @@ def of_courses(
         files: the campaign's files.
         context: name, mapping and limits.
         read: text of a file → its course and the lines that are not readings.
-        bad_line: what such a line is, after ``line 7``.
+        bad_line: what such a line is, after ``line 7: ``.
     """
     findings: list[Finding] = []
     labels, said = labels_of(files, role, context)
     runs = []
     for path, text in texts(files, role, findings):
         course, bad = read(text)
-        findings += [unread(path, f"line {n} {bad_line}", n) for n in bad[:20]]
+        findings += unread_lines(path, bad, bad_line)
         runs.append(course.run(path, labels[path], treatments.run_of(path)))
     return campaign(importer, context, runs, findings, said)

@@ -117,7 +117,7 @@ class Reduced:
         last_delta_s: ``Delta`` of the last row: about 0 after a fresh last sample, about one interval
             in a log that ended early.
         energies: by domain, in the file's order.
-        series: ``{column or group: {mean, min, max, first, last}}``.
+        series: ``{column or group: {mean, min, max, first, last}}``, of used swap also ``max_line``.
         constant: columns that never change.
         notes: what the reader met.
     """
@@ -484,7 +484,7 @@ def reduce_one(path: str, data: bytes) -> Reduced:
             line = int(samples.lines[~finite][0])
             sampled = column.kind in (Kind.CUMULATIVE, Kind.POWER)
             if not sampled or finite.mean() < _GAPS or not (finite[0] and finite[-1]):
-                notes.append(Note("bad-cell", f"{name} has gaps; left out", line, name))
+                notes.append(Note("bad-cell", f"{name} {_gap(finite)}; left out", line, name))
                 continue
             notes.append(Note("bad-cell", f"{name} has gaps; bridged", line, name))
             values = np.interp(columns["Time"], columns["Time"][finite], values[finite])
@@ -493,6 +493,17 @@ def reduce_one(path: str, data: bytes) -> Reduced:
     with np.errstate(over="ignore", invalid="ignore"):
         one = _reduce([path], columns, np.array([samples.rows]), samples.lines)[0]
     return _usable(replace(one, interval_s=samples.interval_s, notes=(*notes, *one.notes)))
+
+
+def _gap(finite: BoolArray) -> str:
+    """What is wrong with a column that lacks numbers."""
+    if not finite.any():
+        return "holds no number"
+    return (
+        "has gaps"
+        if finite[0] and finite[-1]
+        else f"{'ends' if finite[0] else 'begins'} with a gap"
+    )
 
 
 def _tidied(data: bytes) -> tuple[bytes, list[Note]]:
@@ -649,7 +660,7 @@ def _reduce(
     gaps = np.maximum.reduceat(steps, starts)
     deltas = np.full(len(paths), np.nan) if delta is None else delta[ends - 1] * 1e-3
     by_file = list(zip(*energies, strict=True)) or [()] * len(paths)
-    series = _series(_courses(columns, starts, ends), counts)
+    series = _series(_courses(columns, starts, ends, lines), counts)
     constant = [
         tuple(itertools.compress(still, mine))
         for mine in zip(*(v.tolist() for v in still.values()), strict=True)
@@ -720,7 +731,7 @@ def _reduce_counter(
 
 
 def _courses(
-    columns: Mapping[str, FloatArray], starts: IntArray, ends: IntArray
+    columns: Mapping[str, FloatArray], starts: IntArray, ends: IntArray, lines: IntArray | None
 ) -> dict[str, dict[str, FloatArray]]:
     """Courses of the gauges, in :class:`energibridge.Spec` units, averaged over a group's members."""
     courses: dict[str, dict[str, FloatArray]] = {}
@@ -749,7 +760,21 @@ def _courses(
             "first": first,
             "last": values[ends - 1],
         }
+        if group == "USED_SWAP":
+            courses[group]["max_line"] = _lines_of_maxima(values, starts, ends, lines)
     return courses
+
+
+def _lines_of_maxima(
+    values: FloatArray, starts: IntArray, ends: IntArray, lines: IntArray | None
+) -> FloatArray:
+    """The line on which each file first reaches its highest value; of one without, its first sample's."""
+    highest = np.repeat(np.maximum.reduceat(values, starts), ends - starts)
+    at = np.append(np.flatnonzero(values == highest), len(values))
+    first = at[np.searchsorted(at, starts)]
+    first = np.where(first < ends, first, starts)
+    own = first - starts + 2 if lines is None else lines[first]
+    return own.astype(np.float64)
 
 
 def _finite(value: float) -> float | None:

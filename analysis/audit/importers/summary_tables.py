@@ -37,6 +37,7 @@ _SIZE_LIMIT = 8 * 1024 * 1024
 SAME_J = 0.01
 SAME_S = 0.05
 _LEAST_J = 1e-6
+_MOST_DIGITS = 30
 
 #: A row within these is named as the nearest.
 _NEAREST = 3
@@ -49,13 +50,24 @@ _NEAR_MEDIAN = 0.5
 
 
 _ENERGY_COLUMN = re.compile(
-    r".*(?:joules?|energy[^()]*\((?:k|m|µ|u)?(?:J|Wh)\)|energy.*_(?:k|m|u)?(?:j|wh)\b).*",
+    r".*(?:joules?|[(\[](?:k|m|µ|u)?(?:J|Wh)[)\]]|energy.*_(?:k|m|u)?(?:j|wh)\b).*",
     re.IGNORECASE,
 )
 _RUN_COLUMN = re.compile(
     r"run|#|no\.?|iteration|repetition|trial|run[_ ](?:id|no|number)", re.IGNORECASE
 )
-_TIME_COLUMN = re.compile(r".*(?:time|duration).*", re.IGNORECASE)
+_TIME_COLUMN = re.compile(r".*(?:time|duration|elapsed).*", re.IGNORECASE)
+#: Columns of moments; and of lengths, however they are called beside.
+_MOMENT = re.compile(r"stamp|date|start|begin|\bend|_end|stop|time[_ ]?of", re.IGNORECASE)
+_LENGTH = re.compile(r"duration|elapsed|execution|run[_ ]?time|wall", re.IGNORECASE)
+#: Of several columns of joules, those of the whole, and of a unit of work.
+_TOTAL = re.compile(r"total|overall|\bsum|_sum|consumed", re.IGNORECASE)
+_PER_UNIT = re.compile(r"(?:\b|_)per(?:\b|_)|/", re.IGNORECASE)
+_PARTS = (
+    re.compile(r"gpu", re.IGNORECASE),
+    re.compile(r"cpu|pkg|package|processor", re.IGNORECASE),
+    re.compile(r"ram\b|ram_|memory", re.IGNORECASE),
+)
 
 #: Units in the name of a column → joules.
 _JOULES = {
@@ -68,7 +80,20 @@ _JOULES = {
     "kwh": 3.6e6,
     "mwh": 3.6,
 }
-_UNIT = re.compile(r"(?:\(|_|\b)([kmuµ]?(?:j|wh))\)?$", re.IGNORECASE)
+_UNIT = re.compile(r"(?:[(\[]|_|\b)([kmuµ]?(?:j|wh))[)\]]?$", re.IGNORECASE)
+_MEGA = 1e9
+#: Units in the name of a column → seconds.
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "milliseconds": 1e-3,
+    "min": 60.0, "mins": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0,
+}  # fmt: skip
+_TIME_UNIT = re.compile(r"(?:[(\[]|_|\b)([a-zµ]+)[)\]]?$", re.IGNORECASE)
+#: Seconds from which on a value is a date, not a length.
+_LONGEST_S = 1e8
+
+#: Separators of cells, the likeliest first.
+_SEPARATORS = ",;\t|"
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+),\d+(?:[eE][+-]?\d+)?\s*")
 
 IMPORTED = "published rows are all there is: nothing is imported"
 REPAIRED = "every published row without a fault of its own, as it stands there"
@@ -99,7 +124,7 @@ class SummaryTables:
 
     def read(self, files: Files, context: Context) -> Campaign:
         """Import rows; none of them is taken for a measurement."""
-        rows, findings = read_all(files, context)
+        rows, findings, said = read_all(files, context)
         findings += trace(rows, {}, context.mapping.key, whole=False).findings
         return Campaign(
             name=context.name,
@@ -107,6 +132,7 @@ class SummaryTables:
             records=tuple(as_record(context, row) for row in rows),
             derived=tuple(rows),
             findings=tuple(findings),
+            inferred=said,
             package_only=True,
             imported_rule=IMPORTED,
             repaired_rule=REPAIRED,
@@ -116,16 +142,19 @@ class SummaryTables:
 IMPORTER = SummaryTables()
 
 
-def read_all(files: Files, context: Context) -> tuple[list[DerivedRow], list[Finding]]:
-    """Rows of all tables; a table whose rows all stand in another one is a copy."""
+def read_all(
+    files: Files, context: Context
+) -> tuple[list[DerivedRow], list[Finding], tuple[str, ...]]:
+    """Rows of all tables, and what was inferred; a table whose rows all stand in another one is a copy."""
     tables: dict[str, list[DerivedRow]] = {}
     findings: list[Finding] = []
+    said: list[str] = []
     for path in files.of(TABLE):
-        rows, problems = read(files.root, path, context.mapping)
-        tables[path] = rows
+        tables[path], problems, inferred = read(files.root, path, context.mapping)
         findings += problems
+        said += inferred
     kept, copies = without_copied_tables(tables)
-    return [row for rows in kept.values() for row in rows], [*findings, *copies]
+    return [row for rows in kept.values() for row in rows], [*findings, *copies], tuple(said)
 
 
 def without_copied_tables(
@@ -247,22 +276,35 @@ def read_text(path: Path) -> tuple[str | None, str]:
 
 
 def rows_of(text: str) -> tuple[list[tuple[int, list[str]]], tuple[int, str] | None]:
-    """A CSV's rows by line, blank ones left out; line and reason where it ends to be one."""
-    reader = csv.reader(io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n")))
+    """A CSV's rows by line, blank ones left out; line and reason where it ends to be one.
+
+    Whatever separates its cells; where that is no comma, decimal commas become points.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    header = text.lstrip().partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     rows: list[tuple[int, list[str]]] = []
     try:
         rows.extend((reader.line_num, c) for c in reader if any(cell.strip() for cell in c))
     except csv.Error as error:
         return rows, (reader.line_num, f"no CSV from line {reader.line_num} on: {error}")
+    if separator != ",":
+        rows = [(line, [_with_point(cell) for cell in cells]) for line, cells in rows]
     return rows, None
+
+
+def _with_point(cell: str) -> str:
+    is_number = _DECIMAL_COMMA.fullmatch(cell)
+    return cell.replace(".", "").replace(",", ".") if is_number else cell
 
 
 def read(
     root: Path,
     relative: str,
     mapping: CampaignMapping = CampaignMapping(),  # noqa: B008 - frozen
-) -> tuple[list[DerivedRow], list[Finding]]:
-    """Rows of one table; a line that is not a row becomes a finding that names it."""
+) -> tuple[list[DerivedRow], list[Finding], tuple[str, ...]]:
+    """Rows of one table, and what was inferred; a line that is not a row becomes a finding that names it."""
     names = mapping.derived
     image = PurePosixPath(relative).name.removesuffix(".csv").removesuffix("_output")
     kind = "idle" if image.endswith("_idle") else "workload"
@@ -281,69 +323,159 @@ def read(
 
     text, why = read_text(root / relative)
     if text is None:
-        return [], [unread(why, 1)]
+        return [], [unread(why, 1)], ()
     numbered, end = rows_of(text)
     rows: list[DerivedRow] = []
     findings: list[Finding] = [unread(end[1], end[0])] if end else []
-    columns: dict[str, int] | None = None
+    lacking: list[int] = []
+    columns: _Columns | None = None
     factors: Sequence[str] = ()
+    said: tuple[str, ...] = ()
     header: list[str] = []
-    factor = 1.0
     for line, cells in numbered:
         if columns is None:
             header = [c.strip() for c in cells]
             columns = _columns(header, names)
-            if "energy_j" not in columns:
-                return [], [unread("no column of joules in its header", line)]
-            factor = joules_per_unit(header[columns["energy_j"]])
-            factors = _factors(header, columns, [c for _, c in numbered[1:]], mapping)
+            if not columns.energy:
+                return [], [unread("no column of joules in its header", line)], ()
+            factors, said = _factors(header, columns, [c for _, c in numbered[1:]], mapping)
+            said = tuple(f"{relative}: {one}" for one in said)
+            if columns.unused:
+                findings.append(_unused(relative, line, header, columns))
             continue
-        values = {what: number(cells[i]) if i < len(cells) else None for what, i in columns.items()}
         label = " / ".join(
             cells[header.index(f)].strip() for f in factors if header.index(f) < len(cells)
         )
-        if values["energy_j"] is None:
-            findings.append(unread(f"line {line} holds no joules: {','.join(cells)[:80]!r}", line))
+        energy_j, precision_j = columns.joules_of(header, cells)
+        if energy_j is None:
+            lacking.append(line)
             continue
-        run = values.get("run")
+        run = number(_cell(cells, columns.run))
         rows.append(
             DerivedRow(
                 relative, line, label or image, kind, None if run is None else int(run),
-                values["energy_j"] * factor, values.get("duration_s"),
-                precision_of(cells[columns["energy_j"]], factor),
+                energy_j, columns.seconds_of(header, cells), precision_j,
             )
         )  # fmt: skip
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        shown = next(",".join(cells)[:80] for line, cells in numbered if line == lacking[0])
+        findings.append(unread(f"line {lacking[0]}{more}: no joules in {shown!r}", lacking[0]))
     if columns is None and not findings:
         findings.append(unread("empty", 1))
     elif not rows and not findings:
         findings.append(unread("a header and no rows", 1))
-    return rows, findings
+    return rows, findings, said
 
 
-def _columns(header: Sequence[str], names: DerivedFiles) -> dict[str, int]:
-    patterns = {
-        "run": re.compile(re.escape(names.run) if names.run else r"run", re.IGNORECASE),
-        "energy_j": re.compile(
-            re.escape(names.energy_j) if names.energy_j else _ENERGY_COLUMN.pattern,
-            re.IGNORECASE,
-        ),
-        "duration_s": re.compile(
-            re.escape(names.duration_s) if names.duration_s else _TIME_COLUMN.pattern,
-            re.IGNORECASE,
-        ),
-    }
-    return {
-        what: index
-        for what, pattern in patterns.items()
-        if (index := next((i for i, name in enumerate(header) if pattern.fullmatch(name)), None))
-        is not None
-    }
+@dataclass(frozen=True)
+class _Columns:
+    """Places of a table's columns.
+
+    Attributes:
+        energy: of the joules, which are added up.
+        duration: of the seconds.
+        run: of the run's number.
+        unused: of joules beside these.
+    """
+
+    energy: tuple[int, ...]
+    duration: int | None
+    run: int | None
+    unused: tuple[int, ...]
+
+    def joules_of(
+        self, header: Sequence[str], cells: Sequence[str]
+    ) -> tuple[float | None, float | None]:
+        """A row's joules, and what the last printed digit of them is worth; None where a part lacks."""
+        units = [joules_per_unit(header[i]) for i in self.energy]
+        own = [_cell(cells, i) for i in self.energy]
+        values = [number(cell) for cell in own]
+        digits = [precision_of(cell, unit) for cell, unit in zip(own, units, strict=True)]
+        joules = [v * unit for v, unit in zip(values, units, strict=True) if v is not None]
+        if len(joules) < len(values):
+            return None, None
+        return sum(joules), max((d for d in digits if d is not None), default=None)
+
+    def seconds_of(self, header: Sequence[str], cells: Sequence[str]) -> float | None:
+        """A row's seconds; None where they are not given, or are a moment."""
+        value = number(_cell(cells, self.duration))
+        if self.duration is None or value is None:
+            return None
+        seconds = value * seconds_per_unit(header[self.duration])
+        return seconds if abs(seconds) < _LONGEST_S else None
+
+
+def _cell(cells: Sequence[str], place: int | None) -> str:
+    return cells[place] if place is not None and place < len(cells) else ""
+
+
+def _columns(header: Sequence[str], names: DerivedFiles) -> _Columns:
+    def named(name: str | None) -> int | None:
+        found = (i for i, c in enumerate(header) if name and c.lower() == name.lower())
+        return next(found, None)
+
+    energy = [i for i, c in enumerate(header) if _ENERGY_COLUMN.fullmatch(c)]
+    chosen = named(names.energy_j)
+    if chosen is not None or names.energy_j:
+        used, energy = [] if chosen is None else [chosen], []
+    else:
+        used = _whole(header, energy)
+    timed = [header[i] for i in range(len(header)) if i not in energy]
+    duration = names.duration_s or duration_of(timed)
+    return _Columns(
+        tuple(used), named(duration), named(names.run or "run"),
+        tuple(i for i in energy if i not in used),
+    )  # fmt: skip
+
+
+def _whole(header: Sequence[str], energy: Sequence[int]) -> list[int]:
+    """The columns that give a run's joules: the total, else parts of different kinds, else the first."""
+    energy = [i for i in energy if not _PER_UNIT.search(header[i])] or list(energy)
+    if totals := [i for i in energy if _TOTAL.search(header[i])]:
+        return totals[:1]
+    kinds = [next((k for k, p in enumerate(_PARTS) if p.search(header[i])), -1) for i in energy]
+    if -1 not in kinds and len(set(kinds)) == len(kinds):
+        return list(energy)
+    return list(energy[:1])
+
+
+def _unused(path: str, line: int, header: Sequence[str], columns: _Columns) -> Finding:
+    used, left = ([header[i] for i in places] for places in (columns.energy, columns.unused))
+    return finding(
+        "file-unread",
+        Verdict.FOUND,
+        "campaign",
+        f"{path}: joules are those of {' + '.join(used)}; {', '.join(left)} "
+        f"{'is' if len(left) == 1 else 'are'} not counted",
+        severity=Severity.INFO,
+        action="Name another column with `derived: {energy_j: …}` in a --mapping file if it is wrong.",
+        file=path,
+        line=line,
+        columns=left,
+    )
+
+
+def duration_of(columns: Sequence[str]) -> str | None:
+    """The column of a run's length; moments, such as time stamps, are none."""
+    timed = [c for c in columns if _TIME_COLUMN.fullmatch(c)]
+    lengths = [c for c in timed if _LENGTH.search(c)]
+    return next(iter(lengths or [c for c in timed if not _MOMENT.search(c)]), None)
+
+
+def seconds_per_unit(column: str) -> float:
+    """Seconds of one unit of a column, by what its name ends with; 1 where it names none."""
+    match = _TIME_UNIT.search(column.strip())
+    return _SECONDS.get(match.group(1).lower(), 1.0) if match else 1.0
 
 
 def joules_per_unit(column: str) -> float:
     """Joules of one unit of a column, by what its name ends with; 1 where it names none."""
     match = _UNIT.search(column.strip())
-    return _JOULES.get(match.group(1).lower(), 1.0) if match else 1.0
+    if match is None:
+        return 1.0
+    unit = match.group(1)
+    return _JOULES[unit.lower()] * (_MEGA if unit.startswith("M") else 1.0)
 
 
 def precision_of(cell: str, unit_j: float) -> float | None:
@@ -352,23 +484,38 @@ def precision_of(cell: str, unit_j: float) -> float | None:
         exponent = Decimal(cell.strip()).as_tuple().exponent
     except InvalidOperation:
         return None
-    return max(_LEAST_J, unit_j * 10.0**exponent) if isinstance(exponent, int) else None
+    if not isinstance(exponent, int) or abs(exponent) > _MOST_DIGITS:
+        return None
+    return max(_LEAST_J, unit_j * 10.0**exponent)
 
 
 def _factors(
     header: Sequence[str],
-    columns: Mapping[str, int],
+    columns: _Columns,
     rows: Sequence[Sequence[str]],
     mapping: CampaignMapping,
-) -> Sequence[str]:
-    """Columns that name the treatment of a table in long form; none of a table of one treatment."""
+) -> tuple[Sequence[str], tuple[str, ...]]:
+    """Columns that name the treatment of a table in long form; none of a table of one treatment.
+
+    And what was inferred.
+    """
     records = [dict(zip(header, row, strict=False)) for row in rows]
-    ignored = [header[i] for i in columns.values()]
+    places = (*columns.energy, *columns.unused, columns.duration, columns.run)
+    ignored = [header[i] for i in places if i is not None]
     ignored += [c for c in header if _RUN_COLUMN.fullmatch(c)]
-    found = factors_of(header, records, mapping.factors, ignored).names
-    found = tuple(f for f in found if len({row.get(f) for row in records}) > 1)
+    inferred = factors_of(header, records, mapping.factors, ignored)
+    found = tuple(f for f in inferred.names if len({row.get(f) for row in records}) > 1)
     distinct = {tuple(row.get(f) for f in found) for row in records}
-    return found if 1 < len(distinct) < len(records) else ()
+    if not 1 < len(distinct) < len(records):
+        return (), inferred.said
+    if mapping.factors is not None:
+        return found, ()
+    columns_of = "column" if len(found) == 1 else "columns"
+    return found, (
+        f"treatments come from the {columns_of} {', '.join(found)}; "
+        "`factors: […]` in a --mapping file overrides this",
+        *inferred.said,
+    )
 
 
 def number(cell: str) -> float | None:
@@ -506,7 +653,7 @@ class _Table:
             if not 1 / _MOST_TIMES < ratio < _MOST_TIMES:
                 return None, (
                     f"its mean power of {energy_j / row.duration_s:.4g} W is impossible beside the others' "
-                    f"{self.median_w:.4g} W"
+                    f"{self.median_w:.4g} W{self._turned(energy_j)}"
                 )
         return None, None
 
@@ -537,12 +684,29 @@ class _Table:
             return "a run can't use 0 J: the meter gave no energy"
         if matches and matches[0].true_j is not None:
             return text + _truth(matches[0])
-        for exponent in counters.UNIT_EXPONENTS:
-            span_j = 2.0 ** (counters.COUNTER_BITS - exponent)
-            true_j = energy_j + span_j
-            if self.median_j and abs(true_j / self.median_j - 1) < _NEAR_MEDIAN:
-                return f"{text}; with the counter's range of {span_j:.0f} J it is {true_j:.8g} J"
-        return text
+        span_j = self._span_j(energy_j)
+        if span_j is None:
+            return text
+        return f"{text}; with the counter's range of {span_j:.0f} J it is {energy_j + span_j:.8g} J"
+
+    def _turned(self, energy_j: float) -> str:
+        """What a value that is too large is, where it is a negative sum without its sign."""
+        span_j = self._span_j(-energy_j)
+        if span_j is None:
+            return ""
+        return (
+            "; it is the absolute value of a negative sum: the counter wrapped, with its range of "
+            f"{span_j:.0f} J it is {span_j - energy_j:.8g} J"
+        )
+
+    def _span_j(self, negative_j: float) -> float | None:
+        """The counter's range with which a negative sum is near the others; None: with none."""
+        spans = (2.0 ** (counters.COUNTER_BITS - e) for e in counters.UNIT_EXPONENTS)
+        median_j = self.median_j
+        return next(
+            (s for s in spans if median_j and abs((negative_j + s) / median_j - 1) < _NEAR_MEDIAN),
+            None,
+        )
 
     def _elsewhere(self, row: DerivedRow) -> str | None:
         """A source of another treatment, or one whose leading digits were changed."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from wattbench.analysis.audit.campaign import Campaign
 from wattbench.analysis.audit.cells import cells_of
@@ -67,8 +68,7 @@ _KEYS = (*_MEASUREMENTS, "steady_state_energy")
 
 def _windows(path: str, text: str, label: Label, context: Context) -> Iterator[Run]:
     rows = list(csv.DictReader(io.StringIO(text)))
-    # A window's number in a loop is not part of the treatment's name.
-    names = [re.sub(r"[ _\-]*\d+$", "", (row.get("window_name") or "").strip()) for row in rows]
+    names = _treatments([(row.get("window_name") or "").strip() for row in rows])
     several = len(set(names)) > 1
     for line, (row, name) in enumerate(zip(rows, names, strict=True), start=2):
         own = label_of(name) if several and name else label
@@ -86,6 +86,13 @@ def _windows(path: str, text: str, label: Label, context: Context) -> Iterator[R
             path, line, Label(context.mapping.images.get(own.image, own.image), own.kind), None, joules,
             records.number(row.get("elapsed_time") or ""), records.number(row.get("start_time") or ""),
         )  # fmt: skip
+
+
+def _treatments(names: Sequence[str]) -> list[str]:
+    """Windows' names without the number of a loop; where names come back, a number in them is none."""
+    if max(Counter(names).values(), default=1) > 1:
+        return list(names)
+    return [re.sub(r"[ _\-]*\d+$", "", name) for name in names]
 
 
 def _result(path: str, text: str, label: Label) -> Run | None:

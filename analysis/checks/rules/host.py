@@ -203,11 +203,13 @@ def memory_pressure(record: Record) -> Outcomes:
     if used:
         growth = used[0]["max"] - used[0]["first"]
         if growth > SWAP_GROWTH:
+            shown = record.row.raw_place(int(used[0]["max_line"])) if "max_line" in used[0] else {}
             yield Found(
                 f"used swap grows by {growth / 1e6:.0f} MB from {used[0]['first'] / 1e6:.0f} MB",
                 place(
                     record, swap_first=used[0]["first"], swap_max=used[0]["max"], column="USED_SWAP"
-                ),
+                )
+                | shown,
             )
     elif pages is None:
         yield Unknown("swap was not recorded")

@@ -127,8 +127,10 @@ def _mixed(host: str, records: Sequence[Record]) -> Outcomes:
         name: {"first": own[0].row.started_at, "last": own[-1].row.started_at, "n": len(own)}
         for name, own in grouped(done, treatment).items()
     }
+    treated = len({r.row.image for r in done})
+    apart_too = ", idle ones apart," if treated < len(counts) else ""
     yield Found(
-        f"{len(images)} trials of {len(counts)} treatments ran in {len(stretches)} stretches "
+        f"{len(images)} trials of {treated} treatments{apart_too} ran in {len(stretches)} stretches "
         f"({expected:.0f} would be expected of a random order, p {p:.2g}); "
         f"the longest is {longest[1]} × {longest[0]}",
         {

@@ -280,6 +280,130 @@ def test_perf_stat_s_joules_are_read_from_every_form_of_its_output(tmp_path):
     assert [f.evidence["file"] for f in campaign.findings] == ["none/1.txt"]
 
 
+PERF = "     {at}            {value} Joules power/energy-pkg/\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "joules", "seconds"),
+    [
+        (" 1.234,50 Joules power/energy-pkg/\n\n 20,004567890 seconds time elapsed\n", [1234.5], 20.004567890),
+        ("330,50 Joules power/energy-pkg/\n\n 10,5 +- 0,1 seconds time elapsed  ( +-  0,21% )\n", [330.5], 10.5),
+        ("12,50;Joules;power/energy-pkg/;10000000000;100,00;;\n", [12.5], 10.0),
+        ("12,50,Joules,power/energy-pkg/,10000000000,100,00,,\n", [12.5], 10.0),
+        ("".join(PERF.format(at=f"{i}.000000000", value="10.50") for i in (1, 2, 3)), [31.5], 3.0),
+        ("S0        1      50.25 Joules power/energy-pkg/\nS1        1      60.25 Joules power/energy-pkg/\n"
+         " 5.000000000 seconds time elapsed\n", [110.5], 5.0),
+        ('{"counter-value" : "12.500000", "unit" : "Joules", "event" : "power/energy-pkg/", '
+         '"event-runtime" : 10000000000, "pcnt-running" : 100.00}\n', [12.5], 10.0),
+        ("".join(f'{{"interval": {i}.0, "counter-value": "2.5", "unit": "Joules", '
+                 '"event": "power/energy-pkg/"}\n' for i in (1, 2)), [5.0], 2.0),
+        ("".join(f"# started on Mon Jan  5 12:00:{i} 2026\n\n Performance counter stats for './a':\n\n"
+                 f"  {i}.25 Joules power/energy-pkg/\n  2.5 Joules power/energy-ram/\n\n"
+                 "  5.0 seconds time elapsed\n" for i in (10, 20)), [12.75, 22.75], 5.0),
+        ("".join(f"{i}.25,Joules,power/energy-pkg/,5000000000,100.00,,\n" for i in (10, 20)), [10.25, 20.25], 5.0),
+    ],
+)  # fmt: skip
+def test_perf_stat_s_numbers_are_read_in_any_locale_and_form_and_appended_runs_count_apart(
+    tmp_path, text, joules, seconds
+):
+    trials = table(imported(write(tmp_path, a__1_DOT_txt=text)))
+    assert trials.energy_j.tolist() == pytest.approx(joules)
+    assert trials.duration_s.tolist() == pytest.approx([seconds] * len(joules))
+    assert trials.status.tolist() == ["valid"] * len(joules)
+
+
+def smi(header: str, *identity: str) -> str:
+    """Ten seconds of a GPU of 100 W, the next one of 200 W, …; rows of one loop are milliseconds apart."""
+    rows = [
+        f"2026/01/05 12:00:{second:02d}.{5 * gpu:03d}, {name}{100.0 * (gpu + 1):.2f} W\n"
+        for second in range(11)
+        for gpu, name in enumerate(identity)
+    ]
+    return f"timestamp, {header}power.draw.instant [W]\n" + "".join(rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        smi("", "", ""),
+        smi("uuid, ", "GPU-aa, ", "GPU-bb, "),
+        smi("pci.bus_id, ", "00000000:01:00.0, ", "00000000:41:00.0, "),
+        smi("name, index, ", "H100, 0, ", "H100, 1, "),
+    ],
+    ids=["order", "uuid", "bus", "index"],
+)
+def test_rows_of_several_gpus_are_told_apart_by_any_identity_and_by_their_order(tmp_path, text):
+    trials = table(imported(write(tmp_path, bert__run_1_DOT_csv=text)))
+    assert trials.energy_j.tolist() == pytest.approx([3000.0])
+    # Which rows are whose is not known where loops differ.
+    if "timestamp, power" in text:
+        lines = text.splitlines(keepends=True)
+        trials = table(
+            imported(write(tmp_path, bert__run_1_DOT_csv="".join(lines[:6] + lines[7:])))
+        )
+        assert trials.status.tolist() == ["failed"]
+        assert "index or uuid" in trials.reason.iloc[0]
+
+
+def test_lines_that_can_t_be_used_are_one_finding_per_file(tmp_path):
+    text = smi("index, ", "0, ").replace("100.00 W", "[N/A]")
+    campaign = imported(write(tmp_path, bert__run_1_DOT_csv=text))
+    (told,) = campaign.findings
+    assert (told.evidence["line"], told.evidence["lines"]) == (2, list(range(2, 13)))
+
+
+@pytest.mark.parametrize(
+    ("names", "treatments"),
+    [
+        (["bert_fp16", "bert_fp32"] * 2, {"bert_fp16": 2, "bert_fp32": 2}),
+        (["batch_8", "batch_16", "batch_8", "batch_16"], {"batch_8": 2, "batch_16": 2}),
+        (["fp16_0", "fp32_0", "fp16_1", "fp32_1"], {"fp16": 2, "fp32": 2}),
+    ],
+)
+def test_a_number_in_a_window_s_name_is_a_run_s_only_where_no_name_comes_back(
+    tmp_path, names, treatments
+):
+    rows = "".join(f"{1_760_000_000 + 10 * i},{n},2.0,400.0\n" for i, n in enumerate(names))
+    log = "start_time,window_name,elapsed_time,gpu0_energy\n" + rows
+    trials = table(imported(write(tmp_path, zeus_DOT_csv=log))).reset_index()
+    assert trials.image.value_counts().to_dict() == treatments
+
+
+def test_codecarbon_before_version_2_has_the_sum_of_all_parts(tmp_path):
+    header = (
+        "timestamp,experiment_id,project_name,duration,emissions,energy_consumed,country_name\n"
+    )
+    rows = "".join(
+        f"2021-03-01T12:0{i}:00,e{i},{project},20.0,0.0001,0.0002,Canada\n"
+        for i, project in enumerate(("bert", "gpt"))
+    )
+    trials = table(imported(write(tmp_path, emissions_DOT_csv=header + rows)))
+    assert trials.energy_j.to_dict() == pytest.approx({("bert", 0): 720.0, ("gpt", 0): 720.0})
+    assert set(trials.energy_source) == {"modelled"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "treatments"),
+    [
+        (["load", "infer"] * 3, {"load", "infer"}),
+        # CodeCarbon draws a name for a task without one.
+        ([f"{i:032x}" for i in range(6)], {"tasks"}),
+    ],
+)
+def test_tasks_of_codecarbon_are_treatments_where_their_names_come_back(
+    tmp_path, tasks, treatments
+):
+    rows = "".join(
+        f"{task},2026-01-05T12:0{i}:00,p,id-{i},20.0,0.0001,5e-06,42.5,0.0,10.0,0.0002,0.0,0.00005,"
+        "0.00025,Canada,Linux,3.0.4,machine\n"
+        for i, task in enumerate(tasks)
+    )
+    folder = tmp_path / "tasks"
+    text = "task_name," + CODECARBON + rows
+    campaign = imported(write(folder, emissions_base_ab_DOT_csv=text))
+    assert set(table(campaign).reset_index().image) == treatments
+
+
 def test_powerstat_s_means_count_for_their_interval_and_its_averages_do_not(tmp_path):
     head = "  Time    User  Nice   Sys  Idle    IO  Run Ctxt/s  IRQ/s Fork Exec Exit  Watts\n"
     rows = "".join(

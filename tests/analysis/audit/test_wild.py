@@ -20,6 +20,7 @@ from wattbench.analysis.audit import believed, mapping, run, treatments
 from wattbench.analysis.audit import page as run_page
 from wattbench.analysis.audit.importers.reduce import reduce_one
 from wattbench.analysis.audit.run import Audit
+from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.findings import Finding
 from wattbench.analysis.trends.compare import Options, compare, is_series
 from wattbench.analysis.trends.headline import sentence
@@ -240,6 +241,63 @@ def test_a_covariate_of_a_run_table_is_said_to_be_none_of_the_treatment(tmp_path
     assert {d.image for d in result.campaign.derived} == {"x", "y"}
     assert "'prompt_tokens'" in result.campaign.inferred[0]
     assert "covariate" in result.campaign.inferred[0]
+
+
+def table(header: str, *rows: str) -> dict[str, str]:
+    return {"t.csv": "\n".join([header, *rows]) + "\n"}
+
+
+def test_a_table_as_a_spreadsheet_of_another_locale_saves_it_is_read(tmp_path):
+    rows = (f"{i};{m};{300 + i},25;1.{i}00,5" for i in range(6) for m in ("x", "y"))
+    result = audited(write(tmp_path, table("Lauf;Modell;Energy (J);Duration (ms)", *rows)))
+    assert Counter(d.image for d in result.campaign.derived) == {"x": 6, "y": 6}
+    assert result.campaign.derived[2].energy_j == pytest.approx(301.25)
+    assert result.campaign.derived[2].duration_s == pytest.approx(1.1005)
+    assert "'Lauf' numbers the runs" in result.campaign.inferred[1]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "seconds"),
+    [("time (ms)", "1500", 1.5), ("runtime_min", "2", 120.0), ("Execution Time [s]", "3", 3.0),
+     ("elapsed", "4", 4.0), ("time", "1760000000", None), ("start_time", "9", None)],
+)  # fmt: skip
+def test_a_run_s_length_is_read_in_its_unit_and_a_moment_is_none(tmp_path, column, cell, seconds):
+    rows = (f"2026-01-05T12:00:0{i},x,300.{i},{cell}" for i in range(4))
+    result = audited(write(tmp_path, table(f"timestamp,model,energy_J,{column}", *rows)))
+    assert [d.duration_s for d in result.campaign.derived] == [seconds] * 4
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "joules", "left_out"),
+    [
+        ("CPU Energy (J),GPU Energy (J),Total Energy (J)", "100,900,1000", 1000.0, 2),
+        ("cpu_energy_j,gpu_energy_j,ram_energy_j", "100,900,50", 1050.0, 0),
+        ("energy_per_token_j,energy_j", "0.5,300", 300.0, 1),
+        ("energy [kWh]", "0.0001", 360.0, 0),
+        ("energy (MJ)", "0.5", 500_000.0, 0),
+    ],
+)
+def test_of_several_columns_of_joules_the_total_counts_or_all_parts(
+    tmp_path, header, cells, joules, left_out
+):
+    rows = (f"{i},x,{cells}" for i in range(4))
+    result = audited(write(tmp_path, table(f"run,model,{header}", *rows)))
+    assert [d.energy_j for d in result.campaign.derived] == pytest.approx([joules] * 4)
+    told = [f for f in found(result, "file-unread") if "not counted" in f.message]
+    assert sum(len(f.evidence["columns"]) for f in told) == left_out
+
+
+def test_a_treatment_named_after_the_first_result_is_not_pooled(tmp_path):
+    rows = (f"p{i},DONE,{40 + i % 7}.5,{'xy'[i % 2]},{300 + i % 5},10.0" for i in range(120))
+    header = "__run_id,__done,temperature,model,energy_J,time"
+    write(tmp_path, {"run_table.csv": "\n".join([header, *rows]) + "\n"})
+    assert {d.image for d in audited(tmp_path).campaign.derived} == {"x", "y"}
+
+
+def test_tables_without_any_row_of_joules_are_nothing_to_audit(tmp_path):
+    write(tmp_path, table("run,model,energy (J)", "1,x,none", "2,x,-"))
+    with pytest.raises(InputError, match=r"t\.csv: line 2 and 1 more: no joules"):
+        audited(tmp_path)
 
 
 def test_many_treatments_are_counted_and_not_compared_pair_by_pair(tmp_path):
@@ -522,6 +580,25 @@ def test_a_verdict_counts_the_gpu_or_says_what_it_leaves_out(tmp_path):
     assert all("% of the metered joules" in a.sentence for a in result.answers)
 
 
+def test_treatments_that_meter_different_domains_get_no_verdict_if_that_matters(tmp_path):
+    texts = {
+        f"{name}/{i}.csv": log(
+            1_760_000_000 + 200 * i + 100 * place, 90.0 - 40 * place, gpu_w=gpu_w
+        )
+        for i in range(5)
+        for place, (name, gpu_w) in enumerate((("cpu", None), ("gpu", 200.0)))
+    }
+    result = audited(write(tmp_path / "gpu", texts))
+    assert {a.sentence[:10] for a in result.answers} == {"No verdict"}
+    (told,) = [f for f in found(result, "meter-scope") if f.severity == "error"]
+    assert "80 % of the joules of gpu" in told.message
+    assert places([told]) == [("campaign", "gpu/0.csv", 1)]
+    # A little memory beside the package changes no verdict.
+    small = campaign(("a",)) | campaign(("b",), dram_w=0.6)
+    result = audited(write(tmp_path / "dram", small))
+    assert not [f for f in found(result, "meter-scope") if f.severity == "error"]
+
+
 def test_a_trial_that_lacks_a_domain_is_left_out_and_switches_no_other(tmp_path):
     texts = campaign(("a",), runs=12, dram_w=3.0, gpu_w=100.0)
     texts["a/4.csv"] = log(1_760_000_400, dram_w=3.0)
@@ -548,6 +625,16 @@ REFUSALS = {
     "architecture": "exec /usr/bin/python3: exec format error",
     "disk": "write /var/lib/docker/tmp/GetImageBlob1: no space left on device",
     "socket": "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+    "time": "Command exited with non-zero status 137",
+    "libc": "./work: /lib/libc.so.6: version `GLIBC_2.34' not found (required by ./work)",
+    "go": "panic: runtime error: index out of range [5] with length 3",
+    "short-name": 'Error: short-name "foo" did not resolve to an alias',
+    "statfs": "Error: statfs /data/models: no such file or directory",
+    "syntax": "SyntaxError: '(' was never closed",
+    "shell-killed": "./run.sh: line 3:  4242 Killed                  python3 main.py",
+    "cgroup": "Memory cgroup out of memory: Killed process 4242 (python3) total-vm:1234kB",
+    "flag": "unknown flag: --gpus",
+    "windows": "'python' is not recognized as an internal or external command",
     "library": "./work: error while loading shared libraries: libcudart.so.12: cannot open shared object file",
 }
 
@@ -573,6 +660,40 @@ def test_a_start_that_failed_though_the_meter_wrote_a_log_fails_with_its_words(t
     assert {f.evidence["file"] for f in failures} == {"cuda/energy_logs_cuda.txt"}
     assert sorted(f.evidence["line"] for f in failures) == [2 * i + 1 for i in range(8)]
     assert not any("cuda" in a.sentence for a in result.answers)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Killed 3 zombies on level 2", "Aborted transfers: 0", "error rate 0.02, panic: none", "Error: 0.031",
+     "version 2 not found (optional)", "checked: Permission denied as expected"],
+)  # fmt: skip
+def test_words_of_a_sound_run_accuse_nobody(tmp_path, words):
+    texts = campaign(("a", "b"), runs=4)
+    texts |= {f"{t}/{i}.txt": f"{words}\ndone\n" for t in "ab" for i in range(4)}
+    assert status(audited(write(tmp_path, texts))) == {("a", "valid"): 4, ("b", "valid"): 4}
+
+
+def test_a_gap_at_the_beginning_of_the_joules_is_the_reason(tmp_path):
+    texts = campaign(("a",), runs=4)
+    lines = texts["a/1.csv"].splitlines()
+    lines[1] = lines[1].rpartition(",")[0] + ",NaN"
+    result = audited(write(tmp_path, texts | {"a/1.csv": "\n".join(lines) + "\n"}))
+    (told,) = found(result, "trial-failed")
+    assert told.message == "PACKAGE_ENERGY (J) begins with a gap; left out"
+    assert places([told]) == [("trial a/1.csv", "a/1.csv", 2)]
+
+
+def test_memory_pressure_has_the_line_that_shows_it(tmp_path):
+    swap = {"USED_SWAP": lambda row: 10**9 + (6 * 10**8 if row >= 30 else 0)}
+    texts = campaign(("a",)) | {"a/2.csv": log(1_760_000_200, extra=swap)}
+    result = audited(write(tmp_path / "apart", texts))
+    assert places(found(result, "memory-pressure")) == [("trial a/2.csv", "a/2.csv", 32)]
+    appended = texts["a/0.csv"] + log(1_760_000_900, extra=swap)
+    result = audited(
+        write(tmp_path / "appended", {"a/0.csv": appended, "a/1.csv": texts["a/1.csv"]})
+    )
+    length = len(texts["a/0.csv"].splitlines())
+    assert [f.evidence["line"] for f in found(result, "memory-pressure")] == [length + 32]
 
 
 def test_a_traceback_fails_with_its_exception_unless_the_program_goes_on(tmp_path):
@@ -801,6 +922,30 @@ def test_one_sentence_says_whether_the_numbers_can_be_believed(tmp_path):
     assert "20 published rows of 1 treatment come without any raw file" in believed.sentence(
         published
     )
+
+
+def test_the_finding_on_the_order_counts_the_treatments_of_the_page(tmp_path):
+    texts = {
+        f"{name}/{i}.csv": log(1_760_000_000 + 1000 * place + 100 * i)
+        for place, name in enumerate(("x", "x_idle", "y", "y_idle"))
+        for i in range(5)
+    }
+    result = audited(write(tmp_path, texts))
+    (told,) = found(result, "order-not-randomised")
+    assert told.message.startswith("20 trials of 2 treatments, idle ones apart, ran in 4 stretches")
+    assert len(result.treatments) == 2
+
+
+def test_the_page_compares_the_bases_row_by_row_under_their_own_name(tmp_path):
+    texts = campaign() | table(
+        "run,treatment,energy (J),time (s)", *(f"{i},{t},30{i},10" for i in range(5) for t in "ab")
+    )
+    result = audited(write(tmp_path, texts))
+    run.write(result, tmp_path / "out")
+    (energy,) = pd.read_html(tmp_path / "out" / "index.html", match="Energy under load")
+    assert list(energy.columns)[:2] == ["treatment", "basis"]
+    assert energy.groupby("treatment").size().to_dict() == {"a": 4, "b": 4}
+    assert ">host<" not in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_sentences_about_an_import_speak_of_treatments(tmp_path):
