@@ -37,6 +37,7 @@ class PlannedTrialDocument(TypedDict):
     image: str
     name: NotRequired[str]
     label: NotRequired[str]
+    idle_state: NotRequired[str]
 
 
 @with_config(DOCUMENT)

@@ -146,8 +146,13 @@ def _idle(idle: IdleDocument) -> str:
     if not idle:
         return ""
     per_host = "idle host, no container" if idle.get("per") == "host" else "idle container"
-    state = "idle, framework loaded" if idle.get("state") == "loaded" else per_host
-    known = f" ({state})" if "state" in idle else ""
+    words = {"loaded": "idle, framework loaded", "container": per_host}
+    states = idle.get("state")
+    if isinstance(states, list):
+        both = " and ".join(words[state] for state in states)
+        known = f" ({both}; above idle: above the {words[states[0]]})"
+    else:
+        known = f" ({words.get(states, per_host)})" if states is not None else ""
     return f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks{known}"
 
 

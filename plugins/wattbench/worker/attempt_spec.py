@@ -60,7 +60,7 @@ def attempt_spec(
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
     works = trial.kind == "workload"
-    mounts = works or (trial.kind == "idle" and _is_loaded(experiment))
+    mounts = works or (trial.kind == "idle" and _is_loaded(experiment, trial))
     return {
         "id": attempt_id(run_id, host_name, trial.name, attempt),
         "run": run_id,
@@ -139,21 +139,24 @@ def probe_spec(
     }
 
 
-def idle_probe_spec(experiment: Experiment, spec: AttemptSpec, image: str) -> AttemptSpec:
+def idle_probe_spec(
+    experiment: Experiment, spec: AttemptSpec, image: str, *, loaded: bool
+) -> AttemptSpec:
     """The payload of ``start`` that shows whether an image can do its idle trials.
 
     Args:
         experiment: the run's.
         spec: of :func:`probe_spec`.
         image: name of the image.
+        loaded: whether they hold the model loaded.
     """
-    argv = _idle_argv(experiment, image, 0)
+    argv = _idle_argv(experiment, image, 0, loaded=loaded)
     contained = spec["runtime"] == "docker"
     return {
-        **_renamed(spec, f"{spec['trial']}-idle"),
+        **_renamed(spec, f"{spec['trial']}-{'loaded' if loaded else 'idle'}"),
         "entrypoint": argv[0] if contained else None,
         "command": list(argv[1:] if contained else argv),
-        "files": spec["files"] if _is_loaded(experiment) else {},
+        "files": spec["files"] if loaded else {},
         "serve": None,
         "times_lines": False,
     }
@@ -209,10 +212,11 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        waiting = _idle_argv(experiment, trial.image, protocol.idle_baseline.seconds)
+        loaded = _is_loaded(experiment, trial)
+        waiting = _idle_argv(experiment, trial.image, protocol.idle_baseline.seconds, loaded=loaded)
         if trial.image == IDLE_HOST or image is None:
             return _Start("none", waiting)
-        if image.runtime == "process" and not _is_loaded(experiment):
+        if image.runtime == "process" and not loaded:
             return _Start("none", waiting)
         return _Start(image.runtime, waiting, image.env)
     assert image is not None
@@ -221,15 +225,17 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     return _Start(image.runtime, argv, image.env)
 
 
-def _is_loaded(experiment: Experiment) -> bool:
-    """Whether idle trials hold the framework and the model loaded."""
+def _is_loaded(experiment: Experiment, trial: PlannedTrial) -> bool:
+    """Whether an idle trial holds the framework and the model loaded."""
     idle = experiment.protocol.idle_baseline
-    return idle is not None and idle.state == "loaded"
+    return idle is not None and (trial.idle_state or idle.states[0]) == "loaded"
 
 
-def _idle_argv(experiment: Experiment, image: str, seconds: float) -> tuple[str, ...]:
+def _idle_argv(
+    experiment: Experiment, image: str, seconds: float, *, loaded: bool
+) -> tuple[str, ...]:
     """What an idle trial runs."""
-    if not _is_loaded(experiment):
+    if not loaded:
         return (IDLE_PROGRAM, f"{seconds:g}")
     settings = experiment.workload_of(image)
     workload = workload_of(settings)
@@ -239,7 +245,7 @@ def _idle_argv(experiment: Experiment, image: str, seconds: float) -> tuple[str,
 
 def _idle_state(experiment: Experiment, trial: PlannedTrial) -> str:
     """What an idle trial has loaded: ``loaded``, ``container``, or ``host`` without a container."""
-    if _is_loaded(experiment):
+    if _is_loaded(experiment, trial):
         return "loaded"
     return "container" if _start(experiment, trial).runtime == "docker" else "host"
 
