@@ -8,7 +8,7 @@ import pandas as pd
 
 from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.experiment_document import IdleDocument, LoadDocument, SloDocument
-from wattbench.analysis.model.run_document import HostDocument
+from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
 from wattbench.analysis.report.tables import valid_work
@@ -68,10 +68,15 @@ def _of_the_run(data: RunData, host: str) -> dict[str, str]:
         "meter": f"{meter['kind']}{every}" if meter.get("kind") else "",
         "compared with": _further_meters(entry),
         "energy covers": ", ".join(sorted(set(scopes))),
-        "warm-up": f"{warm_up['elapsed_s']:.0f} s, {warm_up['why']}" if warm_up else "",
+        "warm-up": _warm_up(warm_up),
+        "warm-up of the GPUs": _warm_up(warm_up.get("gpus") if warm_up else None),
         "clock": "" if offset_s is None else host_facts.clock(offset_s),
     }
     return {label: value for label, value in found.items() if value}
+
+
+def _warm_up(found: WarmUpDocument | None) -> str:
+    return f"{found['elapsed_s']:.0f} s, {found['why']}" if found else ""
 
 
 def _further_meters(entry: HostDocument) -> str:

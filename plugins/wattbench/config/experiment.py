@@ -67,6 +67,9 @@ class BlocksRule(Model):
 class WarmUp(Model):
     """Load before the first trial, so that the host is at its working temperature for all trials.
 
+    All cores are loaded; then, with ``device: cuda``, all GPUs of the host, by the built-in program. Each
+    of the two takes its own time.
+
     Attributes:
         seconds: Minimum duration, seconds.
         until_steady: Continue until temperature and power are steady, on hosts that report them.

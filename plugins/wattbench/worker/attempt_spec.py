@@ -14,7 +14,7 @@ from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
 from wattbench.worker.agent.limits import INTERVAL_MS, MIN_FREE_BYTES
 from wattbench.workloads import workload_of
-from wattbench.workloads.protocol import Expectation, HoldsModel
+from wattbench.workloads.protocol import Expectation, HoldsModel, WarmsGpus
 from wattbench.workloads.settings import Settings
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
@@ -23,6 +23,8 @@ PREPARING = "pull-"
 IDLE_PROGRAM = "sleep"
 #: A meter without a program, whose samples nothing needs.
 NO_METER = "powercap"
+#: The longest that the load which warms GPUs takes to begin, s.
+WARM_START_S = 300
 #: The longest pull that is metered, s: what a killed controller leaves running ends then.
 PULL_LIMIT_S = 4 * 3600
 
@@ -159,6 +161,28 @@ def idle_probe_spec(
         "files": spec["files"] if loaded else {},
         "serve": None,
         "times_lines": False,
+    }
+
+
+def warm_spec(experiment: Experiment, spec: AttemptSpec, image: str) -> AttemptSpec:
+    """The payload of ``start`` for the load that warms the GPUs.
+
+    Args:
+        experiment: the run's.
+        spec: of :func:`probe_spec`.
+        image: name of the image; its workload is a :class:`WarmsGpus`.
+    """
+    settings = experiment.workload_of(image)
+    workload = workload_of(settings)
+    assert isinstance(workload, WarmsGpus)
+    longest_s = experiment.protocol.warm_up.limit_s + WARM_START_S
+    argv = workload.warm_argv(settings, experiment.place_of(image), longest_s, len(spec["gpus"]))
+    contained = spec["runtime"] == "docker"
+    return {
+        **_renamed(spec, f"{PREPARING}{image}-warm"),
+        "entrypoint": argv[0] if contained else None,
+        "command": list(argv[1:] if contained else argv),
+        "timeout_s": longest_s + WARM_START_S,
     }
 
 
