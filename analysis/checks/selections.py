@@ -11,9 +11,10 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 def treatment(record: Record) -> str:
-    """Image, and kind where it is not a workload."""
+    """Image, kind where it is not a workload, and whether an idle trial held the model loaded."""
     row = record.row
-    return row.image if row.kind == "workload" else f"{row.image} ({row.kind})"
+    loaded = ", loaded" if row.idle_state == "loaded" else ""
+    return row.image if row.kind == "workload" else f"{row.image} ({row.kind}{loaded})"
 
 
 def usable(record: Record) -> bool:

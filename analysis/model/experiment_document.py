@@ -109,12 +109,12 @@ class RestDocument(TypedDict, total=False):
 
 @with_config(DOCUMENT)
 class IdleDocument(TypedDict, total=False):
-    """Idle trials."""
+    """Idle trials; of a list of states, energy above idle refers to the first."""
 
     seconds: float
     every_blocks: int
     per: str
-    state: str
+    state: str | list[str]
 
 
 @with_config(DOCUMENT)

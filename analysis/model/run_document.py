@@ -37,6 +37,7 @@ class PlannedTrialDocument(TypedDict):
     image: str
     name: NotRequired[str]
     label: NotRequired[str]
+    idle_state: NotRequired[str]
 
 
 @with_config(DOCUMENT)
@@ -100,10 +101,11 @@ class HostConfigDocument(TypedDict, total=False):
 
 @with_config(DOCUMENT)
 class WarmUpDocument(TypedDict, total=False):
-    """How long the host was warmed up, and why it ended then."""
+    """How long the host was warmed up, and why it ended then; ``gpus``: the same of its GPUs."""
 
     elapsed_s: float
     why: str
+    gpus: WarmUpDocument | None
 
 
 @with_config(DOCUMENT)

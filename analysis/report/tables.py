@@ -17,6 +17,7 @@ from wattbench.analysis.model.experiment_document import ImageDocument
 from wattbench.analysis.model.run_document import PullDocument, PullEnergyDocument
 from wattbench.analysis.presentation.formatting import minus, missing, number
 from wattbench.analysis.presentation.table import Row, Table
+from wattbench.analysis.runs import assemble
 from wattbench.analysis.runs.assemble import RunData
 from wattbench.analysis.stats import paper_tables
 from wattbench.analysis.stats.factors import Effect
@@ -112,8 +113,58 @@ def pairs(conclusion: Conclusion) -> Table:
 
 
 def idle_is_loaded(data: RunData) -> bool:
-    """Whether the run's idle trials held the framework and the model loaded."""
-    return "loaded" in set(data.trials["idle_state"].dropna())
+    """Whether the idle trials that energy above idle refers to held framework and model loaded."""
+    return "loaded" in set(_above(data.trials, data)["idle_state"].dropna())
+
+
+def idle_figures(data: RunData) -> list[tuple[str, str, str]]:
+    """Of each idle state of a run: end of its figures' names, of their titles, and the state.
+
+    A run with one state has one entry with the state ``""``: all its idle trials.
+    """
+    declared = assemble.above_idle_of(data.document)
+    if declared is None:
+        return [("", ", framework loaded" if idle_is_loaded(data) else "", "")]
+    words = {"loaded": ", framework loaded", "container": ", container without work"}
+    other = next(state for state in words if state != declared)
+    return [("", words[declared], declared), (f"-{other}", words[other], other)]
+
+
+def of_state(rows: pd.DataFrame, state: str) -> pd.DataFrame:
+    """The idle trials of one state of :func:`idle_figures`."""
+    return rows[[assemble.is_above(one, state or None) for one in rows["idle_state"]]]
+
+
+def _above(rows: pd.DataFrame, data: RunData) -> pd.DataFrame:
+    """Rows without idle trials of a state that energy above idle does not refer to."""
+    declared = assemble.above_idle_of(data.document)
+    kept = [
+        kind != "idle" or assemble.is_above(state, declared)
+        for kind, state in zip(rows["kind"], rows["idle_state"], strict=True)
+    ]
+    return rows[kept]
+
+
+def idle_states(data: RunData) -> list[Table]:
+    """Idle power of both states, of runs that measured both; empty for others."""
+    declared = assemble.above_idle_of(data.document)
+    if declared is None:
+        return []
+    idle = data.trials[(data.trials["kind"] == "idle") & (data.trials["status"] == "valid")]
+    idle = idle.assign(watts=idle["energy_j"] / idle["duration_s"])
+    rows = [
+        {"host": host, "image": image, "idle_state": state, "n": len(mine),
+         "median_w": median(mine["watts"]), "low_w": mine["watts"].min(), "high_w": mine["watts"].max(),
+         "is_subtracted": assemble.is_above(state, declared)}
+        for (host, image, state), mine in idle.groupby(["host", "image", "idle_state"])
+    ]  # fmt: skip
+    columns = ("host", "image", "idle_state", "n", "median_w", "low_w", "high_w", "is_subtracted")
+    caption = (
+        "Power of valid idle trials: loaded is with the image's framework and model loaded. Energy "
+        f"above idle is above the state {declared}, which the experiment names first."
+    )
+    why = "" if rows else "no idle trial is valid"
+    return [Table("idle_states", "Idle power by state", caption, _frame(rows, columns), note=why)]
 
 
 def secondary(conclusion: Conclusion, data: RunData) -> Table:
@@ -258,7 +309,7 @@ def paper(
         reference: the image compared with.
         sizes: host → image → GB on disk.
     """
-    valid = data.trials[data.trials["status"] == "valid"]
+    valid = _above(data.trials[data.trials["status"] == "valid"], data)
     parts = []
     for host in data.hosts:
         mine = valid[valid["host"] == host]

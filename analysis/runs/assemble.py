@@ -105,7 +105,7 @@ def assemble(run: Run) -> RunData:
     judged, whole = checks.judge(everything, checks.Facts.of_run(run.document))
     judged = steady_steps.compared(judged, settings_of(run.document).endpoint)
     chosen = _choose(run.document, judged)
-    watts = _idle_watts(chosen)
+    watts = _idle_watts(chosen, above_idle_of(run.document))
     judged = tuple(_corrected(r, watts) for r in judged)
     chosen = tuple(_corrected(r, watts) for r in chosen)
     accepted_of = {_place(r): r for r in chosen}
@@ -206,12 +206,28 @@ def _superseded(
     )
 
 
-def _idle_watts(chosen: Iterable[Record]) -> dict[tuple[str, str, str | None], float]:
+def above_idle_of(document: RunDocument) -> str | None:
+    """The idle state that energy above idle refers to; None: the run has one alone."""
+    protocol = document["experiment"].get("protocol") or {}
+    states = (protocol.get("idle_baseline") or {}).get("state")
+    return states[0] if isinstance(states, list) and states else None
+
+
+def is_above(idle_state: object, declared: str | None) -> bool:
+    """Whether energy above idle refers to an idle trial of this state."""
+    return declared is None or (idle_state == "loaded") == (declared == "loaded")
+
+
+def _idle_watts(
+    chosen: Iterable[Record], declared: str | None
+) -> dict[tuple[str, str, str | None], float]:
     """(host, image, scope) → median idle power of the run's valid idle trials, W."""
     powers: defaultdict[tuple[str, str, str | None], list[float]] = defaultdict(list)
     for record in chosen:
         row = record.row
-        if row.kind == "idle" and row.status == "valid" and row.energy_j and row.duration_s:
+        if row.kind != "idle" or not is_above(row.idle_state, declared):
+            continue
+        if row.status == "valid" and row.energy_j and row.duration_s:
             powers[row.host, row.image, row.energy_scope].append(row.energy_j / row.duration_s)
     return {key: float(np.median(values)) for key, values in powers.items()}
 

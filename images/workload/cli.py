@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -92,7 +93,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="instead of the passes, hold the model loaded for this long and do nothing",
     )
+    parser.add_argument(
+        "--warm-s",
+        type=_seconds,
+        metavar="SECONDS",
+        help="instead of the passes once, repeat them for this long and report no result",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=_count(1),
+        default=1,
+        metavar="N",
+        help="with --warm-s: one process on each of N",
+    )
     return parser.parse_args(argv)
+
+
+def _one_process_per_gpu(count: int) -> None:
+    """Go on in as many processes, each of which sees one GPU; before a framework is imported."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = seen.split(",") if seen else [str(index) for index in range(count)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[0]
+    for name in names[1:count]:
+        if os.fork() == 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = name
+            return
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 3 refused, for want of a device, a framework or a precision. Bad options: 2.
     """
     options = parse(argv)
+    if options.warm_s is not None and options.gpus > 1:
+        _one_process_per_gpu(options.gpus)
     emit(
         "start",
         program=options.program,
@@ -134,11 +161,14 @@ def _work(options: argparse.Namespace) -> None:
             for images in inputs.values():
                 for _ in range(options.warmup_iterations):
                     backend.wait(backend.run(images))
-        measured = () if options.idle_s is not None else options.passes
+        waits = options.idle_s is not None or options.warm_s is not None
+        measured = () if waits else options.passes
         for step in measured:
             _measure(backend, step, options.batch, inputs[step.resolution])
         if options.idle_s is not None:
             _hold(options.idle_s)
+        if options.warm_s is not None:
+            _warm(backend, inputs, options.warm_s)
     emit("end", images=sum(step.iterations for step in measured) * options.batch)
 
 
@@ -148,6 +178,15 @@ def _hold(seconds: float) -> None:
         time.sleep(min(SETTLE_S, seconds))
     with phase(IDLE):
         time.sleep(seconds)
+
+
+def _warm(backend: Backend, inputs: dict[int, object], seconds: float) -> None:
+    """Repeat the work until the time is over."""
+    with phase("warm"):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for images in inputs.values():
+                backend.wait(backend.run(images))
 
 
 def _load(options: argparse.Namespace, backend: Backend) -> dict[int, object]:

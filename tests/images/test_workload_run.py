@@ -216,6 +216,30 @@ def test_a_model_is_loaded_and_used_once_before_it_is_held_without_work(framewor
     assert lines[-1]["images"] == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"), [(None, ["0", "1"]), ("GPU-a,GPU-b", ["GPU-a", "GPU-b"])]
+)
+def test_the_work_is_repeated_on_every_gpu_until_the_warm_up_is_over(given, seen):
+    script = (
+        "import os, sys; from workload import cli, events; code = cli.main(sys.argv[1:]); "
+        "events.emit('seen', gpu=os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(code)"
+    )
+    arguments = [*ARGUMENTS, "--framework", "numpy", "--warm-s", "0.2", "--gpus", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**environment, **({"CUDA_VISIBLE_DEVICES": given} if given else {})},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = told(done.stdout)
+    assert sorted(line["gpu"] for line in lines if line["event"] == "seen") == seen
+    warm = [line for line in lines if line.get("name") == "warm"]
+    assert sorted(line["edge"] for line in warm) == ["begin", "begin", "end", "end"]
+    assert "result" not in {line["event"] for line in lines}
+
+
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
 def test_a_bad_time_to_hold_the_model_is_one_line(capsys, seconds):
     with pytest.raises(SystemExit) as caught:

@@ -31,6 +31,7 @@ class Hosts(Section):
             tables.pairs(conclusion),
             tables.secondary(conclusion, data),
             tables.phases(data),
+            *tables.idle_states(data),
             *tables.gpus(data),
             *tables.meters(data),
             tables.fitness(conclusion),
@@ -45,18 +46,17 @@ class Hosts(Section):
             chosen = power_curves.typical(study.data.accepted, host)
             curves, _ = power_curves.read(study.source, chosen.values())
             course = power_curves.rest_course(study.data.records, host)
-            loaded = ", framework loaded" if tables.idle_is_loaded(study.data) else ""
-            idle_energy, idle_time = (
-                f"{what} per trial while idle{loaded}" for what in ("Energy", "Time")
-            )
             yield artist.spread(work, "energy_j", f"energy-{at}", "Energy per trial", host)
             yield artist.spread(work, "duration_s", f"time-{at}", "Time per trial", host)
             yield artist.energy_time(work, f"energy-time-{at}", host)
             yield artist.power(curves, f"power-{at}", host)
             yield artist.course(work, f"order-{at}", host)
             yield artist.rest(course, f"rest-{at}", host)
-            yield artist.spread(idle, "energy_j", f"idle-energy-{at}", idle_energy, host)
-            yield artist.spread(idle, "duration_s", f"idle-time-{at}", idle_time, host)
+            for end, words, state in tables.idle_figures(study.data):
+                mine = tables.of_state(idle, state)
+                for column, what in (("energy_j", "energy"), ("duration_s", "time")):
+                    title = f"{what.capitalize()} per trial while idle{words}"
+                    yield artist.spread(mine, column, f"idle-{what}-{at}{end}", title, host)
 
     def links(self, study: Study) -> Sequence[tuple[str, str]]:
         """Every host by its name."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from wattbench.analysis.model import host_facts
 from wattbench.analysis.model.experiment_document import IdleDocument, LoadDocument, SloDocument
-from wattbench.analysis.model.run_document import HostDocument
+from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.analysis.report.registry import Section, section
 from wattbench.analysis.report.study import Study, digests, versions
 from wattbench.analysis.report.tables import valid_work
@@ -68,10 +68,15 @@ def _of_the_run(data: RunData, host: str) -> dict[str, str]:
         "meter": f"{meter['kind']}{every}" if meter.get("kind") else "",
         "compared with": _further_meters(entry),
         "energy covers": ", ".join(sorted(set(scopes))),
-        "warm-up": f"{warm_up['elapsed_s']:.0f} s, {warm_up['why']}" if warm_up else "",
+        "warm-up": _warm_up(warm_up),
+        "warm-up of the GPUs": _warm_up(warm_up.get("gpus") if warm_up else None),
         "clock": "" if offset_s is None else host_facts.clock(offset_s),
     }
     return {label: value for label, value in found.items() if value}
+
+
+def _warm_up(found: WarmUpDocument | None) -> str:
+    return f"{found['elapsed_s']:.0f} s, {found['why']}" if found else ""
 
 
 def _further_meters(entry: HostDocument) -> str:
@@ -146,8 +151,13 @@ def _idle(idle: IdleDocument) -> str:
     if not idle:
         return ""
     per_host = "idle host, no container" if idle.get("per") == "host" else "idle container"
-    state = "idle, framework loaded" if idle.get("state") == "loaded" else per_host
-    known = f" ({state})" if "state" in idle else ""
+    words = {"loaded": "idle, framework loaded", "container": per_host}
+    states = idle.get("state")
+    if isinstance(states, list):
+        both = " and ".join(words[state] for state in states)
+        known = f" ({both}; above idle: above the {words[states[0]]})"
+    else:
+        known = f" ({words.get(states, per_host)})" if states is not None else ""
     return f"{idle.get('seconds')} s, every {idle.get('every_blocks')} blocks{known}"
 
 

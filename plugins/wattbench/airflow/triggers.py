@@ -162,7 +162,8 @@ def _wait_until_free(stop: Stop, run: Run, host: str) -> None:
 class WarmHost(ThreadTrigger):
     """Load the host until it is warm, or its time is over.
 
-    What was read stays here: the load on the host outlives a triggerer, and 60 s of readings are enough.
+    Its GPUs follow. What was read stays here: the load on the host outlives a triggerer, and 60 s of
+    readings are enough.
 
     Arguments: ``run_id``, ``host``.
     """
@@ -173,14 +174,22 @@ class WarmHost(ThreadTrigger):
 
         run, name = _known_run(self.arguments["run_id"]), self.arguments["host"]
         wanted = run.experiment.protocol.warm_up
-        readings: list[warm_up.Reading] = []
+        pause_s = min(5.0, max(1.0, wanted.seconds / 10))
 
-        def warm(host: Host) -> warm_up.Warmth:
-            while not (found := warm_up.look(run, host, name, readings)).over:
-                stop.pause(min(5.0, max(1.0, wanted.seconds / 10)))
-            return found
+        def warm(host: Host) -> None:
+            gpus, readings = warm_up.gpu_load(run, name), list[warm_up.Reading]()
+            if gpus is None or not gpus.is_running(host):
+                while not (found := warm_up.look(run, host, name, readings)).over:
+                    stop.pause(pause_s)
+                warm_up.keep(run, name, found)
+            if gpus is not None:
+                gpus.start(host)
+                while not (found := gpus.look(host)).over:
+                    stop.pause(pause_s)
+                gpus.end(host)
+                warm_up.keep_gpus(run, name, found)
 
-        warm_up.keep(run, name, stop.on_host(name, warm))
+        stop.on_host(name, warm)
         return Done({})
 
 

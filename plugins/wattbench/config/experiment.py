@@ -67,6 +67,9 @@ class BlocksRule(Model):
 class WarmUp(Model):
     """Load before the first trial, so that the host is at its working temperature for all trials.
 
+    All cores are loaded; then, with ``device: cuda``, all GPUs of the host, by the built-in program. Each
+    of the two takes its own time.
+
     Attributes:
         seconds: Minimum duration, seconds.
         until_steady: Continue until temperature and power are steady, on hosts that report them.
@@ -120,6 +123,9 @@ class Rest(Model):
         return self
 
 
+IdleState = Literal["container", "loaded"]
+
+
 class IdleBaseline(Model):
     """Idle trials: energy of the host while nothing runs, in each image's container or without one.
 
@@ -128,17 +134,27 @@ class IdleBaseline(Model):
         every_blocks: Blocks per idle trial: 1 is every block, 5 every fifth.
         per: ``image``: in each image's container; ``host``: on the bare host, without a container.
         state: ``container``: nothing is loaded; ``loaded``: the built-in program has loaded its framework and
-            model on the device, has inferred once, and waits.
+            model on the device, has inferred once, and waits. A list of both: trials of each; energy above
+            idle is above the first one.
     """
 
     seconds: Annotated[float, Field(ge=1, le=86400)] = 180
     every_blocks: PositiveInt = 1
     per: Literal["image", "host"] = "image"
-    state: Literal["container", "loaded"] = "container"
+    state: IdleState | Annotated[list[IdleState], Field(min_length=2, max_length=2)] = "container"
+
+    @property
+    def states(self) -> tuple[IdleState, ...]:
+        """All states, the one that energy above idle refers to first."""
+        return tuple(self.state) if isinstance(self.state, list) else (self.state,)
 
     @model_validator(mode="after")
     def _loaded_in_an_image(self) -> IdleBaseline:
-        if self.state == "loaded" and self.per == "host":
+        if len(set(self.states)) < len(self.states):
+            raise ValueError(
+                f"state names {self.states[0]} twice; name it alone, or list container and loaded"
+            )
+        if "loaded" in self.states and self.per == "host":
             raise ValueError(
                 "state: loaded needs an image's framework, per: host has no image; set per: image or "
                 "state: container"
@@ -196,7 +212,8 @@ class Protocol(Model):
         trials = self.max_blocks * images
         if self.idle_baseline is not None:
             idle_blocks = math.ceil(self.max_blocks / self.idle_baseline.every_blocks)
-            trials += idle_blocks * (images if self.idle_baseline.per == "image" else 1)
+            places = images if self.idle_baseline.per == "image" else 1
+            trials += idle_blocks * places * len(self.idle_baseline.states)
         if self.control is not None:
             trials += math.ceil(self.max_blocks / self.control.every_blocks)
         return trials
@@ -374,7 +391,7 @@ class _Study(Model):
     @model_validator(mode="after")
     def _idle_state_fits(self) -> _Study:
         idle = self.protocol.idle_baseline
-        if idle is None or idle.state == "container":
+        if idle is None or "loaded" not in idle.states:
             return self
         for name in self.images:
             kind = self.workload_of(name).kind

@@ -89,7 +89,8 @@ def plan_out(run: Run, host: str, now: datetime) -> tuple[PlannedTrial, ...]:
 def _budget(run: Run, host: str, limit: datetime, now: datetime) -> dict[str, Any]:
     blocks = blocks_of(run.plan(host))
     pace, source = expected_pace(run, host)
-    left_s = (limit - now).total_seconds() - run.experiment.protocol.warm_up.seconds
+    warm_ups = 2 if run.experiment.device == "cuda" else 1
+    left_s = (limit - now).total_seconds() - warm_ups * run.experiment.protocol.warm_up.seconds
     fitting = blocks_that_fit(blocks, pace, left_s)
     return {
         "deadline": limit.isoformat(),

@@ -29,12 +29,14 @@ class PlannedTrial:
         block: from 1.
         kind: ``workload``, ``idle`` or ``control``.
         image: the treatment; ``idle`` or ``control`` where no image is involved.
+        idle_state: of an idle trial, where the experiment has several states: ``container`` or ``loaded``.
     """
 
     planned_position: int
     block: int
     kind: str
     image: str
+    idle_state: str | None = None
 
     @property
     def name(self) -> str:
@@ -44,20 +46,25 @@ class PlannedTrial:
     @property
     def label(self) -> str:
         """What people read in Airflow, for example ``03 · pip-torch`` or ``04 · pip-torch (idle)``."""
-        extra = " (idle)" if self.kind == "idle" and self.image != IDLE_HOST else ""
+        state = f", {self.idle_state}" if self.idle_state else ""
+        extra = f" (idle{state})" if self.kind == "idle" and self.image != IDLE_HOST else ""
         return f"{self.planned_position:02d} · {self.image}{extra}"
 
     def to_dict(self) -> PlannedTrialDocument:
         """JSON-ready, with the derived names."""
-        return {
+        document: PlannedTrialDocument = {
             "planned_position": self.planned_position, "block": self.block, "kind": self.kind,
             "image": self.image, "name": self.name, "label": self.label,
         }  # fmt: skip
+        return document if self.idle_state is None else {**document, "idle_state": self.idle_state}
 
     @classmethod
     def from_dict(cls, data: PlannedTrialDocument) -> PlannedTrial:
         """The inverse of :meth:`to_dict`."""
-        return cls(data["planned_position"], data["block"], data["kind"], data["image"])
+        return cls(
+            data["planned_position"], data["block"], data["kind"], data["image"],
+            data.get("idle_state"),
+        )  # fmt: skip
 
 
 def seed_of(given: int | str | None, run_id: str) -> str:
@@ -82,8 +89,8 @@ def make_plan(
         if sequences is not None:
             members = [m for m in members if m[0] != "workload"]
             members += [("workload", image) for image in next(sequences)]
-        for kind, image in members:
-            plan.append(PlannedTrial(len(plan) + 1, block, kind, image))
+        for member in members:
+            plan.append(PlannedTrial(len(plan) + 1, block, *member))
     return tuple(plan)
 
 
@@ -111,16 +118,23 @@ def shuffled(trials: Sequence[PlannedTrial], host: str, seed: str) -> tuple[Plan
     return tuple(sorted(trials, key=lambda t: _rank(seed, host, t.block, "again", t.name)))
 
 
-def _members(images: Sequence[str], protocol: Protocol, block: int) -> Iterator[tuple[str, str]]:
+def _members(
+    images: Sequence[str], protocol: Protocol, block: int
+) -> Iterator[tuple[str, str] | tuple[str, str, str]]:
+    """Kind and image of a block's trials, and the idle state where the plan has several."""
     for image in images:
         yield "workload", image
     idle = protocol.idle_baseline
     if idle is not None and (block - 1) % idle.every_blocks == 0:
-        yield from (("idle", i) for i in (images if idle.per == "image" else [IDLE_HOST]))
+        for image in images if idle.per == "image" else [IDLE_HOST]:
+            if len(idle.states) == 1:
+                yield "idle", image
+            else:
+                yield from (("idle", image, state) for state in idle.states)
     control = protocol.control
     if control is not None and (block - 1) % control.every_blocks == 0:
         yield "control", CONTROL
 
 
-def _rank(seed: str, host: str, block: int, kind: str, image: str) -> bytes:
-    return hashlib.sha256("\0".join((seed, host, str(block), kind, image)).encode()).digest()
+def _rank(seed: str, host: str, block: int, *what: str) -> bytes:
+    return hashlib.sha256("\0".join((seed, host, str(block), *what)).encode()).digest()

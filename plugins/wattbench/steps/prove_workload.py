@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.attempt_report import AttemptReport
+from wattbench.config.experiment import IdleBaseline
 from wattbench.errors import HostError
 from wattbench.run.stored_run import Run
 from wattbench.steps.trial import fetch_file
@@ -47,8 +48,8 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
         ref=run.image_ref(image), files=run.files(image), seed=run.seed,
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
-    if idle is not None and idle.state == "loaded":
-        report, raw = _attempt(host, idle_probe_spec(experiment, spec, image))
+    if idle is not None and "loaded" in idle.states:
+        report, raw = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=True))
         if report["state"] != "done" or not _held(raw):
             failed = f": {report.get('message')}" if report["state"] != "done" else ""
             raise HostError(
@@ -56,8 +57,8 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
                 "program, or set protocol.idle_baseline.state: container",
                 code="workload",
             )
-    elif spec["runtime"] == "docker" and idle is not None and idle.per == "image":
-        report, _ = _attempt(host, idle_probe_spec(experiment, spec, image))
+    if spec["runtime"] == "docker" and _idles_in_containers(idle):
+        report, _ = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=False))
         if report["state"] != "done":
             raise HostError(
                 f"images.{image}: its idle trials can't run: {report.get('message')}; an image needs "
@@ -68,6 +69,11 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     if why := _trouble(report, raw, probe_expectation(experiment, config, image), image):
         raise HostError(f"images.{image}: {why}", code="workload")
     log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
+
+
+def _idles_in_containers(idle: IdleBaseline | None) -> bool:
+    """Whether idle trials are planned that wait in each image's container."""
+    return idle is not None and idle.per == "image" and "container" in idle.states
 
 
 def _attempt(host: Host, spec: AttemptSpec) -> tuple[ReportDocument, dict[str, bytes]]:

@@ -1,18 +1,24 @@
-"""Thermal steady state during warm-up, detected from temperature and power readings."""
+"""Warm-up of a host and of its GPUs until thermal steady state, by temperature and power readings."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from wattbench.analysis.model.run_document import HostDocument, WarmUpDocument
 from wattbench.config.experiment import WarmUp
 from wattbench.run.stored_run import Run
+from wattbench.steps.workload_files import ship_files
+from wattbench.worker.attempt_spec import WARM_START_S, probe_spec, warm_spec
+from wattbench.workloads import workload_of
+from wattbench.workloads.protocol import WarmsGpus
 
 if TYPE_CHECKING:
+    from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -118,18 +124,128 @@ def _moves(readings: Sequence[Reading]) -> list[tuple[float, float, str]] | None
     return found or None
 
 
+@dataclass
+class GpuLoad:
+    """The load that warms a host's GPUs: the built-in program in one of the experiment's images.
+
+    Attributes:
+        image: in which it runs.
+        spec: its attempt, which the host itself ends at the limit; None: no image has the program.
+        readings: those under load.
+        began_s: when it was started, on this machine's monotonic clock.
+    """
+
+    run: Run
+    host_name: str
+    image: str
+    spec: AttemptSpec | None
+    readings: list[Reading] = field(default_factory=list)
+    began_s: float = 0.0
+
+    def is_running(self, host: Host) -> bool:
+        """Whether an earlier triggerer has started it."""
+        if self.spec is None:
+            return False
+        return host.call("status", {"id": self.spec["id"]})["state"] == "running"
+
+    def start(self, host: Host) -> None:
+        """Start the load, or attach to it; what an earlier try has left over is removed."""
+        self.began_s = time.monotonic()
+        if self.spec is None:
+            return
+        if host.call("status", {"id": self.spec["id"]})["state"] == "over":
+            host.call("forget", {"id": self.spec["id"]})
+        ship_files(self.run, host, self.image)
+        host.call("start", self.spec)
+
+    def look(self, host: Host) -> Warmth:
+        """Look at the GPUs once."""
+        if self.spec is None:
+            why = "not warmed: no image that is here runs the built-in program"
+            return Warmth(True, None, 0.0, why, Reading(0.0, None, None))
+        status = host.call("status", {"id": self.spec["id"]})
+        levels = host.call("warm", {"action": "status", "gpus": self.spec["gpus"]})
+        elapsed_s = time.monotonic() - self.began_s
+        now = Reading(elapsed_s, levels.get("gpu_temperature_c"), levels.get("gpu_power_w"))
+        if status["state"] == "running":
+            found = self._judge(now)
+        else:
+            report = status.get("report") or {}
+            why = f"not warmed: the built-in program in {self.image} ended: {report.get('message')}"
+            found = Warmth(True, None, elapsed_s, why, now)
+        log.info("warming the GPUs of %s: %.0f s; %s", self.host_name, elapsed_s, found.why)
+        return found
+
+    def _judge(self, now: Reading) -> Warmth:
+        """Judge the readings since the GPUs are at work: start-up counts neither as warm nor as steady."""
+        protocol = self.run.experiment.protocol
+        idle_w = self.run.facts(self.host_name).get("idle", {}).get("gpu_power_w")
+        least_w = None if idle_w is None else idle_w + protocol.rest.tolerance.power_w
+        if least_w is not None and now.power_w is not None and now.power_w <= least_w:
+            self.readings.clear()
+            over = now.elapsed_s >= WARM_START_S
+            why = f"the GPUs draw {now.power_w:.0f} W, no more than idle"
+            return Warmth(over, False if over else None, now.elapsed_s, why, now)
+        self.readings.append(now)
+        first_s = self.readings[0].elapsed_s
+        since = [replace(r, elapsed_s=r.elapsed_s - first_s) for r in self.readings]
+        return replace(judge(since, protocol.warm_up), elapsed_s=now.elapsed_s)
+
+    def end(self, host: Host) -> None:
+        """End the load; nothing of it stays on the host."""
+        if self.spec is not None:
+            host.call("cleanup", {"owner": self.run.run_id})
+            host.call("forget", {"id": self.spec["id"]})
+
+
+def gpu_load(run: Run, host_name: str) -> GpuLoad | None:
+    """The load for a host's GPUs; None where the experiment gives it none."""
+    config, experiment = run.host_config(host_name), run.experiment
+    if experiment.device != "cuda" or not config.gpus:
+        return None
+    brought = {image for image, pull in run.pulls(host_name).items() if not pull.get("error")}
+    images = [
+        image
+        for image in (experiment.reference, *experiment.images)
+        if image in brought and isinstance(workload_of(experiment.workload_of(image)), WarmsGpus)
+    ]
+    if not images:
+        return GpuLoad(run, host_name, "", None)
+    image = images[0]
+    probe = probe_spec(
+        experiment, config, run_id=run.run_id, host_name=host_name, image=image,
+        ref=run.image_ref(image), files=run.files(image), seed=run.seed,
+    )  # fmt: skip
+    return GpuLoad(run, host_name, image, warm_spec(experiment, probe, image))
+
+
 def keep(run: Run, host: str, found: Warmth) -> None:
     """Put a warm-up's end into the host's document; one without steady state is a soft problem."""
-    document = run.host_document(host) or HostDocument()
-    problems = [p for p in document.get("problems", ()) if p["code"] != "not-steady"]
+    _keep(run, host, cast("WarmUpDocument", asdict(found)), found, "the warm-up")
+
+
+def keep_gpus(run: Run, host: str, found: Warmth) -> None:
+    """Put the end of the GPUs' warm-up beside the host's."""
+    known = (run.host_document(host) or HostDocument()).get("warm_up") or WarmUpDocument()
+    own = cast("WarmUpDocument", asdict(found))
+    _keep(run, host, {**known, "gpus": own}, found, "the warm-up of the GPUs")
+
+
+def _keep(run: Run, host: str, document: WarmUpDocument, found: Warmth, what: str) -> None:
+    known = run.host_document(host) or HostDocument()
+    begin = f"{what} ended "
+    problems = [
+        p
+        for p in known.get("problems", ())
+        if p["code"] != "not-steady" or not p["message"].startswith(begin)
+    ]
     if found.steady is False:
         problems.append(
             {
                 "code": "not-steady",
                 "severity": "soft",
-                "message": f"the warm-up ended {found.why}",
+                "message": f"{begin}{found.why}",
                 "action": "raise protocol.warm_up.max_s, or look at the host's cooling",
             }
         )
-    kept = cast("WarmUpDocument", asdict(found))
-    run.write_host_document(host, {**document, "warm_up": kept, "problems": problems})
+    run.write_host_document(host, {**known, "warm_up": document, "problems": problems})

@@ -37,12 +37,14 @@ class LeaseAnswer(TypedDict):
 
 @with_config(DOCUMENT)
 class WarmAnswer(TypedDict):
-    """Of ``warm``: how long the burner has run, and the host's temperature and power."""
+    """Of ``warm``: how long the burner has run, the host's temperature and power, and its GPUs'."""
 
     running: bool
     elapsed_s: float
     temperature_c: float | None
     power_w: float | None
+    gpu_temperature_c: NotRequired[float | None]
+    gpu_power_w: NotRequired[float | None]
 
 
 @with_config(DOCUMENT)

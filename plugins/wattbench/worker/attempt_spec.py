@@ -14,7 +14,7 @@ from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
 from wattbench.worker.agent.limits import INTERVAL_MS, MIN_FREE_BYTES
 from wattbench.workloads import workload_of
-from wattbench.workloads.protocol import Expectation, HoldsModel
+from wattbench.workloads.protocol import Expectation, HoldsModel, WarmsGpus
 from wattbench.workloads.settings import Settings
 
 #: What the folders of attempts begin with that belong to a pull and not to the plan.
@@ -23,6 +23,8 @@ PREPARING = "pull-"
 IDLE_PROGRAM = "sleep"
 #: A meter without a program, whose samples nothing needs.
 NO_METER = "powercap"
+#: The longest that the load which warms GPUs takes to begin, s.
+WARM_START_S = 300
 #: The longest pull that is metered, s: what a killed controller leaves running ends then.
 PULL_LIMIT_S = 4 * 3600
 
@@ -60,7 +62,7 @@ def attempt_spec(
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
     works = trial.kind == "workload"
-    mounts = works or (trial.kind == "idle" and _is_loaded(experiment))
+    mounts = works or (trial.kind == "idle" and _is_loaded(experiment, trial))
     return {
         "id": attempt_id(run_id, host_name, trial.name, attempt),
         "run": run_id,
@@ -139,23 +141,48 @@ def probe_spec(
     }
 
 
-def idle_probe_spec(experiment: Experiment, spec: AttemptSpec, image: str) -> AttemptSpec:
+def idle_probe_spec(
+    experiment: Experiment, spec: AttemptSpec, image: str, *, loaded: bool
+) -> AttemptSpec:
     """The payload of ``start`` that shows whether an image can do its idle trials.
 
     Args:
         experiment: the run's.
         spec: of :func:`probe_spec`.
         image: name of the image.
+        loaded: whether they hold the model loaded.
     """
-    argv = _idle_argv(experiment, image, 0)
+    argv = _idle_argv(experiment, image, 0, loaded=loaded)
     contained = spec["runtime"] == "docker"
     return {
-        **_renamed(spec, f"{spec['trial']}-idle"),
+        **_renamed(spec, f"{spec['trial']}-{'loaded' if loaded else 'idle'}"),
         "entrypoint": argv[0] if contained else None,
         "command": list(argv[1:] if contained else argv),
-        "files": spec["files"] if _is_loaded(experiment) else {},
+        "files": spec["files"] if loaded else {},
         "serve": None,
         "times_lines": False,
+    }
+
+
+def warm_spec(experiment: Experiment, spec: AttemptSpec, image: str) -> AttemptSpec:
+    """The payload of ``start`` for the load that warms the GPUs.
+
+    Args:
+        experiment: the run's.
+        spec: of :func:`probe_spec`.
+        image: name of the image; its workload is a :class:`WarmsGpus`.
+    """
+    settings = experiment.workload_of(image)
+    workload = workload_of(settings)
+    assert isinstance(workload, WarmsGpus)
+    longest_s = experiment.protocol.warm_up.limit_s + WARM_START_S
+    argv = workload.warm_argv(settings, experiment.place_of(image), longest_s, len(spec["gpus"]))
+    contained = spec["runtime"] == "docker"
+    return {
+        **_renamed(spec, f"{PREPARING}{image}-warm"),
+        "entrypoint": argv[0] if contained else None,
+        "command": list(argv[1:] if contained else argv),
+        "timeout_s": longest_s + WARM_START_S,
     }
 
 
@@ -209,10 +236,11 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     image = experiment.images.get(trial.image)
     if trial.kind == "idle":
         assert protocol.idle_baseline is not None
-        waiting = _idle_argv(experiment, trial.image, protocol.idle_baseline.seconds)
+        loaded = _is_loaded(experiment, trial)
+        waiting = _idle_argv(experiment, trial.image, protocol.idle_baseline.seconds, loaded=loaded)
         if trial.image == IDLE_HOST or image is None:
             return _Start("none", waiting)
-        if image.runtime == "process" and not _is_loaded(experiment):
+        if image.runtime == "process" and not loaded:
             return _Start("none", waiting)
         return _Start(image.runtime, waiting, image.env)
     assert image is not None
@@ -221,15 +249,17 @@ def _start(experiment: Experiment, trial: PlannedTrial) -> _Start:
     return _Start(image.runtime, argv, image.env)
 
 
-def _is_loaded(experiment: Experiment) -> bool:
-    """Whether idle trials hold the framework and the model loaded."""
+def _is_loaded(experiment: Experiment, trial: PlannedTrial) -> bool:
+    """Whether an idle trial holds the framework and the model loaded."""
     idle = experiment.protocol.idle_baseline
-    return idle is not None and idle.state == "loaded"
+    return idle is not None and (trial.idle_state or idle.states[0]) == "loaded"
 
 
-def _idle_argv(experiment: Experiment, image: str, seconds: float) -> tuple[str, ...]:
+def _idle_argv(
+    experiment: Experiment, image: str, seconds: float, *, loaded: bool
+) -> tuple[str, ...]:
     """What an idle trial runs."""
-    if not _is_loaded(experiment):
+    if not loaded:
         return (IDLE_PROGRAM, f"{seconds:g}")
     settings = experiment.workload_of(image)
     workload = workload_of(settings)
@@ -239,7 +269,7 @@ def _idle_argv(experiment: Experiment, image: str, seconds: float) -> tuple[str,
 
 def _idle_state(experiment: Experiment, trial: PlannedTrial) -> str:
     """What an idle trial has loaded: ``loaded``, ``container``, or ``host`` without a container."""
-    if _is_loaded(experiment):
+    if _is_loaded(experiment, trial):
         return "loaded"
     return "container" if _start(experiment, trial).runtime == "docker" else "host"
 

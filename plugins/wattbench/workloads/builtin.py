@@ -105,6 +105,12 @@ class Builtin:
         """The program, which loads what it would compute with and then waits."""
         return (*self.argv(settings, place), "--idle-s", f"{seconds:g}")
 
+    def warm_argv(
+        self, settings: BuiltinSettings, place: Place, seconds: float, gpus: int
+    ) -> tuple[str, ...]:
+        """The program, which repeats its work on every GPU until the time is over."""
+        return (*self.argv(settings, place), "--warm-s", f"{seconds:g}", "--gpus", str(gpus))
+
     def _argv(self, settings: BuiltinSettings, place: Place, passes: str) -> tuple[str, ...]:
         start = place.command or (place.python, PLACEHOLDER)
         return (

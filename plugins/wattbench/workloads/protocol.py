@@ -132,3 +132,11 @@ class HoldsModel(Protocol):
 
     def idle_argv(self, settings: Any, place: Place, seconds: float) -> tuple[str, ...]:
         """What loads the framework and the model, infers once, prints the phase ``idle`` and waits in it."""
+
+
+@runtime_checkable
+class WarmsGpus(Protocol):
+    """A kind of workload that can repeat its work on all GPUs that it is given, for the warm-up."""
+
+    def warm_argv(self, settings: Any, place: Place, seconds: float, gpus: int) -> tuple[str, ...]:
+        """What computes on each of ``gpus`` GPUs and ends by itself after so many seconds."""

@@ -40,13 +40,14 @@ def test_every_block_holds_every_image_once(
     assert [t.planned_position for t in plan] == list(range(1, len(plan) + 1))
     assert [t.block for t in plan] == sorted(t.block for t in plan)
     for block in range(1, protocol.max_blocks + 1):
-        members = Counter((t.kind, t.image) for t in plan if t.block == block)
+        members = Counter((t.kind, t.image, t.idle_state) for t in plan if t.block == block)
         assert set(members.values()) <= {1}
-        assert {i for k, i in members if k == "workload"} == set(images)
+        assert {i for k, i, _ in members if k == "workload"} == set(images)
         idle = protocol.idle_baseline
         due = idle is not None and (block - 1) % idle.every_blocks == 0
         wanted = 0 if not due else len(images) if idle and idle.per == "image" else 1
-        assert sum(k == "idle" for k, _ in members) == wanted
+        states = len(idle.states) if idle else 0
+        assert sum(k == "idle" for k, *_ in members) == wanted * states
     assert len({t.name for t in plan}) == len(plan)
 
 
@@ -54,6 +55,24 @@ def test_every_block_holds_every_image_once(
 def test_a_plan_survives_its_stored_form(images: list[str], protocol: Protocol, seed: str) -> None:
     plan = make_plan(images, protocol, "host", seed)
     assert tuple(PlannedTrial.from_dict(t.to_dict()) for t in plan) == plan
+
+
+def test_both_idle_states_are_in_every_idle_block_and_shuffled() -> None:
+    images, both = ["a", "b"], IdleBaseline(state=["container", "loaded"], every_blocks=2)
+    plan = make_plan(images, Protocol(blocks=40, idle_baseline=both), "h", "1")
+    blocks = [
+        [(t.image, t.idle_state) for t in plan if t.kind == "idle" and t.block == block]
+        for block in range(1, 41)
+    ]
+    for block, members in enumerate(blocks, start=1):
+        wanted = sorted(itertools.product(images, both.states)) if block % 2 else []
+        assert sorted(members, key=str) == wanted
+    firsts = Counter(members[0] for members in blocks if members)
+    assert len(firsts) == 4
+    assert {t.label.partition(" · ")[2] for t in plan if t.image == "a"} == {
+        "a", "a (idle, container)", "a (idle, loaded)",
+    }  # fmt: skip
+    assert len(plan) == Protocol(blocks=40, idle_baseline=both).trials_of(len(images))
 
 
 def test_state_of_idle_trials_changes_no_plan() -> None:

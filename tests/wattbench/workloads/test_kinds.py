@@ -21,7 +21,13 @@ from wattbench.config.hosts import HostConfig
 from wattbench.config.loader import read_experiment
 from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
-from wattbench.worker.attempt_spec import attempt_spec, expectation, idle_probe_spec, probe_spec
+from wattbench.worker.attempt_spec import (
+    attempt_spec,
+    expectation,
+    idle_probe_spec,
+    probe_spec,
+    warm_spec,
+)
 from wattbench.workloads import kinds
 from wattbench.workloads.builtin import PATH
 from wattbench.workloads.program import names
@@ -124,9 +130,48 @@ def test_a_loaded_idle_trial_runs_the_program_of_the_workload_and_holds_its_mode
     probe = probe_spec(
         what, HOST, run_id="r", host_name="h1", image="a", ref="x@sha256:1", files=work["files"]
     )
-    tried = idle_probe_spec(what, probe, "a")
+    tried = idle_probe_spec(what, probe, "a", loaded=True)
     assert tried["command"] == [*work["command"], "--idle-s", "0"]
     assert (tried["files"], tried["entrypoint"]) == (work["files"], work["entrypoint"])
+
+
+def test_the_load_that_warms_gpus_is_the_workload_itself_with_a_time_and_a_limit() -> None:
+    image = {"ref": "r.example/a:1", "env": {"A": "1"}}
+    protocol = {"warm_up": {"seconds": 60, "max_s": 200}}
+    what = experiment(images={"a": image}, device="cuda", protocol=protocol)
+    host = HOST.model_copy(update={"gpus": ["GPU-a", "GPU-b"]})
+    work = spec(what)
+    probe = probe_spec(
+        what, host, run_id="r", host_name="h1", image="a", ref="x@sha256:1", files=work["files"]
+    )
+    load = warm_spec(what, probe, "a")
+    assert load["command"] == [*work["command"], "--warm-s", "500", "--gpus", "2"]
+    assert (load["id"], load["gpus"]) == ("r/h1/pull-a-warm/1", ["GPU-a", "GPU-b"])
+    assert load["timeout_s"] > 500
+    same = ("runtime", "entrypoint", "files", "env", "container")
+    assert {key: load[key] for key in same} == {key: work[key] for key in same}
+
+
+BOTH = {"state": ["loaded", "container"], "seconds": 90}
+
+
+def test_of_two_idle_states_each_trial_starts_its_own() -> None:
+    what = experiment(images={"a": {"ref": "r.example/a:1"}}, protocol={"idle_baseline": BOTH})
+    alone = {
+        state: experiment(
+            images={"a": {"ref": "r.example/a:1"}},
+            protocol={"idle_baseline": BOTH | {"state": state}},
+        )
+        for state in ("loaded", "container")
+    }
+    for state, single in alone.items():
+        trial = PlannedTrial(1, 1, "idle", "a", state)
+        started = attempt_spec(
+            what, HOST, run_id="r", host_name="h1", trial=trial, attempt=1,
+            ref="r.example/a@sha256:1", files={PATH: "f" * 64}, rest={},
+        )  # fmt: skip
+        assert expectation(what, HOST, trial)["idle_state"] == state
+        assert started == spec(single, "idle")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +199,9 @@ def test_a_record_says_what_was_loaded_while_the_host_was_idle(
         ({"workload": {"serve": {"port": 80}, "load": {"request": {"path": "/"}, "steps": [{"concurrency": 1, "requests": 9}]}}}, "a workload of kind serve has no way"),
         ({"protocol": {"idle_baseline": {"state": "loaded", "per": "host"}}}, "per: host has no image; set per: image or state: container"),
         ({"protocol": {"idle_baseline": {"state": "warm"}}}, "idle_baseline.state"),
+        ({"protocol": {"idle_baseline": {"state": ["loaded", "loaded"]}}}, "names loaded twice; name it alone, or list container and loaded"),
+        ({"protocol": {"idle_baseline": {"state": ["loaded"]}}}, "idle_baseline.state"),
+        ({"protocol": {"idle_baseline": BOTH | {"per": "host"}}}, "per: host has no image"),
     ],
 )  # fmt: skip
 def test_a_loaded_idle_trial_that_nothing_can_hold_is_refused_with_its_key(

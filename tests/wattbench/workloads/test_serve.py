@@ -149,7 +149,7 @@ def test_the_probe_asks_little_and_forgives_nothing(folder: Path) -> None:
     assert plan["steps"] == [{"name": "c1", "concurrency": 1, "requests": 5}]
     assert (plan["warmup"], plan["strict"]) == (0, True)
     assert probe_expectation(experiment, HOST, "a")["steps"] == plan["steps"]
-    assert idle_probe_spec(experiment, told, "a")["serve"] is None
+    assert idle_probe_spec(experiment, told, "a", loaded=False)["serve"] is None
 
 
 def test_a_trial_is_expected_to_show_its_steps(folder: Path) -> None:

@@ -34,7 +34,7 @@ def verb_warm(spool: Spool, payload: Json) -> Json:
             stop_burner(spool)
         if action == "start" and not _is_warmed(spool, payload):
             start_burner(spool, str(payload["owner"]), number(payload, "seconds", 60))
-    readings = sample(number(payload, "sample_s", 0.5), [])
+    readings = sample(number(payload, "sample_s", 0.5), payload.get("gpus") or [])
     return burner_state(spool) | readings
 
 

@@ -425,6 +425,14 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, platform: Path, 
     assert edge[0]["processes"] == 3  # somebody else's: the trial's own has not begun
 
 
+def test_levels_of_the_given_gpus_are_read_while_they_are_warmed(agent: Any, nvml: None) -> None:
+    one = agent.call("warm", {"sample_s": 0, "gpus": ["GPU-a"]})
+    both = agent.call("warm", {"sample_s": 0, "gpus": ["GPU-a", "GPU-b"]})
+    assert (one["gpu_power_w"], both["gpu_power_w"]) == (61.5, 123.0)
+    assert (one["gpu_temperature_c"], both["gpu_temperature_c"]) == (55, 55)
+    assert agent.call("warm", {"sample_s": 0}).get("gpu_power_w") is None
+
+
 def test_gpu_in_use_or_absent_is_a_hard_problem_only_if_it_is_ours(agent: Any, nvml: None) -> None:
     def problems(*gpus: str) -> list[tuple[str, str]]:
         asked = {"gpus": list(gpus), "meter": {"kind": "nvml"}, "sample_s": 0, "docker": False}
