@@ -1,0 +1,70 @@
+"""What the operating system refuses is one line with place and next action, from every command."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from demo import cli as demo
+from demo.checkout import Checkout
+from wattbench.analysis import __main__ as analysis
+from wattbench.analysis.model.errors import refused_by_system
+from wattbench.analysis.storage.atomic import write_atomically
+from wattbench.cli import command_line
+
+
+def test_a_full_disk_is_named_with_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    full = Path("/dev/full")  # every write to it fails as on a full disk
+    with pytest.raises(OSError, match="No space left") as caught:
+        full.write_text("x")
+    assert refused_by_system(caught.value) == (
+        "No space left on device; free space on its disk, then call this again"
+    )
+    caught.value.filename = tmp_path / "ports.json"
+    assert refused_by_system(caught.value).startswith(f"{tmp_path}/ports.json: No space left")
+
+
+def test_another_error_of_the_system_stays_our_defect() -> None:
+    error = OSError(errno.EBADF, "Bad file descriptor")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        refused_by_system(error)
+
+
+def test_a_write_that_fails_names_its_target_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777: opened(
+        "/dev/full" if ".json" in str(path) else path, flags & ~(os.O_CREAT | os.O_EXCL), mode
+    ))  # fmt: skip
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "ports.json", "{}")
+    assert caught.value.filename == str(tmp_path / "ports.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["demo", "wattbench", "analysis"])
+def test_a_file_in_the_place_of_a_folder_is_one_line_from_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    place = tmp_path / "file"
+    place.touch()
+    if command == "demo":
+        monkeypatch.setattr(demo, "here", lambda: Checkout(place))
+        code = demo.main(["up"])
+    elif command == "wattbench":
+        monkeypatch.setenv("XDG_STATE_HOME", str(place))
+        monkeypatch.delenv("WATTBENCH_AIRFLOW_URL", raising=False)
+        code = command_line.main(["up"])
+    else:
+        config = Path(__file__).parents[3] / "tests/reference"
+        code = analysis.main(["audit", str(config), "--out", str(place / "out")])
+    said = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(said) == (5 if command == "analysis" else 1), said  # audit says how far it is
+    assert str(place) in said[-1]
+    assert ";" in said[-1]
