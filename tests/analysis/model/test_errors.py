@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +39,6 @@ def test_another_error_of_the_system_stays_our_defect() -> None:
 def test_a_write_that_fails_names_its_target_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777: opened(
         "/dev/full" if ".json" in str(path) else path, flags & ~(os.O_CREAT | os.O_EXCL), mode
@@ -45,6 +47,17 @@ def test_a_write_that_fails_names_its_target_and_leaves_nothing(
         write_atomically(tmp_path / "ports.json", "{}")
     assert caught.value.filename == str(tmp_path / "ports.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_is_refused_before_it_fills_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "here", lambda: Checkout(tmp_path))
+    free = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    assert demo.main(["up"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"demo: {tmp_path}/var/demo has 1.0 GB free of 2.1 GB needed; free space\n"
 
 
 @pytest.mark.parametrize("command", ["demo", "wattbench", "analysis"])
@@ -68,3 +81,27 @@ def test_a_file_in_the_place_of_a_folder_is_one_line_from_every_command(
     assert len(said) == (5 if command == "analysis" else 1), said  # audit says how far it is
     assert str(place) in said[-1]
     assert ";" in said[-1]
+
+
+#: Root may read everything: without these two capabilities it is refused as everyone is.
+AS_EVERYONE = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.parametrize("command", ["doctor", "up", "down", "hosts", "status"])
+def test_a_state_folder_of_another_user_is_one_line(command: str, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "wattbench").mkdir(parents=True)
+    state.chmod(0)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WATTBENCH")}
+    code = "import sys; from wattbench.cli.command_line import main; sys.exit(main(sys.argv[1:]))"
+    try:
+        done = subprocess.run(
+            [*(AS_EVERYONE if os.geteuid() == 0 else ()), sys.executable, "-c", code, command],
+            env=env | {"XDG_STATE_HOME": str(state)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        state.chmod(0o755)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"wattbench: {state}/wattbench")
+    assert "Permission denied; correct its owner and permissions" in line
