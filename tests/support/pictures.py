@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 OUT = REPO / "docs" / "pictures"
-#: Colours of a picture: a page has few, and text needs no more.
-COLOURS = 64
+#: Colours of a picture: with fewer, the words of warnings take the colour of errors.
+COLOURS = 256
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Shot:
 
 #: Picture → the page of the morning, and how it is shown.
 MORNING: Mapping[str, tuple[str, Shot]] = {
-    "airflow-overview": ("overview", Shot(width=390, dark=True)),
+    "airflow-overview": ("overview", Shot(width=390, height=1700, dark=True)),
     "airflow-trends": ("trends", Shot(width=390, height=740)),
     "airflow-hosts": ("hosts", Shot()),
-    "airflow-runs": ("runs", Shot(height=640)),
+    "airflow-runs": ("runs", Shot()),
     "airflow-experiments": ("experiments", Shot(dark=True)),
 }
 #: Picture → part of the report of the demo's newest run.
