@@ -19,7 +19,7 @@ if not __package__ or __package__ == "analysis":  # `python -m analysis` in a ch
     sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "plugins"))
 
 from wattbench.analysis.commands import COMMANDS
-from wattbench.analysis.model.errors import UserError, missing_package
+from wattbench.analysis.model.errors import UserError, missing_package, refused_by_system
 from wattbench.analysis.model.escaping import note
 
 
@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`| head`); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        note(f"{args.command}: {refused_by_system(error)}")
+        return 2
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from wattbench.local.object_store import ObjectStore
 from wattbench.local.processes import service
 
 Say = Callable[[str], None]
+#: For Airflow's database and logs, the store, and what is built; images lie in Docker's folder.
+MIN_FREE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def up(checkout: Checkout, say: Say, timings: Timings) -> Bed:
     Raises:
         UserError: something can't be had; one line that says what and what to do.
     """
+    checkout.require_room(MIN_FREE_BYTES)
     with timings.step("Docker"):
         client = docker_engine.ensure(checkout, say)
         net = network.ensure(client, checkout)

@@ -20,7 +20,7 @@ from demo import (
 )
 from demo.checkout import Checkout, here
 from demo.timings import Timings, minutes
-from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.errors import UserError, refused_by_system
 from wattbench.local.docker_engine import connect
 from wattbench.local.processes import services
 
@@ -59,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
             return _run(up, options.experiment, timings)
     except UserError as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"demo: {refused_by_system(error)}", file=sys.stderr)
         return 2
 
 

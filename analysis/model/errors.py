@@ -10,6 +10,8 @@ UserError            one line on stderr, exit code 2; everything else is our def
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """Something a user can correct: the message names the thing, the place and the next action."""
@@ -39,3 +41,27 @@ def missing_package(error: ModuleNotFoundError) -> str:
     if package not in _EXTRAS:
         raise error
     return f"{package} is not installed; pip install 'wattbench[{_EXTRAS[package]}]'"
+
+
+#: What the system refused → the next action.
+_REFUSALS = {
+    errno.ENOSPC: "free space on its disk, then call this again",
+    errno.EDQUOT: "free space within your quota, then call this again",
+    errno.EROFS: "its disk is read-only; choose a folder elsewhere",
+    errno.EACCES: "correct its owner and permissions, or call this as its owner",
+    errno.EPERM: "correct its owner and permissions, or call this as its owner",
+    errno.ENOTDIR: "a file is in the place of a folder; move it away",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
+
+
+def refused_by_system(error: OSError) -> str:
+    """A refusal of the operating system with place and next action, as one line for the user.
+
+    Raises:
+        OSError: it is of another kind, so that it was not dealt with is our defect.
+    """
+    if error.errno not in _REFUSALS:
+        raise error
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return f"{place}{error.strerror}; {_REFUSALS[error.errno]}"

@@ -45,13 +45,20 @@ def write_atomically(target: Path, content: str | bytes, mode: int | None = None
         content: text is written as UTF-8.
         mode: permissions, in force before the content is written; None keeps those of an existing
             file, and gives 0o644 to a new one.
+
+    Raises:
+        OSError: nothing was written; with the file's name.
     """
     if mode is None:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
     with written_beside(target) as beside:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+        except OSError as error:  # of a full disk: a write's error has no name
+            error.filename = str(target)
+            raise
         beside.chmod(mode)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 
 from tests.dags.many_experiments import REPO, parse_each, write_config
 from tests.support.airflow_process import in_airflow
+from tests.support.config_mistakes import FILES, SPECIAL, write_bad_files
 
 
 @pytest.fixture(scope="module")
@@ -142,38 +142,6 @@ def test_the_plugins_folder_loads_one_file_only() -> None:
     assert "wattbench/" in ignored
 
 
-def _merge_bomb() -> str:
-    levels = ["a0: &a0 {x: 1}"]
-    levels += [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 60)]
-    return "\n".join(levels)
-
-
-#: File → (content, the id of its DAG, what its page says). ``{}`` is a sound experiment's text.
-WILD = {
-    "path.yaml": ("{}", "path", None),
-    "logging.yaml": ("{}", "logging", None),
-    "globals.yaml": ("{}", "globals", None),
-    "cron.yaml": ("{}\nschedule: every day", "cron", "schedule: 'every day' is not a cron line"),
-    "six-fields.yaml": ("{}\nschedule: '0 0 1 * * *'", "six-fields", "is not a cron line"),
-    "no-such-day.yaml": ("{}\nschedule: '0 0 31 2 *'", "no-such-day", "schedule"),
-    "A b.yaml": ("{}", "A-b", "rename it"),
-    "A-b.yaml": ("{}", "A-b-refused", "rename it"),
-    "x.yml": ("{}", "x", "experiments end with .yaml; rename it"),
-    "é.yaml": ("{}", "-", "rename it"),
-    "wattbench-retention.yaml": ("{}", "wattbench-retention", "a DAG of wattbench itself"),
-    "list-as-key.yaml": ("? [a, b]\n: c\n", "list-as-key", "line 1: a key is a list or mapping"),
-    "deep.yaml": ("a: " + "[" * 5000 + "]" * 5000, "deep", "nested more than"),
-    "bomb.yaml": (_merge_bomb(), "bomb", "expand to more than"),
-    "self.yaml": ("a: &a [*a]", "self", "contains itself"),
-    "tag.yaml": ("a: !!python/object/apply:os.system [id]", "tag", "not a valid value"),
-    "date.yaml": ("{}\ndescription: 2026-13-45", "date", "not a valid value"),
-    "digits.yaml": ("{}\nseed: " + "9" * 9000, "digits", "digits"),
-    "nul.yaml": ("{}\ndescription: \"\\0\"\0", "nul", "not YAML"),
-    "empty.yaml": ("", "empty", "is empty"),
-    "nan.yaml": ("{}\nalert_after_h: .nan", "nan", "alert_after_h"),
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def wild(found: list[dict]) -> dict:  # type: ignore[type-arg]
     return found[2]
@@ -183,16 +151,7 @@ def wild_config(root: Path) -> Path:
     """An experiment among files of every kind."""
     config = write_config(root / "wild", hosts=1, experiments=1)
     folder = config / "experiments"
-    sound = (folder / "exp-00.yaml").read_text()
-    for name, (text, _, _) in WILD.items():
-        (folder / name).write_text(text.replace("{}", sound, 1))
-    (folder / "latin.yaml").write_bytes(b"description: \xff\xfe\n")
-    (folder / "folder.yaml").mkdir()
-    (folder / "gone.yaml").symlink_to("nowhere")
-    os.mkfifo(folder / "pipe.yaml")
-    (folder / "zero.yaml").symlink_to("/dev/zero")
-    for passed_over in (".exp-00.yaml.swp", "notes.md", "bench.py", "exp-00.yaml~"):
-        (folder / passed_over).write_text("")
+    write_bad_files(folder, (folder / "exp-00.yaml").read_text())
     return config
 
 
@@ -200,14 +159,13 @@ def test_whatever_a_file_holds_the_other_experiments_carry_on(wild: dict) -> Non
     assert wild["errors"] == {}
     assert "exp-00.check" not in wild["dags"]["exp-00"]["tasks"]
     assert "gpu-00.check" in wild["dags"]["exp-00"]["tasks"]
-    made = {dag_id for _, dag_id, _ in WILD.values()}
-    made |= {"exp-00", "latin", "gone", "pipe", "zero"}
+    made = {dag_id for _, dag_id, _ in FILES.values()} | set(SPECIAL.values()) | {"exp-00"}
     assert set(wild["dags"]) - {"wattbench-housekeeping"} == made
 
 
-@pytest.mark.parametrize("name", WILD)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_refused_shows_as_refused_with_the_reason(wild: dict, name: str) -> None:  # type: ignore[type-arg]
-    _, dag_id, said = WILD[name]
+    _, dag_id, said = FILES[name]
     dag = wild["dags"][dag_id]
     if said is None:
         assert "gpu-00.check" in dag["tasks"]

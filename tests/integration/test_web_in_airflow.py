@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import shutil
 import subprocess
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import requests
 from fastapi.routing import APIRoute
 
 from demo.bed import Bed
+from tests.support.browser import logged_in
 from wattbench.run.run_id import make_run_id
 from wattbench.run.store_keys import checked_name
 
@@ -109,27 +108,13 @@ def open_in_chromium(
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
 
-    # Cookies know no ports: a page on the same address hands ours over and leads to Airflow.
-    class Door(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(303)
-            self.send_header("Set-Cookie", f"_token={token}; Path=/; SameSite=Lax")
-            self.send_header("Location", target)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            del args
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Door) as door:
-        threading.Thread(target=door.serve_forever, daemon=True).start()
-        done = subprocess.run(
+    with logged_in(target, token) as door:
+        return subprocess.run(
             [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,844",
              f"--user-data-dir={folder}", f"--blink-settings=preferredColorScheme={int(theme == 'light')}",
-             "--virtual-time-budget=3000", *options, f"http://127.0.0.1:{door.server_port}/"],
+             "--virtual-time-budget=3000", *options, door],
             capture_output=True, text=True, timeout=90, check=True,
         )  # fmt: skip
-        door.shutdown()
-    return done
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""Pages in Chromium: what axe-core finds in them, and whether anything sticks out sideways."""
+"""Pages in Chromium: pictures of them, what axe-core finds, and whether anything sticks out sideways."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -73,6 +79,68 @@ def dom(address: str, folder: Path, *options: str) -> str:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout
+
+
+def screenshot(
+    address: str,
+    folder: Path,
+    width: int,
+    height: int,
+    *,
+    dark: bool = False,
+    budget_ms: int = 5000,
+) -> Image:
+    """A picture of a page after its scripts have run, in CSS px.
+
+    Args:
+        address: of the page.
+        folder: for the browser's profile.
+        width: of the window, at least 500.
+        height: of the window.
+        dark: what the reader's system prefers.
+        budget_ms: time that the page's scripts are given.
+    """
+    from PIL import Image as Images
+
+    path = folder / "screenshot.png"
+    path.unlink(missing_ok=True)
+    subprocess.run(
+        [str(BROWSER), *(flag for flag in FLAGS if not flag.startswith(("--virtual", "--window", "--dump"))),
+         f"--virtual-time-budget={budget_ms}", f"--window-size={width},{height}", "--hide-scrollbars",
+         f"--blink-settings=preferredColorScheme={int(not dark)}", f"--screenshot={path}",
+         f"--user-data-dir={folder / 'profile'}", address],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    with Images.open(path) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def logged_in(target: str, token: str) -> Iterator[str]:
+    """An address that leads to a page of Airflow's with a login.
+
+    Args:
+        target: the page.
+        token: of the user.
+    """
+
+    # Cookies know no ports: a page on the same address hands ours over and leads to Airflow.
+    class Door(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(303)
+            self.send_header("Set-Cookie", f"_token={token}; Path=/; SameSite=Lax")
+            self.send_header("Location", target)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            del args
+
+    with HTTPServer(("127.0.0.1", 0), Door) as door:
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{door.server_port}/"
+        finally:
+            door.shutdown()
 
 
 def looks(pages: Mapping[str, str], folder: Path, *, dark: bool) -> list[Look]:

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from wattbench.analysis.model.errors import UserError, missing_package
+from wattbench.analysis.model.errors import UserError, missing_package, refused_by_system
 
 #: Modules of this package that add commands, in the order of the help text: each has ``add_parsers``,
 #: which gives its commands ``do``: options → exit code.
@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `wattbench logs … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        sys.stderr.write(f"wattbench: {refused_by_system(error)}\n")
+        return 2
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

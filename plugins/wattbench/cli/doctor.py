@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from wattbench.analysis.model.errors import UserError, missing_package
+from wattbench.analysis.model.errors import UserError, missing_package, refused_by_system
 from wattbench.cli.options import airflow_url, client_of, local_controller, login
 from wattbench.cli.output import columns, say
 
@@ -49,7 +49,7 @@ class Row:
     action: str = ""
 
     @classmethod
-    def of(cls, check: str, error: UserError, state: State = "hard") -> Row:
+    def of(cls, check: str, error: UserError | str, state: State = "hard") -> Row:
         """A check that ended in an error, whose message has the action after the semicolon."""
         found, _, action = str(error).partition("; ")
         return cls(check, state, found, action)
@@ -136,7 +136,10 @@ def _failed(name: str, worst: State, error: Exception) -> Row:
         return Row.of(name, error, worst)
     if isinstance(error, ModuleNotFoundError):
         with contextlib.suppress(ModuleNotFoundError):  # one of ours
-            return Row.of(name, UserError(missing_package(error)), worst)
+            return Row.of(name, missing_package(error), worst)
+    if isinstance(error, OSError):
+        with contextlib.suppress(OSError):  # of a kind that has an action
+            return Row.of(name, refused_by_system(error), worst)
     text = " ".join(str(error).split())[:200]
     return Row(name, worst, f"can't be checked: {type(error).__name__}: {text}")
 

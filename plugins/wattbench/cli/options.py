@@ -89,8 +89,8 @@ def client_of(
         if (found := local_client()) is not None:
             return found
         raise UserError(
-            "where is Airflow? give --url http://HOST:8080, or set WATTBENCH_AIRFLOW_URL (or start one "
-            "on this machine: wattbench up)"
+            "no Airflow is known; give --url http://HOST:8080, set WATTBENCH_AIRFLOW_URL, or start one on "
+            "this machine: wattbench up"
         )
     if not re.match(r"https?://[^/]", url):
         raise UserError(f"--url {url!r}: an address begins with http:// or https://")
@@ -98,7 +98,7 @@ def client_of(
     user = options.user or os.environ.get("WATTBENCH_AIRFLOW_USER") or ""
     password = os.environ.get("WATTBENCH_AIRFLOW_PASSWORD")
     if token is None and not user:
-        raise UserError("as whom? give --user NAME, or set WATTBENCH_AIRFLOW_USER")
+        raise UserError("no Airflow user is known; give --user NAME, or set WATTBENCH_AIRFLOW_USER")
     if token is None and password is None:
         if not sys.stdin.isatty():
             raise UserError(f"no password for {user!r}: set WATTBENCH_AIRFLOW_PASSWORD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from wattbench.config.loader import config_dir, load_experiment, load_hosts
+    from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
     from wattbench.config.trigger import Selection, select
     from wattbench.history.durations import least_pace
     from wattbench.progress import spoken
@@ -36,8 +37,8 @@ def _plan(options: argparse.Namespace) -> int:
     folder = config_dir()
     given = Path(options.experiment)
     path = given if given.suffix else folder / "experiments" / f"{options.experiment}.yaml"
-    if not path.is_file():
-        there = ", ".join(p.stem for p in sorted((folder / "experiments").glob("*.yaml")))
+    if not os.path.lexists(path):
+        there = ", ".join(p.stem for p in experiment_paths(folder))
         raise ConfigError(f"{path}: no such experiment; there are: {there or 'none'}")
     selection = Selection(
         hosts=options.hosts, images=options.images, blocks=options.blocks, seed=options.seed

@@ -276,12 +276,9 @@ class Controller:
                 "XDG_STATE_HOME to another folder"
             )
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(path).free
-        if free < MIN_FREE_BYTES:
-            raise UserError(
-                f"{path} has {free / 1e9:.1f} GB free of {MIN_FREE_BYTES / 1e9:.1f} GB needed; free space, "
-                "or set XDG_STATE_HOME to a folder on another disk"
-            )
+        self.state.require_room(
+            MIN_FREE_BYTES, ", or set XDG_STATE_HOME to a folder on another disk"
+        )
         if known not in (None, now):
             say("another version of wattbench or Airflow: its services start anew")
             self.stop(say)

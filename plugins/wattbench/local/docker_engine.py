@@ -18,16 +18,26 @@ _TIMEOUT_S = 600
 
 
 def connect(timeout_s: int = _TIMEOUT_S) -> docker.DockerClient | None:
-    """A client of the daemon that answers now, or None."""
+    """A client of the daemon that answers now, or None.
+
+    Raises:
+        UserError: it is too old.
+    """
     import docker
     import requests
-    from docker.errors import DockerException
+    from docker.constants import MINIMUM_DOCKER_API_VERSION
+    from docker.errors import DockerException, InvalidVersion
 
     if not os.environ.get("DOCKER_HOST") and not _listens(SOCKET):
         return None  # the docker package would leave the socket of a refused connection open
     try:
         client = docker.from_env(timeout=timeout_s)
         client.ping()
+    except InvalidVersion:
+        raise UserError(
+            f"the Docker daemon at {os.environ.get('DOCKER_HOST') or SOCKET} is too old: its API is older "
+            f"than {MINIMUM_DOCKER_API_VERSION}; update Docker"
+        ) from None
     except (DockerException, requests.RequestException):
         return None
     return client

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +84,24 @@ class StateFolder:
                 return port
         raise UserError(f"ports: none between {FIRST_PORT} and {LAST_PORT} is free on {address}")
 
+    def require_room(self, free_bytes: int, elsewhere: str = "") -> None:
+        """Refuse a disk that is about to be full.
+
+        Args:
+            free_bytes: that have to be free.
+            elsewhere: what else than freeing space helps, the end of the message.
+
+        Raises:
+            UserError: less is free.
+        """
+        there = next(p for p in (self.path, *self.path.parents) if p.is_dir())
+        free = shutil.disk_usage(there).free
+        if free < free_bytes:
+            raise UserError(
+                f"{self.path} has {free / 1e9:.1f} GB free of {free_bytes / 1e9:.1f} GB needed; free space"
+                + elsewhere
+            )
+
     @contextmanager
     def lock(self, what: str) -> Iterator[None]:
         """Keeps a second command out while one is at work here.
@@ -109,8 +128,12 @@ def _take(file: IO[str], what: str, path: Path) -> None:
         ) from None
     file.seek(0)
     file.truncate()
-    file.write(str(os.getpid()))
-    file.flush()
+    try:
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:  # of a full disk: a write's error has no name
+        error.filename = str(path)
+        raise
 
 
 def short_hash(path: Path) -> str:

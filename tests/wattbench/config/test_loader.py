@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.config_mistakes import EXPERIMENT, HOSTS, MISTAKES
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostsConfig
 from wattbench.config.loader import load_experiment, load_hosts
@@ -15,20 +16,6 @@ from wattbench.config.trigger import Selection, select
 from wattbench.errors import ConfigError
 
 REPO = Path(__file__).parents[3]
-
-HOSTS = """
-store: {conn_id: wattbench_store, bucket: wattbench, prefix: ""}
-hosts:
-  gpu-a: {ssh_conn_id: wattbench_gpu_a, gpus: [GPU-5f], meter: {kind: energibridge, command: /usr/local/bin/energibridge}}
-  cpu-b: {ssh_conn_id: wattbench_cpu_b}
-"""
-EXPERIMENT = """
-hosts: [gpu-a]
-device: cuda
-workload: {passes: [{resolution: 256, iterations: 400}]}
-images: {pytorch: {ref: "pytorch/pytorch:2.6.0"}, metal: {runtime: process, command: python3 run.py}}
-reference: pytorch
-"""
 
 
 @pytest.fixture
@@ -51,27 +38,7 @@ def test_an_experiment_gets_the_papers_protocol_by_default(folder: Path) -> None
     assert experiment.images["metal"].command == ["python3", "run.py"]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("device: cuda", "devise: cuda", "line 3: devise: unknown key; did you mean device? allowed: description, schedule"),
-        ("reference: pytorch", "reference: tf", "'tf' is not among images (pytorch, metal)"),
-        ("reference: pytorch", "", "reference: is missing"),
-        ("pytorch/pytorch:2.6.0", "pytorch;reboot", "images.pytorch.ref"),
-        ("pytorch/pytorch:2.6.0", "$(id)", "images.pytorch.ref"),
-        ("pytorch: {ref", "idle: {ref", "'idle' is a reserved name"),
-        ("iterations: 400", "iterations: 0", "line 4: workload.passes.0.iterations: 0: must be at least 1"),
-        ("hosts: [gpu-a]", "hosts: [gpu-z]", "'gpu-z' is not in hosts.yaml (gpu-a, cpu-b)"),
-        ("hosts: [gpu-a]", "hosts: [gpu-a, gpu-a]", "a name stands twice"),
-        ("hosts: [gpu-a]", "hosts: [cpu-b]", "gives 'cpu-b' no gpus"),
-        ("hosts: [gpu-a]", "hosts: []", "hosts: an empty list: must not be empty"),
-        ("device: cuda", "protocol: {blocks: 0}", "protocol.blocks: 0: must be at least 1"),
-        ("device: cuda", "protocol: {blocks: {min: 3, max: 9, precision_pct: 1}}", "protocol.blocks.min: 3"),
-        ("device: cuda", "protocol: {idle_baseline: {secnds: 5}}", "protocol.idle_baseline.secnds: unknown key"),
-        ("device: cuda", "device: cuda\ndevice: cpu", "line 4: 'device' stands twice (also in line 3)"),
-        ("device: cuda", "device: [", "line 5: not YAML: did not find expected"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES)
 def test_a_mistake_gets_one_line_with_file_path_and_next_action(
     folder: Path, old: str, new: str, said: str
 ) -> None:
