@@ -27,7 +27,9 @@ log = logging.getLogger("wattbench")
 PREPARE = "prepare"
 
 #: Causes that may pass by themselves: the host is asked again.
-PASSING = frozenset({"unreachable", "timeout", "lost", "busy", "disk-full", "docker-unreachable"})
+PASSING = frozenset(
+    {"unreachable", "timeout", "lost", "busy", "disk-full", "docker", "docker-unreachable"}
+)
 _PAUSES_S = (5.0, 30.0)
 
 T = TypeVar("T")

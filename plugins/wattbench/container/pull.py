@@ -12,8 +12,8 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -282,19 +282,29 @@ def _raise_for(image: ResolvedImage, message: str) -> None:
     raise _BrokeOffError(text)
 
 
-def _find(api: Any, ref: str) -> InspectedImage | None:
-    """What Docker knows of an image; None where it has none."""
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Docker, or the way to it, may be away for a while, which the error's code says."""
     import docker.errors
     import requests
 
     try:
-        found: InspectedImage = api.inspect_image(ref)
-    except docker.errors.ImageNotFound:
-        return None
+        yield
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise HostError(
             f"the host's Docker does not answer ({error}); check dockerd there", code="docker"
         ) from error
+
+
+def _find(api: Any, ref: str) -> InspectedImage | None:
+    """What Docker knows of an image; None where it has none."""
+    import docker.errors
+
+    with _answering():
+        try:
+            found: InspectedImage = api.inspect_image(ref)
+        except docker.errors.ImageNotFound:
+            return None
     return found
 
 
@@ -367,9 +377,11 @@ def inspect(api: Any, ref: str) -> dict[str, object]:
         raise HostError(f"{ref}: not on this host; pull it first", code="image")
     config = found.get("Config") or _ImageConfig()
     parts = (found.get("Os"), found.get("Architecture"), found.get("Variant"))
+    with _answering():
+        layers = api.history(found["Id"])
     history = [
         {"created_by": one["CreatedBy"], "size_bytes": one["Size"], "comment": one["Comment"]}
-        for one in reversed(api.history(found["Id"]))
+        for one in reversed(layers)
     ]
     return {
         "id": found["Id"],

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattbench.container.pull import PullRules, holds, inspect, pull
+from wattbench.airflow.task_context import PASSING
+from wattbench.container.pull import PullRules, holds, inspect, is_there, pull
 from wattbench.container.pull_progress import PullProgress
 from wattbench.container.registry import Access, Layer, ResolvedImage, resolve
 from wattbench.errors import HostError, RegistryError
@@ -398,6 +399,26 @@ def test_a_docker_that_is_ill_is_the_hosts_fault(bed: Bed) -> None:
 
 
 # ── a real Docker and a real registry ───────────────────────────────────────────────────────────
+
+
+class Dropped(socketserver.StreamRequestHandler):
+    """The way to Docker is gone: what was asked stays without an answer."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+
+
+def test_a_way_to_docker_that_breaks_off_may_be_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "broken.sock"
+    with socketserver.UnixStreamServer(str(path), Dropped) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = docker.APIClient(base_url=f"unix://{path}", version="1.41")
+        for ask in (lambda: is_there(client, IMAGE), lambda: inspect(client, DIGEST)):
+            with pytest.raises(HostError, match="Docker does not answer") as caught:
+                ask()
+            assert caught.value.code in PASSING
+        server.shutdown()
+        client.close()
 
 
 @pytest.fixture
