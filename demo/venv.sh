@@ -30,12 +30,17 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   fi
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+unfetched() {
+  echo "setup: the packages could not be fetched, see above; connect this machine to PyPI, or name a mirror:" \
+    "PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup" >&2
+  exit 2
+}
 # The packages of a lock with these names, hashes included.
 locked() { awk -v names=" $* " '/^[a-z0-9]/ { split($1, n, "=="); keep = index(names, " " n[1] " ") } keep' requirements.txt; }
 .venv/bin/uv --version >/dev/null 2>&1 ||
-  locked uv | .venv/bin/pip install -qq --force-reinstall --require-hashes -r /dev/stdin
+  locked uv | .venv/bin/pip install -qq --force-reinstall --require-hashes -r /dev/stdin || unfetched
 echo "setup: installing the locked packages into .venv"
-install_locked() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
+install_locked() { .venv/bin/uv pip install -q --python .venv/bin/python "$@" || unfetched; }
 install_locked --require-hashes -r requirements.txt
 export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
 if [ -n "$UV_FIND_LINKS" ]; then

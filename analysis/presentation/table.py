@@ -358,7 +358,8 @@ def cell(value: Any, form: str = "") -> str:
 
     Args:
         value: of any type; missing values become an en dash.
-        form: ``p`` (p value), ``d`` (integer) or a fixed-point format such as ``+.2f``.
+        form: ``p`` (p value), ``d`` (integer) or a fixed-point format such as ``+.2f``; of three decimals
+            and more, and without a sign, a smaller value keeps three significant digits.
     """
     if missing(value) or value == "":
         return NOTHING
@@ -369,7 +370,11 @@ def cell(value: Any, form: str = "") -> str:
     if form == "d":
         return str(int(value))
     if form:
-        return number(value, int(form.rstrip("f").rpartition(".")[2]), signed=form.startswith("+"))
+        digits, signed = int(form.rstrip("f").rpartition(".")[2]), form.startswith("+")
+        # Energy per unit may be of any magnitude; an effect that rounds to 0 is meant so.
+        if digits >= 3 and not signed and 0 < abs(float(value)) < 10.0 ** (1 - digits):
+            return significant(value, 3)
+        return number(value, digits, signed=signed)
     return plain(value)
 
 

@@ -214,3 +214,22 @@ def test_a_file_that_is_broken_in_mid_run_takes_no_task_from_the_run(tmp_path: P
         assert name in refused["doc"]
     assert hosts == ["gpu-00", "gpu-01"]
     assert mended == whole
+
+
+@pytest.mark.slow
+def test_each_bad_file_alone_leaves_the_experiment_beside_it(tmp_path: Path) -> None:
+    configs = []
+    for number, (name, (text, _, _)) in enumerate(FILES.items()):
+        config = write_config(tmp_path / f"alone-{number}", hosts=1, experiments=1)
+        sound = (config / "experiments/exp-00.yaml").read_text()
+        (config / "experiments" / name).write_text(text.replace("{}", sound, 1))
+        configs.append(config)
+    alone_as = {"A-b.yaml": "A-b"}  # "A b.yaml" has its name only where both lie there
+    for found, (name, (_, dag_id, said)) in zip(
+        parse_each(configs, tmp_path), FILES.items(), strict=True
+    ):
+        made = alone_as.get(name, dag_id)
+        assert found["errors"] == {}, name
+        assert set(found["dags"]) == {"exp-00", made, "wattbench-housekeeping"}, name
+        assert "gpu-00.check" in found["dags"]["exp-00"]["tasks"]
+        assert ("refused" in found["dags"][made]["tags"]) == (said is not None)

@@ -122,8 +122,9 @@ def of_bed(folder: Path) -> Iterator[tuple[str, Image]]:
     """The newest run of the demo that was good: in Airflow, and its report."""
     import requests
 
-    from demo import airflow, bed, docker_engine, network
+    from demo import airflow, bed, network
     from demo.checkout import here
+    from wattbench.local import docker_engine
 
     checkout = here()
     client = docker_engine.connect()

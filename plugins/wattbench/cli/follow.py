@@ -16,8 +16,13 @@ POLL_S = 5.0
 
 
 def follow(client: Client, run: Run) -> int:
-    """Print what is new until the run is over; 0 if every trial is accounted for."""
+    """Print what is new until the run is over; 0 if every trial is accounted for.
+
+    The first trial of a host that is not valid is printed with its reason: a person may end the run and
+    correct it.
+    """
     said: dict[str, str] = {}
+    faulty: set[str] = set()
     while True:
         run = client.run(run)
         tasks = client.tasks(run)
@@ -25,6 +30,11 @@ def follow(client: Client, run: Run) -> int:
             if said.get(line.host) != line.stage:
                 say(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
                 said[line.host] = line.stage
+        for task in tasks:
+            host, _, step = task.task_id.partition(".")
+            if step == "trial.collect" and task.state == "failed" and host not in faulty:
+                faulty.add(host)
+                say(f"          {next(reasons(client, run, [task]))}")
         if run.over:
             return outcome(client, run, tasks)
         time.sleep(POLL_S)

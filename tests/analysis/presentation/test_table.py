@@ -57,3 +57,14 @@ def test_latex_escapes_what_would_break_it() -> None:
     frame = pd.DataFrame([{"image": "a_b & 50 % {x}", "n": 1}])
     latex = Table("t", "T", "C", frame).grid().latex()
     assert r"a\_b \& 50 \% \{x\} & 1 \\" in latex
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [(45.08 / 600_000, ".3f", "0.0000751"), (0.0012, ".3f", "0.00120"), (0.012, ".3f", "0.012"),
+     (0.0, ".3f", "0.000"), (1e-5, "+.3f", "+0.000"), (0.004, ".2f", "0.00")],
+)  # fmt: skip
+def test_energy_of_a_small_unit_is_not_rounded_to_nothing(
+    value: float, form: str, text: str
+) -> None:
+    assert cell(value, form) == text

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.airflow_server import Answer, FakeAirflow
 from wattbench.analysis.model.errors import UserError
-from wattbench.cli import command_line
+from wattbench.cli import command_line, follow
 from wattbench.cli.airflow_api import Client, Login
 from wattbench.local.controller import Controller
 
@@ -138,3 +138,37 @@ def test_the_wait_ends_with_the_reason(airflow: FakeAirflow, dag: Answer, says: 
     with pytest.raises(UserError, match="no DAG 'small' after 0 s") as caught:
         client.wait_for_dag("small", within_s=0)
     assert says in str(caught.value)
+
+
+def test_the_first_trial_that_is_not_valid_gives_its_reason_while_the_run_goes_on(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "POLL_S", 0.01)
+    why = "invalid: host-busy: other processes used 3.9 s of CPU in 1.3 s"
+
+    def collect(index: int, label: str, state: str | None) -> dict[str, Any]:
+        return {
+            "task_id": "cpu-a.trial.collect", "map_index": index, "rendered_map_index": label,
+            "state": state, "start_date": None, "end_date": None, "try_number": 1,
+        }  # fmt: skip
+
+    first, second = collect(0, "01 · one", "failed"), collect(1, "02 · two", "failed")
+    run = "/api/v2/dags/small/dagRuns/manual__1"
+    logs = f"{run}/taskInstances/cpu-a.trial.collect/logs/1"
+    running = TRIGGERED | {"state": "running"}
+    airflow.answers |= {
+        "/api/v2/dags/small": (200, PARSED),
+        "/api/v2/dags/small/dagRuns": (200, TRIGGERED),
+        run: in_turn((200, running), (200, running), (200, TRIGGERED | {"state": "failed"})),
+        f"{run}/taskInstances": in_turn(
+            (200, {"task_instances": [first, collect(1, "02 · two", None)]}),
+            (200, {"task_instances": [first, second]}),
+        ),
+        logs: (200, {"content": [{"event": why, "level": "error"}]}),
+    }
+    assert command_line.main(["run", "small", "--wait"]) == 1
+    said = capsys.readouterr().out
+    before_the_end, _, after = said.partition(": failed\n")
+    assert before_the_end.count(why) == 1
+    assert f"cpu-a.trial.collect [01 · one]: {why}" in before_the_end
+    assert after.count(why) == 2
