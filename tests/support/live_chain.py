@@ -198,6 +198,8 @@ class Shelf:
         self.kept[key] = json.loads(json.dumps(value))
 
     def get_json(self, key: str) -> Any:
+        if key not in self.kept:
+            raise ObjectMissingError(key)
         return self.kept[key]
 
     def get(self, key: str) -> bytes:

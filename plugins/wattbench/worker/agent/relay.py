@@ -168,8 +168,10 @@ class Relay:
         now = time.monotonic()
         due = [end.closes_at_s for end in self._timed if end.closes_at_s is not None]
         if due:
-            timeout_s = max(min([*due, *([] if timeout_s is None else [now + timeout_s])]) - now, 0.0)
-        foreign = []
+            timeout_s = max(
+                min([*due, *([] if timeout_s is None else [now + timeout_s])]) - now, 0.0
+            )
+        foreign: list[object] = []
         for key, mask in self._select.select(timeout_s):
             end = key.data
             if key.fileobj is self._listener:

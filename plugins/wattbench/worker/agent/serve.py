@@ -1,8 +1,8 @@
 """Inside the window: starts the server's container and the load beside it, and ends both.
 
 The wrapper runs it as the workload. What the load prints is the workload's output; the last line on stderr
-says why the trial has failed. A load on another machine is let in by :mod:`wattbench.worker.agent.relay`; what
-runs there is :func:`ask`.
+says why the trial has failed. :mod:`wattbench.worker.agent.relay` lets in a load on another machine, where
+:func:`ask` runs it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ class _Server:
         from wattbench.worker.agent.relay import Relay, RelayError
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: sys.exit(1))  # the port and all connections end with us
+            signal.signal(
+                number, lambda *_: sys.exit(1)
+            )  # the port and all connections end with us
         place = (address, self.serve["port"])
         try:
             relay = Relay(link, place, os.path.join(self.folder, limits.REQUESTS_FILE))

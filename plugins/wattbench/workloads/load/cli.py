@@ -1,8 +1,8 @@
 """``python3 load.pyz PLAN.json``: event lines on stdout, ``requests.csv`` where the plan says.
 
 A line on stdin says why the load is to end (the server is gone); so does its end. Exit code 0, or 1 with the
-reason as an ``error`` event and on stderr. A plan with ``link`` is of a server on another machine: a connection
-there takes the place of stdin and stdout (:mod:`wattbench.workloads.load.link`).
+reason as an ``error`` event and on stderr. A plan with ``link`` is of a server on another machine: a
+connection there takes the place of stdin and stdout (:mod:`wattbench.workloads.load.link`).
 """
 
 from __future__ import annotations

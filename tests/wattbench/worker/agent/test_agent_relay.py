@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -146,7 +147,7 @@ def test_a_load_from_elsewhere_is_that_of_a_load_beside_the_server(
     clocks = [e for e in said if e["event"] == "clock"]
     for clock in clocks:  # both ends have one clock here
         assert abs(clock["ahead_s"]) <= clock["trip_s"] / 2
-    assert 0 < clocks[1]["relay_cpu_s"] - clocks[0]["relay_cpu_s"]
+    assert clocks[1]["relay_cpu_s"] > clocks[0]["relay_cpu_s"]
     requests = bench.rows()
     assert [r["step"] for r in requests] == ["warmup"] * 3 + ["c4"] * 200 + ["r50"] * 25
     assert {(r["status"], r["error"]) for r in requests} == {("200", "")}
@@ -230,39 +231,33 @@ def test_no_load_in_time_names_the_host_and_the_port(
     )
 
 
-def test_nothing_passes_without_the_token(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_passes_without_the_token(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     bench.serve()
     bench.relay()
     for greeting in (b"GET /health HTTP/1.1\r\n\r\n", b"wattbench " + b"f" * 16 + b"\n"):
         with socket.create_connection(("127.0.0.1", bench.port), 5) as stranger:
             stranger.sendall(greeting)
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 assert stranger.recv(100) == b""
-            except ConnectionResetError:
-                pass
     load = bench.load()
     bench.end()
     assert ended(load)[0] == 0
     assert bench.outcome == [True]
 
 
-def test_another_address_is_turned_away(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_another_address_is_turned_away(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     bench.serve()
     bench.relay()
     load = bench.load(**LONG)
     until_loaded(capfd)
-    with socket.create_connection(
-        ("127.0.0.1", bench.port), 5, source_address=("127.0.0.2", 0)
-    ) as other:
-        try:
-            other.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert other.recv(100) == b""
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+    with (
+        socket.create_connection(
+            ("127.0.0.1", bench.port), 5, source_address=("127.0.0.2", 0)
+        ) as other,
+        contextlib.suppress(ConnectionResetError, BrokenPipeError),
+    ):
+        other.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert other.recv(100) == b""
     with socket.create_connection(("127.0.0.1", bench.port), 5) as same:
         same.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert same.recv(100).startswith(b"HTTP/1.1 200")
@@ -322,7 +317,10 @@ def test_a_port_is_reached_or_the_reason_is_given(agent: Any) -> None:
     assert agent.answer(listening)["peer"] == "127.0.0.1"
     refused = agent.ask("reach", asked | {"timeout_s": 0.3})
     assert refused["error"] == "port-unreached"
-    assert f"127.0.0.1 port {port} can't be reached from here: Connection refused" in refused["message"]
+    assert (
+        f"127.0.0.1 port {port} can't be reached from here: Connection refused"
+        in refused["message"]
+    )
     alone = agent.ask("listen", asked | {"timeout_s": 0.3})
     assert alone["message"] == f"nothing reached 127.0.0.1 port {port} within 0.3 s"
 
