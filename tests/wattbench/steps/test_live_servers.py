@@ -253,8 +253,8 @@ LONG = {"steps": [{"rate_per_s": 20, "seconds": 50}]}
 def until_loaded(bench: Bench) -> Path:
     """The attempt's folder, once its step is under way."""
     folder = bench.host.spool / "trials/run-1/001-a/1"
-    deadline = time.monotonic() + 30
-    while "steady:" not in ((folder / "stdout.log").read_text() if folder.exists() else ""):
+    log, deadline = folder / "stdout.log", time.monotonic() + 60
+    while "steady:" not in (log.read_text() if log.exists() else ""):
         assert time.monotonic() < deadline, "the load did not begin"
         bench.host.call("wait", {"id": "run-1/h1/001-a/1", "timeout_s": 0.2})
     return folder
