@@ -4,7 +4,8 @@ Lines that are not a JSON object with an ``event`` are other programs' output an
 are fields of the wrong type. Phases are on the host's clocks. The window's remainder is the
 ``start`` phase (before the first event), ``stop`` (after the last one), and ``other``: time between
 phases of more than a hundredth of the window in all, which is then shown so that the phases add up;
-less than that is given to the phase before.
+less than that is given to the phase before. Beside steps of a load it is always shown, since joules per
+request are those of the step alone.
 
 A load generator on another machine stamps by its own clock, and compares it with the host's on both sides of
 its steps (event ``clock``): all its moments are moved to the host's clock here.
@@ -132,7 +133,8 @@ class WorkloadLog:
         marked = [Span(s.name, inside(s.start_s), inside(s.end_s)) for s in self.spans]
         parts = [Span("start", start_s, first)]
         gaps = _gaps(marked, first, last)
-        notable = sum(g.end_s - g.start_s for g in gaps) > NOTABLE * (end_s - start_s)
+        unclaimed_s = sum(g.end_s - g.start_s for g in gaps)
+        notable = bool(self.loads) or unclaimed_s > NOTABLE * (end_s - start_s)
         for span in sorted([*marked, *gaps], key=lambda s: (s.start_s, s.end_s)):
             if span.name == "other" and not notable:
                 parts[-1] = Span(parts[-1].name, parts[-1].start_s, span.end_s)

@@ -184,8 +184,7 @@ def _load_hosts(data: RunData) -> list[str]:
         text = f"{host} is asked from {load['host']} (not measured), at {load.get('address')} port {ports}"
         if clocks:
             ahead_s, doubt_s = (
-                max(abs(float(c.get(key) or 0.0)) for c in clocks)
-                for key in ("ahead_s", "doubt_s")
+                max(abs(float(c.get(key) or 0.0)) for c in clocks) for key in ("ahead_s", "doubt_s")
             )
             text += (
                 f"; its clock was off by up to {1e3 * ahead_s:.3g} ms, which is corrected to "
@@ -199,9 +198,8 @@ def _load_hosts(data: RunData) -> list[str]:
             )
             cpu_s = sum(float(c.get("relay_cpu_s") or 0.0) for c in clocks)
             if requests:
-                text += (
-                    f"; passing a request on took at most {1e3 * cpu_s / requests:.2g} ms of CPU on {host}"
-                )
+                each_ms = 1e3 * cpu_s / requests
+                text += f"; passing a request on took at most {each_ms:.2g} ms of CPU on {host}"
         found.append(text)
     return found
 
