@@ -15,6 +15,7 @@ from tests.integration.conftest import Lab
 from tests.integration.interventions import at_work
 from tests.integration.test_servers import requests, server
 from tests.support.servers import SERVER
+from wattbench.analysis.model.trials import TrialRow
 from wattbench.dag_runs import Run, Task
 from wattbench.run import host_claims, store_keys
 from wattbench.workloads.program_bundle import load_bundle
@@ -83,12 +84,11 @@ def assert_nothing_left(lab: Lab, run: Run) -> None:
         socket.create_connection((lab.bed.hosts[0].address, PORT), 5)
 
 
-def seconds(lab: Lab, run: Run, image: str, step: str) -> float:
+def seconds(lab: Lab, run: Run, row: TrialRow, step: str) -> float:
     """Length of a step by the load host's own monotonic clock."""
     stored = lab.stored(run)
-    (host,) = stored.experiment.hosts
-    trial = next(t for t in stored.plan(host) if t.image == image)
-    key = store_keys.trial_key(run.run_id, host, trial.name, 1, "workload.jsonl")
+    trial = next(t for t in stored.plan(row.host) if t.image == row.image)
+    key = store_keys.trial_key(run.run_id, row.host, trial.name, row.attempt or 0, "workload.jsonl")
     events = [json.loads(line) for line in lab.store.get(key).splitlines()]
     begin, end = (
         e["mono_s"] for e in events if e["event"] == "phase" and e["name"] == f"steady:{step}"
@@ -97,25 +97,26 @@ def seconds(lab: Lab, run: Run, image: str, step: str) -> float:
 
 
 def test_joules_per_request_of_a_load_from_another_host_are_the_truth(lab: Lab, run: Run) -> None:
-    assert run.state == "success", lab.table(run)
+    """Whatever else the machine below does: a generator that it keeps from its CPU is a finding."""
     stored = lab.stored(run)
     host, other = (one.name for one in lab.bed.hosts[:2])
-    for records in stored.records(host).values():
-        record = records[-1]
-        assert record.row.status == "valid", record.row.reason
+    records = [record for found in stored.records(host).values() for record in found]
+    assert {record.row.image for record in records} == {"fast", "slow"}
+    truth_j: dict[tuple[str, str], float] = {}
+    for record in records:
+        assert record.row.status != "failed", record.row.reason
         clock = record.timing["load_clock"]
         assert clock["doubt_s"] is not None
         assert clock["ahead_s"] == pytest.approx(0, abs=clock["doubt_s"])  # one machine, one clock
+        assert [step.name for step in record.steps] == ["c2", "r20"]
         for step in record.steps:
-            truth_j = POWER_W * seconds(lab, run, record.row.image, step.name)
-            assert step.energy_j == pytest.approx(truth_j, abs=step.energy_uncertainty_j)
+            joules = POWER_W * seconds(lab, run, record.row, step.name)
+            assert step.energy_j == pytest.approx(joules, abs=step.energy_uncertainty_j)
+            if record.row.status == "valid":
+                truth_j[record.row.image, step.name] = joules / step.succeeded
     table = lab.store.get(store_keys.report_key(run.run_id, "tables", "steps.csv"))
-    steps = pd.read_csv(io.BytesIO(table))
-    by_name = {r[-1].row.image: r[-1].steps for r in stored.records(host).values()}
-    assert len(steps) == 4
-    for row in steps.itertuples():
-        step = next(s for s in by_name[str(row.image)] if s.name == row.step)
-        truth = POWER_W * seconds(lab, run, str(row.image), step.name) / step.succeeded
+    for row in pd.read_csv(io.BytesIO(table)).itertuples():
+        truth = truth_j[str(row.image), str(row.step)]
         assert row.j_per_request == pytest.approx(truth, abs=row.j_per_request_uncertainty)
     fast, slow = (requests(lab, run, image, "r20") for image in ("fast", "slow"))
     offsets = [[r["planned_s"] - rows[0]["planned_s"] for r in rows] for rows in (fast, slow)]
@@ -155,7 +156,6 @@ def test_a_generator_that_is_killed_in_mid_step_fails_its_attempt_and_another_is
     (pid, *_) = str(lab.wait_for(run, loading, within_s=300)).split()
     lab.in_container(1, "kill", "-KILL", pid)
     run = lab.follow(run, within_s=600)
-    assert run.state == "success", lab.table(run)
     stored = lab.stored(run)
     failed = [
         record.row
@@ -166,5 +166,9 @@ def test_a_generator_that_is_killed_in_mid_step_fails_its_attempt_and_another_is
     assert [row.attempt for row in failed] == [1]
     assert f"the load generator of {other} is gone: its connection from " in str(failed[0].reason)
     assert "(phase steady:r20)" in str(failed[0].reason)
-    assert all(r[-1].row.status == "valid" for r in stored.records(host).values())
+    again = stored.records(host)[
+        next(t for t in stored.plan(host) if t.image == failed[0].image).name
+    ]
+    assert [record.row.attempt for record in again] == [1, 2]
+    assert again[1].row.status != "failed", again[1].row.reason
     assert_nothing_left(lab, run)
