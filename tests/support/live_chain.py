@@ -211,6 +211,9 @@ class Shelf:
     def exists(self, key: str) -> bool:
         return key in self.kept
 
+    def remove(self, key: str) -> None:
+        self.kept.pop(key, None)
+
     def list(self, prefix: str) -> list[Listed]:
         return [Listed(key, 0) for key in sorted(self.kept) if key.startswith(prefix)]
 
