@@ -124,8 +124,13 @@ def evaluate(raw: RawAttempt, *, expected: Expected, plan_row: TrialRow) -> Reco
     readings, notes = registry.read_all(raw.files, edges, kind, {k for k in beside if k})
     main = readings.get(kind, Reading(kind))
     spans = log.phases(window.start_s, window.end_s) if window and not loaded else ()
-    energy = _energy(readings, kind, window, spans, expected, report) if window else _Energy()
+    doubt_s = log.clock.doubt_s if log.clock else 0.0
+    energy = _Energy()
+    if window:
+        energy = _energy(readings, kind, window, spans, expected, report, doubt_s)
     timing, clock_notes = _timing(report, window, energy.counted)
+    if log.clock:
+        timing["load_clock"] = {**vars(log.clock)}
     clock_notes += _foreign_clock(main, energy.counted, report)
     notes = [*notes, *_weighed(readings, energy.counted), *energy.notes, *clock_notes, *log.notes]
     requests, request_notes = _requests(raw.files, expected)
@@ -293,8 +298,9 @@ def _energy(
     spans: Sequence[Span],
     expected: Expected,
     report: AttemptReport,
+    doubt_s: float,
 ) -> _Energy:
-    """Every curve cut at the window's and the phases' edges."""
+    """Every curve cut at the window's and the phases' edges; these may be off by ``doubt_s`` each."""
     gpus, gpu_notes = _given_gpus(readings, expected, report)
     primary = next((m for m in expected.get("meters") or () if m.get("primary")), None)
     counted = _choose(readings, kind, gpus, primary)
@@ -310,7 +316,7 @@ def _energy(
         for curve in reading.curves:
             if curve.time_s.size < 2:
                 continue
-            cut = split(curve, bounds)
+            cut = split(curve, bounds, doubt_s)
             counts = any(curve is c for c in counted)
             notes += [n if counts else replace(n, fatal=False) for n in cut.notes]
             domains.append(replace(domain_of(curve, cut), counted=counts))

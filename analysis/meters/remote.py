@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from wattbench.analysis.meters.clocks import CLOCK_STEP_S, Clock
 from wattbench.analysis.meters.counters import unwrap
 from wattbench.analysis.meters.curves import (
     COARSE_W,
@@ -33,10 +34,6 @@ from wattbench.analysis.model.records import Note
 
 #: No machine draws more, W.
 IMPLAUSIBLE_W = 50_000.0
-#: A change of a clock's offset above this is a step, s.
-CLOCK_STEP_S = 0.1
-#: What a clock may be off where its offset was read on one side of the window only, s.
-ONE_SIDED_S = 0.05
 #: An exporter reads its meter when it is scraped, and the meter's values are at most so old then, s.
 EXPORTED_S = 1.0
 #: A counter that stands still although a host draws at least this is frozen, W.
@@ -63,19 +60,6 @@ class _Lines:
     def number(self, key: str, default: float = 0.0) -> float:
         value = _number(self.settings.get(key))
         return default if value is None else value
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """The controller's moments on the host's clock."""
-
-    unix_s: FloatArray
-    ahead_s: FloatArray
-    doubt_s: float
-    notes: tuple[Note, ...] = ()
-
-    def host(self, unix_s: FloatArray) -> FloatArray:
-        return unix_s + np.interp(unix_s, self.unix_s, self.ahead_s)
 
 
 class RemoteMeter(Meter):
@@ -162,8 +146,8 @@ def _curves(lines: _Lines) -> tuple[list[Curve], list[Note]]:
         text = f"{failed} of {failed + len(lines.samples)} readings failed, the first: {lines.errors[0]}"
         notes.append(Note("bad-row", text, column=lines.name))
     samples = sorted(lines.samples, key=lambda one: float(one["unix_s"]))
-    clock = _clock(lines, samples)
-    notes += clock.notes
+    clock, server_s, clock_notes = _clock(lines, samples)
+    notes += clock_notes
     found = []
     for quantity, make in (("energy", _counter), ("power", _power)):
         rows = [(s, v) for s in samples if (v := _decimal(s.get(quantity))) is not None]
@@ -174,7 +158,7 @@ def _curves(lines: _Lines) -> tuple[list[Curve], list[Note]]:
         age_s = lines.number("interval_s", 1.0)
         if lines.scraped:
             age_s = min(age_s, EXPORTED_S)
-        time_s = clock.host(unix_s) - (trips + age_s) / 2.0 - lines.number("lag_s")
+        time_s = clock.there(unix_s) - (trips + age_s) / 2.0 - lines.number("lag_s")
         time_s, places = np.unique(time_s, return_index=True)
         if time_s.size < 2:
             continue
@@ -184,36 +168,36 @@ def _curves(lines: _Lines) -> tuple[list[Curve], list[Note]]:
                 replace(
                     curve,
                     sample_s=age_s + float(trips.max()),
-                    shift_s=clock.doubt_s + lines.number("lag_uncertainty_s"),
+                    shift_s=clock.doubt_s + server_s + lines.number("lag_uncertainty_s"),
                 )
             )
     return found, notes
 
 
-def _clock(lines: _Lines, samples: Sequence[Mapping[str, Any]]) -> _Clock:
+def _clock(
+    lines: _Lines, samples: Sequence[Mapping[str, Any]]
+) -> tuple[Clock, float, tuple[Note, ...]]:
+    """The controller's moments on the host's clock, what the server's own adds to their doubt, and notes."""
     name = lines.name
     if not lines.clocks:
         note = Note(
             "clock-step", f"{name}: how far the host's clock is off is not known", None, name, True
         )
-        return _Clock(np.zeros(1), np.zeros(1), 0.0, (note,))
-    unix_s, ahead_s, trips_s = (np.array(column) for column in zip(*lines.clocks, strict=True))
-    spread_s = float(np.ptp(ahead_s)) if ahead_s.size > 1 else 2.0 * ONE_SIDED_S
-    doubt_s = float(trips_s.max()) / 2.0 + spread_s / 2.0
-    doubt_s += max(lines.server_trips_s, default=0.0) / 2.0
+        return Clock(np.zeros(1), np.zeros(1), 0.0, 0.0), 0.0, (note,)
+    clock = Clock.of(lines.clocks)
     offsets = [
         float(s["unix_s"]) - mono for s in samples if (mono := _number(s.get("mono_s"))) is not None
     ]
     steps = {
         "the controller's clock": float(np.ptp(offsets)) if offsets else 0.0,
-        "the host's clock against the controller's": float(np.ptp(ahead_s)),
+        "the host's clock against the controller's": clock.step_s,
     }
     notes = tuple(
         Note("clock-step", f"{name}: {what} moved by {step_s:.3f} s", None, name, True)
         for what, step_s in steps.items()
         if step_s > CLOCK_STEP_S
     )
-    return _Clock(unix_s, ahead_s, doubt_s, notes)
+    return clock, max(lines.server_trips_s, default=0.0) / 2.0, notes
 
 
 def _counter(lines: _Lines, time_s: FloatArray, values: Sequence[Decimal]) -> Curve | None:

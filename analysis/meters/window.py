@@ -47,13 +47,14 @@ class Split:
     notes: tuple[Note, ...] = ()
 
 
-def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
+def split(curve: Curve, bounds_s: Sequence[float], inner_doubt_s: float = 0.0) -> Split:
     """Energy between times, with the slope on each side of every edge taken into account.
 
     Args:
         curve: at least two rows.
         bounds_s: at least two times on the curve's clock, never falling; parts of no length have no
             energy.
+        inner_doubt_s: what each bound but the first and the last may be off, s.
 
     Raises:
         ValueError: fewer than two rows or bounds, or bounds that fall.
@@ -62,6 +63,7 @@ def split(curve: Curve, bounds_s: Sequence[float]) -> Split:
     if bounds.size < 2 or curve.time_s.size < 2 or np.any(np.diff(bounds) < 0.0):
         raise ValueError("split() takes two or more rows and two or more bounds that never fall")
     parts_off, total_off = _alike(curve, bounds)
+    parts_off = parts_off + _inner(curve, bounds, inner_doubt_s)
     if curve.power_w is not None:
         curve = _step_at(curve, bounds)
     powers = _Powers(curve, bounds)
@@ -144,19 +146,39 @@ def _alike(curve: Curve, bounds: FloatArray) -> tuple[FloatArray, float]:
     parts = lags + curve.offset_w * lengths
     total += curve.offset_w * float(lengths.sum())
     if curve.shift_s:
-        slopes = np.diff(curve.energy_j) / np.diff(curve.time_s)
-        first = np.searchsorted(curve.time_s, bounds - curve.shift_s, "right") - 1
-        last = np.searchsorted(curve.time_s, bounds + curve.shift_s, "left")
-        near = [
-            slopes[np.clip(a, 0, slopes.size - 1) : np.clip(b, 1, slopes.size)]
-            for a, b in zip(first, last, strict=True)
-        ]
-        low, high = (np.array([f(s) for s in near]) for f in (np.min, np.max))
+        low, high = _powers_near(curve, bounds, curve.shift_s)
         # A shift adds at one edge what it takes at the other.
         off = np.maximum(high[1:] - low[:-1], high[:-1] - low[1:])
         parts = parts + curve.shift_s * off
         total += curve.shift_s * float(max(high[-1] - low[0], high[0] - low[-1]))
     return parts, total
+
+
+def _inner(curve: Curve, bounds: FloatArray, doubt_s: float) -> FloatArray:
+    """Half-widths of the parts from inner bounds that may each be off by themselves, J.
+
+    What a part gains at a bound, its neighbour loses: the total does not change.
+    """
+    if not doubt_s:
+        return np.zeros(bounds.size - 1)
+    edges = doubt_s * _powers_near(curve, bounds, doubt_s)[1]
+    edges[[0, -1]] = 0.0
+    widths: FloatArray = edges[:-1] + edges[1:]
+    return widths
+
+
+def _powers_near(
+    curve: Curve, bounds: FloatArray, within_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """The least and the most power of an interval within so many seconds of each bound, W."""
+    slopes = np.diff(curve.energy_j) / np.diff(curve.time_s)
+    first = np.searchsorted(curve.time_s, bounds - within_s, "right") - 1
+    last = np.searchsorted(curve.time_s, bounds + within_s, "left")
+    near = [
+        slopes[np.clip(a, 0, slopes.size - 1) : np.clip(b, 1, slopes.size)]
+        for a, b in zip(first, last, strict=True)
+    ]
+    return np.array([s.min() for s in near]), np.array([s.max() for s in near])
 
 
 def _lags(curve: Curve, bounds: FloatArray) -> tuple[FloatArray, float]:

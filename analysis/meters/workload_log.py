@@ -4,7 +4,11 @@ Lines that are not a JSON object with an ``event`` are other programs' output an
 are fields of the wrong type. Phases are on the host's clocks. The window's remainder is the
 ``start`` phase (before the first event), ``stop`` (after the last one), and ``other``: time between
 phases of more than a hundredth of the window in all, which is then shown so that the phases add up;
-less than that is given to the phase before.
+less than that is given to the phase before. Beside steps of a load it is always shown, since joules per
+request are those of the step alone.
+
+A load generator on another machine stamps by its own clock, and compares it with the host's on both sides of
+its steps (event ``clock``): all its moments are moved to the host's clock here.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from wattbench.analysis.meters.clocks import CLOCK_STEP_S, Clock
 from wattbench.analysis.model.records import Note, PassResult, Work
 
 #: Version of the event lines (docs/workload-protocol.md) up to which they are read.
@@ -69,6 +76,21 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
+class LoadClock:
+    """The clock of a load generator on another machine.
+
+    Attributes:
+        ahead_s: how far the measured host's clock is ahead of it, the mean of all comparisons.
+        doubt_s: what its moments may be off on the host's clock.
+        relay_cpu_s: CPU time of what passes its requests on, between the first comparison and the last.
+    """
+
+    ahead_s: float
+    doubt_s: float
+    relay_cpu_s: float | None
+
+
+@dataclass(frozen=True)
 class WorkloadLog:
     """What the lines report.
 
@@ -79,6 +101,7 @@ class WorkloadLog:
         last_s: of the last event.
         notes: lines that could not be used, phases that never ended.
         loads: of a load generator, one report per step.
+        clock: of a load generator on another machine; None: the moments are the host's own.
     """
 
     work: Work
@@ -87,6 +110,7 @@ class WorkloadLog:
     last_s: float | None = None
     notes: tuple[Note, ...] = ()
     loads: tuple[LoadReport, ...] = ()
+    clock: LoadClock | None = None
 
     def held(self) -> Span | None:
         """The phase in which the model was held loaded without work; None: it was not reported."""
@@ -109,7 +133,8 @@ class WorkloadLog:
         marked = [Span(s.name, inside(s.start_s), inside(s.end_s)) for s in self.spans]
         parts = [Span("start", start_s, first)]
         gaps = _gaps(marked, first, last)
-        notable = sum(g.end_s - g.start_s for g in gaps) > NOTABLE * (end_s - start_s)
+        unclaimed_s = sum(g.end_s - g.start_s for g in gaps)
+        notable = bool(self.loads) or unclaimed_s > NOTABLE * (end_s - start_s)
         for span in sorted([*marked, *gaps], key=lambda s: (s.start_s, s.end_s)):
             if span.name == "other" and not notable:
                 parts[-1] = Span(parts[-1].name, parts[-1].start_s, span.end_s)
@@ -161,12 +186,44 @@ def of_events(events: Sequence[Event]) -> WorkloadLog:
 
 
 def _log(events: Sequence[Event], notes: list[Note]) -> WorkloadLog:
+    events, clock = _on_the_host_s_clock(events, notes)
     spans = _spans(events, notes)
     times = [_time(e) or 0.0 for e in events]
     loads = tuple(
         _load(e, phase) for e in events if e["event"] == "load" and (phase := _text(e.get("phase")))
     )
-    return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes), loads)
+    return WorkloadLog(_work(events), spans, min(times), max(times), tuple(notes), loads, clock)
+
+
+def _on_the_host_s_clock(
+    events: Sequence[Event], notes: list[Note]
+) -> tuple[Sequence[Event], LoadClock | None]:
+    """Events with their moments on the host's clock, where the load generator compared its own with it."""
+    compared = [
+        (time_s, ahead_s, trip_s, _number(event.get("relay_cpu_s")))
+        for event in events
+        if event["event"] == "clock"
+        and (time_s := _time(event)) is not None
+        and (ahead_s := _number(event.get("ahead_s"))) is not None
+        and (trip_s := _number(event.get("trip_s"))) is not None
+    ]
+    is_load = any(e["event"] == "start" and e.get("program") == "load" for e in events)
+    if not compared or not is_load:
+        return events, None
+    clock = Clock.of([reading[:3] for reading in compared])
+    if clock.step_s > CLOCK_STEP_S:
+        text = f"the load host's clock moved by {clock.step_s:.3f} s against the host's"
+        notes.append(Note("clock-step", text, fatal=True))
+    moved = clock.there(np.array([_time(e) or 0.0 for e in events]))
+    cpu_s = [s for *_, s in compared if s is not None]
+    return (
+        [{**event, "unix_s": float(at)} for event, at in zip(events, moved, strict=True)],
+        LoadClock(
+            float(clock.ahead_s.mean()),
+            clock.doubt_s,
+            cpu_s[-1] - cpu_s[0] if len(cpu_s) > 1 else None,
+        ),
+    )
 
 
 def _load(event: Event, phase: str) -> LoadReport:

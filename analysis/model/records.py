@@ -374,6 +374,9 @@ class Timing(TypedDict, total=False):
         clock_step_s: change of wall clock against monotonic clock.
         connections_in_window: the controller's calls.
         boot: names the host's boot at the start.
+        load_clock: of a load generator on another machine: ``ahead_s``, how far the host's clock is ahead
+            of it; ``doubt_s``, what its moments may be off on the host's clock; ``relay_cpu_s``, CPU time of
+            what passes its requests on.
     """
 
     started_unix_s: Number
@@ -382,6 +385,7 @@ class Timing(TypedDict, total=False):
     connections_in_window: int | None
     boot: str | None
     boot_changed: bool | None
+    load_clock: dict[str, Number]
 
 
 @with_config(_OPEN)

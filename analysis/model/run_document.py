@@ -109,6 +109,33 @@ class WarmUpDocument(TypedDict, total=False):
 
 
 @with_config(DOCUMENT)
+class LoadHostDocument(TypedDict, total=False):
+    """The host that the load on a host's servers comes from; written by the measured host's check.
+
+    Attributes:
+        host: its name.
+        address: of the measured host, as the load host reaches it.
+        ports: there, opened while a trial lasts.
+        peer: the load host's address as the measured one sees it.
+        trip_s: time of a connection, s.
+        clock_offset_s: the load host's clock minus the controller's.
+        agent_sha256: of the agent there.
+        generator_sha256: of the load generator.
+    """
+
+    host: str
+    address: str
+    ports: list[int]
+    peer: str
+    trip_s: float
+    clock_offset_s: float
+    python: str
+    cpu_model: str | None
+    agent_sha256: str
+    generator_sha256: str
+
+
+@with_config(DOCUMENT)
 class HostDocument(TypedDict, total=False):
     """A host in a run. Its check writes ``facts`` to ``quarantine``, ``analyze`` adds pulls and outcomes.
 
@@ -116,6 +143,7 @@ class HostDocument(TypedDict, total=False):
         clock_offset_s: host's clock minus the controller's.
         quarantine: why its results are not used.
         reason: why its check failed, or why nothing else is known of it.
+        load: where the load on its servers comes from, if from another host.
     """
 
     host: str
@@ -126,6 +154,7 @@ class HostDocument(TypedDict, total=False):
     quarantine: str | None
     warm_up: WarmUpDocument | None
     reason: str
+    load: LoadHostDocument
     pulls: dict[str, PullDocument]
     outcomes: dict[str, OutcomeDocument]
 

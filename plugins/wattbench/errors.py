@@ -87,6 +87,18 @@ HOST_CODES = {
         "A file of the workload is not on the host.",
         "Start the trial anew; the files are copied first.",
     ),
+    "port-closed": HostCode(
+        "The port for a load from another host can't be opened on the measured one.",
+        "End what listens there, or name another `workload.load.from.port` or `hosts.NAME.address`.",
+    ),
+    "port-unreached": HostCode(
+        "The load host does not reach the measured host's port.",
+        "Open it in the firewall, or name the address at which it does (`hosts.NAME.address`).",
+    ),
+    "load-host": HostCode(
+        "The load can't come from the host that `workload.load.from` names.",
+        "Name another machine, or correct the measured host's address.",
+    ),
     "image": HostCode(
         "Docker on the host does not have the image that was resolved.",
         "Remove the image from the host, and run again.",

@@ -198,6 +198,8 @@ class Shelf:
         self.kept[key] = json.loads(json.dumps(value))
 
     def get_json(self, key: str) -> Any:
+        if key not in self.kept:
+            raise ObjectMissingError(key)
         return self.kept[key]
 
     def get(self, key: str) -> bytes:
@@ -208,6 +210,9 @@ class Shelf:
 
     def exists(self, key: str) -> bool:
         return key in self.kept
+
+    def remove(self, key: str) -> None:
+        self.kept.pop(key, None)
 
     def list(self, prefix: str) -> list[Listed]:
         return [Listed(key, 0) for key in sorted(self.kept) if key.startswith(prefix)]

@@ -135,6 +135,7 @@ def protocol(data: RunData) -> list[tuple[str, str]]:
         ("idle baseline", _idle(idle)),
         ("reference", str(settings.reference or "")),
         ("load", _load(work.get("load") or LoadDocument())),
+        ("load from", "; ".join(_load_hosts(data))),
         (
             "primary endpoint",
             f"log of the {endpoint_text(settings.endpoint, valid_work(data)) or WHOLE_WINDOW}, compared "
@@ -175,6 +176,42 @@ def _load(load: LoadDocument) -> str:
     limits = [f"{name} {value:g} {unit}" for name, value, unit in wanted if value is not None]
     api = f"{load['api']}: " if load.get("api") else ""
     return (api + "; ".join(said) + (f"; SLO {', '.join(limits)}" if limits else "")).strip("; ")
+
+
+def _load_hosts(data: RunData) -> list[str]:
+    """Other hosts that loads came from: where they reached the server, and what is known of their clocks."""
+    found = []
+    for host in data.hosts:
+        load = data.host(host).get("load")
+        if not load or "host" not in load:
+            continue
+        clocks = [
+            clock
+            for record in data.accepted
+            if record.row.host == host and (clock := record.timing.get("load_clock"))
+        ]
+        ports = ", ".join(map(str, load.get("ports") or ()))
+        text = f"{host} is asked from {load['host']} (not measured), at {load.get('address')} port {ports}"
+        if clocks:
+            ahead_s, doubt_s = (
+                max(abs(float(c.get(key) or 0.0)) for c in clocks) for key in ("ahead_s", "doubt_s")
+            )
+            text += (
+                f"; its clock was off by up to {1e3 * ahead_s:.3g} ms, which is corrected to "
+                f"±{1e3 * doubt_s:.2g} ms"
+            )
+            requests = sum(
+                step.sent or 0
+                for record in data.accepted
+                if record.row.host == host
+                for step in record.steps
+            )
+            cpu_s = sum(float(c.get("relay_cpu_s") or 0.0) for c in clocks)
+            if requests:
+                each_ms = 1e3 * cpu_s / requests
+                text += f"; passing a request on took at most {each_ms:.2g} ms of CPU on {host}"
+        found.append(text)
+    return found
 
 
 def lost(data: RunData) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from datetime import UTC, datetime
@@ -95,6 +96,7 @@ class PullImage(BaseOperator):
         """Pull with progress in the log; a failure leaves its reason beside the other images' pulls."""
         from wattbench.airflow.connections import meter_readers, registry_access
         from wattbench.history.quarantine import quarantine
+        from wattbench.steps.load_host import load_host_of
         from wattbench.steps.pull_image import bring_process, pull_image
 
         with one_clear_line():
@@ -108,9 +110,12 @@ class PullImage(BaseOperator):
             else:
                 access = registry_access(hosts_config())
                 readers = meter_readers(self.host, run.host_config(self.host))
+                load = load_host_of(run, on_host)
                 on_host(
                     self.host,
-                    lambda host: pull_image(run, host, self.host, self.image, access, readers),
+                    lambda host: pull_image(
+                        run, host, self.host, self.image, access, readers, load
+                    ),
                 )
 
 
@@ -290,7 +295,10 @@ class HostReport(BaseOperator):
 
 
 class ReleaseHost(BaseOperator):
-    """Give the host back, however the run ended: all that lies there is collected, nothing stays."""
+    """Give the host back, however the run ended: all that lies there is collected, nothing stays.
+
+    So it is with the load host, once the measured one has ended what it loads.
+    """
 
     def __init__(self, *, host: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -299,18 +307,34 @@ class ReleaseHost(BaseOperator):
     def execute(self, context: Context) -> str:
         """What was found there, in one line; skipped where the run has never had the host."""
         from wattbench.run import host_claims
-        from wattbench.steps.close_host import close_host
 
         with one_clear_line():
             run = load_run(context)
-            if host_claims.own_claim(run, self.host) is None:
+            load_host = run.experiment.load_host
+            mine = self.host in run.experiment.hosts
+            names = [self.host, *([load_host] if load_host and mine else [])]
+            held = [name for name in names if host_claims.own_claim(run, name) is not None]
+            if not held:
                 skip(f"this run has nothing on {self.host}")
-            brought = on_host(self.host, lambda host: close_host(run, host, self.host))
-        line = f"{self.host} is free"
+            brought, failed = 0, None
+            for name in held:
+                try:
+                    brought += on_host(name, functools.partial(_close, run, name))
+                except UserError as error:
+                    failed = failed or error
+            if failed is not None:
+                raise failed
+        line = f"{' and '.join(held)} {'is' if len(held) == 1 else 'are'} free"
         if brought:
             line += f"; {brought} attempts that still lay there were collected"
         log.info("%s", line)
         return line
+
+
+def _close(run: Run, name: str, host: Host) -> int:
+    from wattbench.steps.close_host import close_host
+
+    return close_host(run, host, name)
 
 
 class Analyze(BaseOperator):

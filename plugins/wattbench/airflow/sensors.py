@@ -5,6 +5,7 @@ Each begins on a worker and waits in the triggerer, see :mod:`wattbench.airflow.
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,13 +58,27 @@ class CheckHost(BaseSensorOperator):
         from wattbench.airflow.triggers import FreeHost
         from wattbench.run import host_claims
         from wattbench.steps import check_host
+        from wattbench.steps.load_host import check_load_host
+
+        def take(name: str, host: Host) -> str | None:
+            return check_host.take_lease(run, host, name, anew=True)
 
         def take_and_check(host: Host) -> str | None:
-            if refused := check_host.take_lease(run, host, self.host, anew=True):
+            if refused := take(self.host, host):
+                return refused
+            if load_host and load_host > self.host and (refused := take_load_host()):
                 return refused
             readers = meter_readers(self.host, run.host_config(self.host))
             check_host.check(run, host, self.host, readers)
+            if load_host:
+                on_host(
+                    load_host,
+                    lambda there: check_load_host(run, host, self.host, there, load_host),
+                )
             return None
+
+        def take_load_host() -> str | None:
+            return on_host(load_host, functools.partial(take, load_host))
 
         with one_clear_line():
             run = load_run(context)
@@ -71,16 +86,20 @@ class CheckHost(BaseSensorOperator):
                 skip(run.document["skipped_hosts"].get(self.host, "not part of this run"))
             if reason := check_host.leave_alone(run, self.host):
                 skip(reason)
-            if other := host_claims.holder(run, self.host):
-                until = datetime.fromtimestamp(other.expires_unix_s, UTC)
-                log.info(
-                    "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
-                    self.host, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
-                )  # fmt: skip
-                waiting = FreeHost(run_id=run.run_id, host=self.host)
-                self.defer(trigger=waiting, method_name="try_again", timeout=WEEK)
+            load_host = run.experiment.load_host or ""
+            for name in filter(None, (self.host, load_host)):
+                if other := host_claims.holder(run, name):
+                    until = datetime.fromtimestamp(other.expires_unix_s, UTC)
+                    log.info(
+                        "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
+                        name, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                    )  # fmt: skip
+                    waiting = FreeHost(run_id=run.run_id, host=name)
+                    self.defer(trigger=waiting, method_name="try_again", timeout=WEEK)
             with check_host.kept_refusal(run, self.host):
-                refused = on_host(self.host, take_and_check)
+                # By their names, so that two runs that need the same two hosts don't wait for each other.
+                refused = take_load_host() if load_host and load_host < self.host else None
+                refused = refused or on_host(self.host, take_and_check)
             if refused:
                 self._ask_less_and_less(context, refused)
         return "fit"

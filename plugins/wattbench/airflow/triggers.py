@@ -237,8 +237,9 @@ class RestedHost(ThreadTrigger):
                 stop.pause(look.look_again_s)
             try:
                 return look.readings, start_attempt(
-                    run, host, name, planned, look.readings, late=late, check=may_start
-                )
+                    run, host, name, planned, look.readings,
+                    late=late, check=may_start, on_host=stop.on_host,
+                )  # fmt: skip
             except (HostError, ConfigError) as error:
                 log.warning("left to measure, which meets it again and reports it: %s", error)
                 return look.readings, None
@@ -361,7 +362,14 @@ class MeasuredAttempt(ThreadTrigger):
                 started = stop.on_host(
                     name,
                     lambda host: start_attempt(
-                        run, host, name, planned, rest, late=late, check=stop.check
+                        run,
+                        host,
+                        name,
+                        planned,
+                        rest,
+                        late=late,
+                        check=stop.check,
+                        on_host=stop.on_host,
                     ),
                 )
                 window = open_window(run, name, planned, started, None)

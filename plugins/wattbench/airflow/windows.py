@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wattbench.remote_meters.watch import Watch
     from wattbench.run.plan import PlannedTrial
     from wattbench.run.stored_run import Run
+    from wattbench.steps.load_host import OnHost
     from wattbench.steps.trial import Begun, Json
     from wattbench.worker.ssh import Host
 
@@ -132,6 +133,7 @@ def start_attempt(
     *,
     late: bool,
     check: Callable[[], None],
+    on_host: OnHost,
 ) -> Started:
     """Read the host's remote meters from now on, then start the open attempt, or attach to it.
 
@@ -139,12 +141,14 @@ def start_attempt(
         rest: what was read of the host when it had rested.
         late: it is executed after its block.
         check: raises if nothing may be started any more.
+        on_host: does something on another host, for a load from there.
 
     Raises:
         ConfigError: a remote meter's connection can't be used.
         HostError: the host refused.
     """
     from wattbench.steps import trial as steps
+    from wattbench.steps.load_host import load_host_of
 
     attempt = steps.next_attempt(run, host_name, trial)
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt)
@@ -160,7 +164,8 @@ def start_attempt(
     with ExitStack() as reading:
         watch = reading.enter_context(steps.read_around(run, host, key, readers))
         check()
-        begun = steps.begin(run, host, host_name, trial, rest, late=late)
+        load = load_host_of(run, on_host)
+        begun = steps.begin(run, host, host_name, trial, rest, late=late, load=load)
         return Started(begun, watch, reading.pop_all())
 
 

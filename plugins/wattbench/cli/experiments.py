@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wattbench.cli.output import columns, say
 from wattbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wattbench.config.experiment import Experiment
 
 
 def add_parsers(commands: Any) -> None:
@@ -68,13 +71,17 @@ def _check(_: argparse.Namespace) -> int:
             path.name,
             "ok",
             f"{len(experiment.images)} images, {trials} trials per host on "
-            f"{', '.join(experiment.hosts)}; {experiment.schedule or 'by trigger'}",
+            f"{', '.join(experiment.hosts)}{_loaded(experiment)}; {experiment.schedule or 'by trigger'}",
         ))  # fmt: skip
     if rows:
         say(columns(rows))
     for reason in refused:
         say(reason)
     return 2 if refused else 0
+
+
+def _loaded(experiment: Experiment) -> str:
+    return f", asked from {experiment.load_host}" if experiment.load_host else ""
 
 
 _TEMPLATE = """\

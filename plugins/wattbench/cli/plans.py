@@ -52,7 +52,8 @@ def _plan(options: argparse.Namespace) -> int:
     for host in experiment.hosts:
         trials = make_plan(list(experiment.images), protocol, host, seed)
         least = least_pace(protocol).all_s(trials)
-        say(f"\n{host}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
+        asked = f", asked from {experiment.load_host}" if experiment.load_host else ""
+        say(f"\n{host}{asked}: {len(trials)} trials, at least {spoken(least)} of rest and idling")
         for block in sorted({trial.block for trial in trials}):
             labels = "  ".join(trial.label for trial in trials if trial.block == block)
             say(f"  block {block:>2}  {labels}")

@@ -389,6 +389,38 @@ class _Study(Model):
         return self
 
     @model_validator(mode="after")
+    def _load_host_fits(self) -> _Study:
+        found = {name: self._load_host_of(name) for name in self.images}
+        wanted = found[self.reference]
+        key = "workload.load.from.host"
+        if other := next((name for name, host in found.items() if host != wanted), None):
+            raise ValueError(
+                f"images.{other}: {key}: the load comes from one place for all images; remove it there"
+            )
+        if wanted is None:
+            return self
+        if wanted in self.hosts:
+            raise ValueError(
+                f"{key}: {wanted!r} is measured in this experiment; name another host, or remove it to run "
+                "the load beside the server"
+            )
+        if len(self.hosts) > 1:
+            raise ValueError(
+                f"{key}: one load host loads one measured host, and hosts has {len(self.hosts)}; write an "
+                "experiment for each of them"
+            )
+        return self
+
+    def _load_host_of(self, image: str) -> str | None:
+        serving = self.workload_of(image).serving()
+        return None if serving is None else serving.load_host
+
+    @property
+    def load_host(self) -> str | None:
+        """The host that the load on servers comes from; None: the measured one, or there is no load."""
+        return self._load_host_of(self.reference)
+
+    @model_validator(mode="after")
     def _idle_state_fits(self) -> _Study:
         idle = self.protocol.idle_baseline
         if idle is None or "loaded" not in idle.states:
@@ -415,7 +447,8 @@ class _Study(Model):
                 f"images.{name}: container.network: a server and its load have a network of their own "
                 "without a way out; remove it"
             )
-        shared = set(cpus_of(settings.cpuset or "")) & set(serving.cpus)
+        here = serving.cpus if serving.load_host is None else ()
+        shared = set(cpus_of(settings.cpuset or "")) & set(here)
         if shared:
             raise ValueError(
                 f"images.{name}: container.cpuset and workload.load.from.cpuset share CPU {min(shared)}; the "

@@ -174,6 +174,8 @@ class HostConfig(Model):
 
     Attributes:
         ssh_conn_id: Airflow connection of type SSH with address, login, key, and the pinned host key.
+        address: Address at which other hosts reach it, for a load from another host; null: that of the
+            connection.
         gpus: UUIDs of the GPUs that trials use, from ``nvidia-smi -L``; all others must be idle.
         meter: Energy meter of the host; short for a list of one.
         meters: Energy meters of the host: the primary one, whose joules are the trials', and others that it
@@ -191,6 +193,7 @@ class HostConfig(Model):
     """
 
     ssh_conn_id: Annotated[str, Field(min_length=1)]
+    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:_-]+$")] | None = None
     gpus: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]] = Field(default=[])
     meters: list[AnyMeter] = Field(default=[])
     meter: AnyMeter = MeterConfig()

@@ -71,7 +71,27 @@ def load_experiment(path: Path, hosts: HostsConfig) -> Experiment:
                 f"{place_of(path)}: device: cuda, but hosts.yaml gives {name!r} no gpus; "
                 "list the GPU's UUID (nvidia-smi -L) under hosts." + name + ".gpus"
             )
+    _check_load_host(path, experiment, hosts)
     return experiment
+
+
+def _check_load_host(path: Path, experiment: Experiment, hosts: HostsConfig) -> None:
+    """Refuse a load from a host that there is not, or that is the measured one by another name."""
+    load_host = experiment.load_host
+    if load_host is None:
+        return
+    key = f"{place_of(path)}: workload.load.from.host: {load_host!r}"
+    if load_host not in hosts.hosts:
+        raise ConfigError(
+            f"{key} is not in hosts.yaml ({', '.join(hosts.hosts)}); name one of them or add it there"
+        )
+    connection = hosts.hosts[load_host].ssh_conn_id
+    for name in experiment.hosts:
+        if hosts.hosts[name].ssh_conn_id == connection:
+            raise ConfigError(
+                f"{key} has the connection {connection!r} of the measured host {name!r}; name another "
+                "machine, or remove it to run the load beside the server"
+            )
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -122,6 +122,10 @@ class Run:
         """What the agent reported of a host; empty before its ``check``."""
         return (self.host_document(host) or HostDocument()).get("facts", {})
 
+    def load_address(self, host: str) -> str:
+        """Where the load host reaches a host, as its check found it; empty: no load comes from one."""
+        return (self.host_document(host) or HostDocument()).get("load", {}).get("address", "")
+
     def _pull_key(self, host: str, image: str) -> str:
         return store_keys.host_key(self.run_id, host, "pulls", f"{image}.json")
 

@@ -42,7 +42,8 @@ def close_host(run: Run, host: Host, host_name: str) -> int:
     ended = host.call("cleanup", {"owner": run.run_id, "run": run.run_id}, CLEANUP_TIMEOUT_S)
     for attempt in ended["attempts"]:
         log.warning("%s was still running: ended", attempt)
-    plan = {planned.name: planned for planned in run.plan(host_name)}
+    measured = host_name in run.document["plan"]
+    plan = {planned.name: planned for planned in run.plan(host_name)} if measured else {}
     brought = 0
     for listed in host.call("list", {"run": run.run_id})["attempts"]:
         identity = str(listed["id"])
@@ -55,7 +56,8 @@ def close_host(run: Run, host: Host, host_name: str) -> int:
                 "%s: %s", plan[name].label, "gone" if record is None else trial.describe(record)
             )
             brought += record is not None
-        elif name.startswith(PREPARING):  # a pull's joules were computed, or given up, by `pull`
+        # A pull's joules were computed, or given up, by `pull`; a load's records are with its server's.
+        elif not measured or name.startswith(PREPARING):
             host.call("forget", {"id": identity})
         else:
             log.warning("%s is not in the plan of %s: it stays there", identity, host_name)

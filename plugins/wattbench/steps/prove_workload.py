@@ -27,6 +27,7 @@ from wattbench.worker.attempt_spec import (
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Expected, Record
+    from wattbench.steps.load_host import LoadHost
     from wattbench.worker.agent.documents import AttemptSpec
     from wattbench.worker.answers import ReportDocument
     from wattbench.worker.ssh import Host
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def prove(run: Run, host: Host, host_name: str, image: str) -> None:
+def prove(run: Run, host: Host, host_name: str, image: str, load: LoadHost | None = None) -> None:
     """Run an image's workload once, and the process of its idle trials.
+
+    Args:
+        load: the host that the load on servers comes from.
 
     Raises:
         HostError: ``workload``: it can't pass the checks of a trial, with the reason and what to do;
@@ -46,6 +50,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
     spec = probe_spec(
         experiment, config, run_id=run.run_id, host_name=host_name, image=image,
         ref=run.image_ref(image), files=run.files(image), seed=run.seed,
+        address="" if load is None else run.load_address(host_name),
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
     if idle is not None and "loaded" in idle.states:
@@ -65,7 +70,7 @@ def prove(run: Run, host: Host, host_name: str, image: str) -> None:
                 f"{IDLE_PROGRAM!r} for them: add it, or set protocol.idle_baseline.per: host",
                 code="workload",
             )
-    report, raw = _attempt(host, spec)
+    report, raw = _attempt(host, spec, load if spec["serve"] else None)
     if why := _trouble(report, raw, probe_expectation(experiment, config, image), image):
         raise HostError(f"images.{image}: {why}", code="workload")
     log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
@@ -76,9 +81,13 @@ def _idles_in_containers(idle: IdleBaseline | None) -> bool:
     return idle is not None and idle.per == "image" and "container" in idle.states
 
 
-def _attempt(host: Host, spec: AttemptSpec) -> tuple[ReportDocument, dict[str, bytes]]:
+def _attempt(
+    host: Host, spec: AttemptSpec, load: LoadHost | None = None
+) -> tuple[ReportDocument, dict[str, bytes]]:
     """An attempt's report and evidence; nothing of it stays on the host."""
     deadline_s = spec["timeout_s"] + limits.SETTLE_S
+    if load is not None:
+        load.prepare(str((spec["image"] or {}).get("name")))
     try:
         host.call("start", spec)
     except HostError as error:
@@ -87,6 +96,8 @@ def _attempt(host: Host, spec: AttemptSpec) -> tuple[ReportDocument, dict[str, b
             raise
         host.wait(active, deadline_s)  # a probe that an earlier try of a pull has left
         host.call("start", spec)
+    if load is not None:
+        load.ask(spec)
     answer = host.wait(spec["id"], deadline_s)
     if not answer["over"]:
         raise HostError(f"the probe {spec['id']} is still not over", code="timeout")

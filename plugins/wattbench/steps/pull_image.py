@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wattbench.remote_meters.protocol import Reader
+    from wattbench.steps.load_host import LoadHost
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def pull_image(
     image: str,
     registries: Mapping[str, Access],
     readers: Sequence[Reader] = (),
+    load: LoadHost | None = None,
 ) -> None:
     """Pull by digest through the host's own Docker socket, forwarded over SSH; keep what it took.
 
@@ -83,6 +85,7 @@ def pull_image(
     Args:
         registries: how to reach each of them.
         readers: the host's remote meters.
+        load: the host that the load on servers comes from.
 
     Raises:
         HostError, RegistryError: with the reason, which is kept too; other images carry on.
@@ -118,7 +121,7 @@ def pull_image(
                 kept = ("energy", *report.document())
                 found |= cast("PullDocument", {k: v for k, v in earlier.items() if k in kept})
             found["provenance"] = pull.inspect(client, ref)
-        prove(run, host, host_name, image)
+        prove(run, host, host_name, image, load)
     except UserError as error:
         run.write_pull(host_name, image, {**found, "error": str(error)})
         raise

@@ -37,6 +37,7 @@ from wattbench.worker.attempt_spec import attempt_spec, expectation
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Record
+    from wattbench.steps.load_host import LoadHost
     from wattbench.worker.answers import StatusAnswer, WaitAnswer
     from wattbench.worker.ssh import Host
 
@@ -148,15 +149,17 @@ def begin(
     rest: dict[str, Any],
     *,
     late: bool = False,
+    load: LoadHost | None = None,
 ) -> Begun:
     """Start the open attempt, or attach to it; its window opens when its end is waited for.
 
     Args:
         rest: what the ``rest`` step read.
         late: it is executed after its block.
+        load: the host that the load on servers comes from.
 
     Raises:
-        HostError: the host refused.
+        HostError: the host refused, or the load host can't be used.
     """
     attempt = next_attempt(run, host_name, trial)
     spec = attempt_spec(
@@ -171,7 +174,11 @@ def begin(
         rest=rest,
         late=late,
         seed=run.seed,
+        address="" if load is None else run.load_address(host_name),
     )
+    served = load if spec["serve"] else None
+    if served is not None:
+        served.prepare(trial.image)
     try:
         started = host.call("start", spec)
     except HostError as error:
@@ -183,6 +190,8 @@ def begin(
         "%s %s, attempt %d of %s; nothing touches the host until it is over",
         started["state"], trial.label, attempt, run.experiment.protocol.attempts,
     )  # fmt: skip
+    if served is not None and not started.get("over"):
+        served.ask(spec)
     return Begun(spec["id"], attempt, str(started["path"]))
 
 

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def ship_files(run: Run, host: Host, image: str) -> None:
+def ship_files(run: Run, host: Host, image: str, *, mounted: bool = True) -> None:
     """Bring the files of an image's workload to the host, unless it has them.
+
+    Args:
+        mounted: those of containers too; else what runs beside them only.
 
     Raises:
         HostError, StoreError: a file could not be brought.
     """
     for path, sha256 in run.files(image).items():
-        if host.has_file(sha256):
+        if (path.startswith("/") and not mounted) or host.has_file(sha256):
             continue
         content = run.file_content(sha256)
         if hashlib.sha256(content).hexdigest() != sha256:

@@ -67,10 +67,11 @@ class QuietAnswer(TypedDict):
 
 @with_config(DOCUMENT)
 class StartAnswer(TypedDict):
-    """Of ``start``: ``started``, or ``attached`` to the attempt of that id; where it lies."""
+    """Of ``start``: ``started``, or ``attached`` to the attempt of that id; where it lies, if it is over."""
 
     state: str
     path: str
+    over: NotRequired[bool]
 
 
 @with_config(DOCUMENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
@@ -12,7 +13,7 @@ from wattbench.config.hosts import HostConfig, MeterConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
-from wattbench.worker.agent.limits import INTERVAL_MS, MIN_FREE_BYTES
+from wattbench.worker.agent.limits import INTERVAL_MS, LOAD_REACH_S, MIN_FREE_BYTES
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation, HoldsModel, WarmsGpus
 from wattbench.workloads.settings import Settings
@@ -42,6 +43,7 @@ def attempt_spec(
     rest: dict[str, object],
     late: bool = False,
     seed: str = "",
+    address: str = "",
 ) -> AttemptSpec:
     """The payload of the agent's ``start``.
 
@@ -58,13 +60,16 @@ def attempt_spec(
         rest: what the ``rest`` sensor read, kept with the attempt.
         late: whether it is executed after its block.
         seed: of the run; a server's arrivals are drawn from it.
+        address: of the host, at which a load from another one reaches it.
     """
+    identity = attempt_id(run_id, host_name, trial.name, attempt)
     start = _start(experiment, trial)
     contained = start.runtime == "docker"
     works = trial.kind == "workload"
     mounts = works or (trial.kind == "idle" and _is_loaded(experiment, trial))
+    serve = _serve(experiment.workload_of(trial.image), files, seed) if works else None
     return {
-        "id": attempt_id(run_id, host_name, trial.name, attempt),
+        "id": identity,
         "run": run_id,
         "host": host_name,
         "trial": trial.name,
@@ -77,7 +82,7 @@ def attempt_spec(
         "command": list(start.argv[1:] if contained else start.argv),
         "env": dict(start.env),
         "files": {path: s for path, s in files.items() if path.startswith("/")} if mounts else {},
-        "serve": _serve(experiment.workload_of(trial.image), files, seed) if works else None,
+        "serve": _linked(serve, experiment, trial.image, identity, seed, address),
         "container": experiment.container_of(trial.image).set_keys() if contained else {},
         "times_lines": works and not _expected(experiment, trial.image).reports_itself,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
@@ -120,22 +125,25 @@ def probe_spec(
     ref: str | None,
     files: Mapping[str, str],
     seed: str = "",
+    address: str = "",
 ) -> AttemptSpec:
     """The payload of ``start`` for the probe of an image: its workload once, without a meter."""
     trial = PlannedTrial(1, 1, "workload", image)
     spec = attempt_spec(
         experiment, host, run_id=run_id, host_name=host_name, trial=trial, attempt=1, ref=ref,
-        files=files, rest={}, seed=seed,
+        files=files, rest={}, seed=seed, address=address,
     )  # fmt: skip
+    probe = _renamed(spec, f"{PREPARING}{image}-probe")
     settings = experiment.workload_of(image)
     argv = workload_of(settings).probe_argv(settings, experiment.place_of(image))
     contained = spec["runtime"] == "docker"
+    serve = _serve(settings, files, seed, probe=True)
     return {
-        **_renamed(spec, f"{PREPARING}{image}-probe"),
+        **probe,
         "kind": "probe",
         "entrypoint": argv[0] if contained and argv else None,
         "command": list(argv[1:] if contained else argv),
-        "serve": _serve(settings, files, seed, probe=True),
+        "serve": _linked(serve, experiment, image, probe["id"], seed, address),
         "meter": _no_meter(),
         "lead_s": 0,
     }
@@ -203,6 +211,56 @@ def _serve(
         "generator": files[serving.generator],
         "requests": None if serving.requests is None else files[serving.requests],
         "plan": {**serving.plan, "cpus": list(serving.cpus), "seed": seed},
+    }
+
+
+def _linked(
+    serve: ServeSpec | None,
+    experiment: Experiment,
+    image: str,
+    identity: str,
+    seed: str,
+    address: str,
+) -> ServeSpec | None:
+    """With where the load host meets the server, if the load comes from another host."""
+    serving = experiment.workload_of(image).serving()
+    if serve is None or serving is None or serving.load_host is None:
+        return serve
+    token = hashlib.sha256(f"{seed}:{identity}".encode()).hexdigest()[:32]
+    return {
+        **serve,
+        "link": {
+            "load_host": serving.load_host, "address": address, "port": serving.outer_port,
+            "token": token,
+        },
+    }  # fmt: skip
+
+
+def load_spec(spec: AttemptSpec) -> AttemptSpec:
+    """The payload of ``start`` on the load host.
+
+    Args:
+        spec: of the attempt that it loads, whose server has a link.
+    """
+    serve = spec["serve"]
+    assert serve is not None
+    link = serve.get("link")
+    assert link is not None
+    host = link["load_host"]
+    return {
+        "id": attempt_id(spec["run"], host, spec["trial"], spec["attempt"]),
+        "run": spec["run"],
+        "host": host,
+        "trial": spec["trial"],
+        "attempt": spec["attempt"],
+        "owner": spec["owner"],
+        "kind": "load",
+        "runtime": "none",
+        "command": ["ask"],
+        "load": serve,
+        "meter": _no_meter(),
+        "timeout_s": spec["timeout_s"] + LOAD_REACH_S,
+        "lead_s": 0,
     }
 
 

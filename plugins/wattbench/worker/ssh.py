@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 #: JSON values for a verb.
 Payload = Mapping[str, object]
 _Awaited = Literal["wait", "finish"]
+_Plain = Literal["facts", "forget", "listen", "reach"]
 
 #: Packet loss of 25 % stretches an answer to seconds: nothing is given up sooner than this, s.
 CALL_TIMEOUT_S = 60.0
@@ -383,7 +384,7 @@ class Host:
     @overload
     def call(self, verb: Literal["packages"], payload: Payload, timeout_s: float = ...) -> PackagesAnswer: ...
     @overload
-    def call(self, verb: Literal["facts", "forget"], payload: Payload, timeout_s: float = ...) -> Json: ...
+    def call(self, verb: _Plain, payload: Payload, timeout_s: float = ...) -> Json: ...
     # fmt: on
     def call(self, verb: str, payload: Payload, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """One request to the agent. Every verb may be repeated.

@@ -1,7 +1,8 @@
 """The workload ``serve``: a server in every image, under a load that is the same for all.
 
 The server runs in the image's container on a network of its own; the load generator
-(:mod:`wattbench.workloads.load`) runs beside it on the host. docs/servers.md says how to measure one.
+(:mod:`wattbench.workloads.load`) runs beside it on the host, or on another one. docs/servers.md says how to
+measure one.
 """
 
 from __future__ import annotations
@@ -152,23 +153,27 @@ class Slo(Model):
 
 
 class LoadFrom(Model):
-    """Where the generator runs: on the measured host.
+    """Where the generator runs: beside the server on the measured host, or on another one.
 
     Attributes:
+        host: Host of hosts.yaml that the generator runs on; it is not measured and needs no meter. null: the
+            measured host.
+        port: TCP port of the measured host at which `host` reaches the server while a trial lasts; null:
+            that of `serve`.
         cpuset: CPUs of its own, for example `3`; it is one thread, so that one is enough. null: any.
     """
 
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
     cpuset: CpuSet | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _on_this_host(cls, value: object) -> object:
-        if isinstance(value, dict) and "host" in value:
+    @model_validator(mode="after")
+    def _port_of_a_host(self) -> LoadFrom:
+        if self.port is not None and self.host is None:
             raise ValueError(
-                "host: a load from another machine is not supported: the server's network has no way out; "
-                "give the generator CPUs of the measured host with from.cpuset"
+                "port: only a load from another host needs one; name host, or remove port"
             )
-        return value
+        return self
 
 
 class LoadSettings(Model):
@@ -248,7 +253,7 @@ class ServeSettings(Settings):
 
     Attributes:
         serve: The server in the container.
-        load: Requests to it, from a generator that runs beside it on the host.
+        load: Requests to it, from a generator that runs beside it on the host, or on another host.
         files: Path in the container → file beside the experiment's YAML; mounted read-only.
     """
 
@@ -286,6 +291,8 @@ class ServeSettings(Settings):
             requests=None if load.requests is None else REQUESTS,
             cpus=cpus_of(load.origin.cpuset) if load.origin.cpuset else (),
             least_s=sum(step.seconds or 0 for step in load.steps),
+            load_host=load.origin.host,
+            outer_port=load.origin.port or self.serve.port,
             plan={
                 "ready_path": self.serve.ready.http,
                 "ready_timeout_s": self.serve.ready.timeout_s,

@@ -39,6 +39,8 @@ class Serving:
         cpus: that the generator runs on; empty: any.
         least_s: shortest time that the load can take, s.
         plan: what the generator is given beside addresses and paths, JSON-ready.
+        load_host: host that the generator runs on; None: beside the server.
+        outer_port: of the measured host, at which the load host reaches the server.
     """
 
     port: int
@@ -47,6 +49,8 @@ class Serving:
     cpus: tuple[int, ...]
     least_s: float
     plan: Mapping[str, Any]
+    load_host: str | None = None
+    outer_port: int = 0
 
 
 class Model(BaseModel):

@@ -461,3 +461,26 @@ def test_power_that_is_frozen_while_the_gpu_works_steadily_is_stale(
 ) -> None:
     notes = curve_of(gpu_log(watts, usage), "gpu0").notes
     assert [n.fatal for n in notes if n.kind == "stale"] == fatal
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.floats(5.0, 400.0), min_size=3, max_size=3),
+    st.lists(st.floats(-1.0, 1.0), min_size=2, max_size=2),
+    st.floats(0.0, 0.2),
+)
+def test_inner_edges_that_are_off_within_their_doubt_never_leave_the_uncertainty(
+    watts: list[float], shares: list[float], doubt_s: float
+) -> None:
+    """Three phases of constant power whose inner edges another clock has marked."""
+    marks = np.array([0.0, 5.0, 12.0, 20.0])
+    time_s = np.arange(0.0, 20.01, 0.1)
+    joules = np.interp(time_s, marks, np.concatenate([[0.0], np.cumsum(np.diff(marks) * watts)]))
+    curve = Curve("package", "powercap", time_s, joules, sample_s=0.0, quantum_j=0.0)
+    seen = marks + np.array([0.0, shares[0] * doubt_s, shares[1] * doubt_s, 0.0])
+    found, plain = split(curve, seen.tolist(), doubt_s), split(curve, seen.tolist())
+    truth = np.diff(marks) * watts
+    assert np.all(np.abs(found.energy_j - truth) <= found.uncertainty_j + 1e-6)
+    assert found.total_j == plain.total_j
+    assert found.total_uncertainty_j == plain.total_uncertainty_j
+    assert np.all(found.uncertainty_j >= plain.uncertainty_j)

@@ -171,3 +171,64 @@ def test_fields_of_any_type_never_raise_and_parts_never_overlap(
         assert earlier.end_s == later.start_s
     if parts:
         assert (parts[0].start_s, parts[-1].end_s) == (T0 + 1, T0 + 9)
+
+
+# ── a load generator on another machine ─────────────────────────────────────────────────────────
+
+
+def load_lines(off_s: float, drift_s: float = 0.0, trip_s: float = 0.001) -> list[str]:
+    """A load whose own clock is behind the host's by so much, and by more at its end."""
+
+    def own(at: float) -> float:  # what its clock shows at a moment of the host
+        return at - off_s - drift_s * (at - 1.0) / 8.0
+
+    def clock(at: float, cpu_s: float) -> str:
+        ahead_s = at - own(at)
+        return line("clock", own(at), ahead_s=ahead_s, trip_s=trip_s, relay_cpu_s=cpu_s)
+
+    return [
+        line("start", own(1.0), program="load", unit="request", protocol=1),
+        clock(1.0, 0.1),
+        *phase("warmup", own(1.0), own(2.0)),
+        *phase("steady:c8", own(2.0), own(9.0)),
+        clock(9.0, 0.4),
+        line("end", own(9.0)),
+    ]
+
+
+@pytest.mark.parametrize("off_s", [0.0, 0.02, -3600.0, 86400.0])
+@pytest.mark.parametrize("drift_s", [0.0, 0.01])
+def test_moments_of_another_machine_are_moved_to_the_host_s_clock(
+    off_s: float, drift_s: float
+) -> None:
+    log = parse(data(load_lines(off_s, drift_s)))
+    parts = log.phases(T0, T0 + 10.0)
+    assert [p.name for p in parts] == ["start", "warmup", "steady:c8", "stop"]
+    edges = [p.end_s - T0 for p in parts]
+    assert edges == pytest.approx([1.0, 2.0, 9.0, 10.0], abs=1e-5)
+    assert log.clock is not None
+    assert log.clock.doubt_s == pytest.approx(0.0005 + drift_s / 2, abs=1e-6)
+    assert log.clock.ahead_s == pytest.approx(off_s + drift_s / 2, abs=1e-5)
+    assert log.clock.relay_cpu_s == pytest.approx(0.3)
+    assert log.notes == ()
+
+
+def test_a_clock_that_steps_in_the_load_is_fatal() -> None:
+    (note,) = parse(data(load_lines(0.0, 0.2))).notes
+    assert (note.kind, note.fatal) == ("clock-step", True)
+    assert note.message == "the load host's clock moved by 0.200 s against the host's"
+
+
+def test_a_clock_that_was_compared_once_is_in_more_doubt() -> None:
+    lines = load_lines(5.0)
+    del lines[-2]
+    log = parse(data(lines))
+    assert log.clock is not None
+    assert log.clock.doubt_s == pytest.approx(0.0505)
+    assert log.clock.relay_cpu_s is None
+
+
+def test_only_a_load_moves_moments() -> None:
+    lines = [line("start", 0.5, program="mine"), line("clock", 1.0, ahead_s=9.0, trip_s=0.1)]
+    log = parse(data(lines))
+    assert (log.first_s, log.clock) == (T0 + 0.5, None)

@@ -78,6 +78,22 @@ def test_check_names_each_refused_file_and_the_sound_ones(
     assert "experiments/late.yml: experiments end with .yaml" in out
 
 
+def test_check_and_plan_name_the_host_that_a_load_comes_from(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured, other = list(load_hosts(config).hosts)[:2]
+    load = {"request": {"path": "/"}, "steps": [{"concurrency": 1, "requests": 9}]}
+    document = {
+        "hosts": [measured], "images": {"a": {"ref": "a"}, "b": {"ref": "b"}}, "reference": "a",
+        "workload": {"serve": {"port": 8000}, "load": load | {"from": {"host": other}}},
+    }  # fmt: skip
+    (config / "experiments/servers.yaml").write_text(yaml.safe_dump(document))
+    assert main(["check"]) == 0
+    assert f"on {measured}, asked from {other}; by trigger" in capsys.readouterr().out
+    assert main(["plan", "servers", "--blocks", "3"]) == 0
+    assert f"{measured}, asked from {other}: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [

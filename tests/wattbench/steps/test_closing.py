@@ -300,3 +300,37 @@ def test_a_claim_as_stored_is_the_claim(place: Place) -> None:
     changed = replace(one, closing=True)
     host_claims.put(place.run.store, changed)
     assert host_claims.own_claim(place.run, HOST) == changed
+
+
+# ── the host that a load comes from ─────────────────────────────────────────────────────────────
+
+
+def test_a_load_host_is_closed_without_a_plan_and_keeps_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    other: Any = Here(tmp_path / "load-spool")
+    assert take_lease(place.run, other, "load-1", anew=True) is None
+    identity = store_keys.attempt_id(place.run.run_id, "load-1", "001-a", 1)
+    other.call("start", {
+        "id": identity, "run": place.run.run_id, "host": "load-1", "trial": "001-a", "attempt": 1,
+        "owner": place.run.run_id, "kind": "load", "runtime": "none", "command": ["sleep", str(LONG_S)],
+        "timeout_s": 2 * LONG_S, "lead_s": 0, "meter": {"kind": "powercap"},
+    })  # fmt: skip
+    assert close_host(place.run, other, "load-1") == 0
+    assert other.call("list", {})["attempts"] == []
+    assert other.call("lease", {"action": "show"})["held"] is False
+    assert host_claims.own_claim(place.run, "load-1") is None
+
+
+def test_a_load_host_of_a_run_that_is_gone_is_closed_by_housekeeping(
+    place: Place, tmp_path: Path
+) -> None:
+    other: Any = Here(tmp_path / "load-spool")
+    assert take_lease(place.run, other, "load-1", anew=True) is None
+    hosts = {"load-1": other, HOST: place.host}
+    _, trouble = housekeeping.close_abandoned(
+        place.run.store, lambda *_: False, lambda name, work: work(hosts[name])
+    )
+    assert trouble == []
+    assert host_claims.claims(place.run.store) == []
+    assert other.call("lease", {"action": "show"})["held"] is False

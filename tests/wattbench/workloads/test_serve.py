@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from wattbench.config.experiment import Experiment
-from wattbench.config.hosts import HostConfig
-from wattbench.config.loader import read_experiment
+from wattbench.config.hosts import HostConfig, HostsConfig
+from wattbench.config.loader import load_experiment, read_experiment
 from wattbench.errors import ConfigError
 from wattbench.run.plan import PlannedTrial
+from wattbench.worker.agent.documents import AttemptSpec, misfit
 from wattbench.worker.attempt_spec import (
     attempt_spec,
     expectation,
     idle_probe_spec,
+    load_spec,
     probe_expectation,
     probe_spec,
 )
@@ -78,7 +80,7 @@ def test_a_server_s_experiment_is_what_its_yaml_says_and_survives_its_run(folder
     assert experiment.workload.kind == "serve"
     stored = json.loads(json.dumps(experiment.model_dump(mode="json")))
     assert Experiment.model_validate(stored) == experiment
-    assert stored["workload"]["load"]["from"] == {"cpuset": "3"}
+    assert stored["workload"]["load"]["from"] == {"host": None, "port": None, "cpuset": "3"}
     assert stored["workload"]["load"]["expect"] == {"status": 200, "json": "$.label"}
 
 
@@ -128,6 +130,70 @@ def test_the_host_is_told_what_the_generator_reads(folder: Path) -> None:
     assert plan.requests[0].body == b'{"a": 1}'
     assert spec(experiment, "b")["entrypoint"] == "serve"
     assert spec(experiment, kind="idle")["serve"] is None
+
+
+ELSEWHERE = YAML.replace('from: {cpuset: "3"}', "from: {host: load-1, port: 18000}")
+
+
+def test_a_load_from_another_host_meets_the_server_at_the_measured_one(folder: Path) -> None:
+    experiment = read(folder, ELSEWHERE.replace('"0-2"', '"3"'))  # another machine's CPUs
+    assert experiment.load_host == "load-1"
+    settings = experiment.workload_of("a")
+    told = attempt_spec(
+        experiment, HOST, run_id="r", host_name="h1", trial=PlannedTrial(1, 1, "workload", "a"),
+        attempt=2, ref="x", files=workload_of(settings).files(settings), rest={}, seed="s",
+        address="10.0.0.1",
+    )  # fmt: skip
+    assert told["serve"] is not None
+    link = told["serve"]["link"]
+    assert link is not None
+    assert (link["load_host"], link["address"], link["port"]) == ("load-1", "10.0.0.1", 18000)
+    own = load_spec(told)
+    assert (own["id"], own["kind"], own["runtime"]) == ("r/load-1/001-a/2", "load", "none")
+    assert own["load"] == told["serve"]
+    assert own["timeout_s"] > told["timeout_s"]
+    assert misfit(own, AttemptSpec) is None
+    assert misfit(told, AttemptSpec) is None
+    probe = probe_spec(
+        experiment, HOST, run_id="r", host_name="h1", image="a", ref="x",
+        files=workload_of(settings).files(settings), seed="s", address="10.0.0.1",
+    )  # fmt: skip
+    assert probe["serve"] is not None
+    other = probe["serve"]["link"]
+    assert other is not None
+    assert other["token"] != link["token"]
+    assert spec(experiment, "a", kind="idle")["serve"] is None
+
+
+def test_a_load_host_loads_one_measured_host(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(folder, ELSEWHERE.replace("hosts: [h1]", "hosts: [h1, h2]"))
+    assert "workload.load.from.host: one load host loads one measured host, and hosts has 2" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({}, "workload.load.from.host: 'load-1' is not in hosts.yaml (h1); name one of them"),
+        (
+            {"load-1": {"ssh_conn_id": "x"}},
+            "workload.load.from.host: 'load-1' has the connection 'x' of the measured host 'h1'",
+        ),
+    ],
+)
+def test_a_load_host_that_is_none_is_refused_by_name(
+    folder: Path, others: dict[str, Any], said: str
+) -> None:
+    hosts = HostsConfig.model_validate(
+        {"store": {"bucket": "wattbench"}, "hosts": {"h1": {"ssh_conn_id": "x"}} | others}
+    )
+    path = folder / "servers.yaml"
+    path.write_text(ELSEWHERE)
+    with pytest.raises(ConfigError) as error:
+        load_experiment(path, hosts)
+    assert said in str(error.value)
 
 
 def test_generator_and_requests_are_those_that_were_stored(folder: Path) -> None:
@@ -191,7 +257,9 @@ def test_a_repeated_step_has_a_number(folder: Path) -> None:
         ("requests: 400", "requests: 2000000", 5, "workload.load: the steps hold 2,001,220 requests, 1,000,000 at most"),
         ("$.label", "label", 12, "workload.load.expect.json: 'label' is not a path such as $.label"),
         ("p99_ms: 200", "p99_ms: 0", 13, "workload.load.slo.p99_ms: 0: must be more than 0"),
-        ("from: {cpuset: \"3\"}", "from: {host: load-1}", 14, "workload.load.from: host: a load from another machine is not supported"),
+        ("from: {cpuset: \"3\"}", "from: {port: 8001}", 14, "workload.load.from: port: only a load from another host needs one"),
+        ("from: {cpuset: \"3\"}", "from: {host: h1}", None, "workload.load.from.host: 'h1' is measured in this experiment; name another host"),
+        ("{load: {warmup: 5}", "{load: {warmup: 5, from: {host: load-1}}", None, "images.b: workload.load.from.host: the load comes from one place for all images"),
         ("    from:", "    form:", 14, "workload.load.form: unknown key; did you mean from? allowed: api, requests, request, steps"),
         ("seconds: 60", "seconds: 7200", None, "images.a: the steps of workload.load take 7200 s at least, more than protocol.timeout_s = 3600"),
         ("cpuset: \"0-2\"", "cpuset: \"0-3\"", None, "images.a: container.cpuset and workload.load.from.cpuset share CPU 3"),

@@ -91,9 +91,9 @@ def _prepare_files(spool: Spool, spec: AttemptSpec) -> None:
 
 
 def _own_files(spec: AttemptSpec) -> list[tuple[str, str]]:
-    """Files that what asks a server needs on the host: what each is, SHA-256."""
-    serve = spec.get("serve")
-    if not serve:
+    """Files that what asks a server needs on the host, unless it runs elsewhere: what each is, SHA-256."""
+    serve = spec.get("serve") or spec.get("load")
+    if not serve or (spec.get("serve") and serve.get("link")):
         return []
     files = {"generator": serve["generator"], "requests": serve.get("requests")}
     return [(key, sha256) for key, sha256 in files.items() if sha256]
@@ -157,6 +157,9 @@ def _contradiction(spec: AttemptSpec) -> str | None:
         return "runtime %s without a command" % spec["runtime"]
     if spec.get("serve") and not contained:
         return "serve: runtime %s has no container" % spec["runtime"]
+    load = spec.get("load")
+    if load and (contained or not load.get("link")):
+        return "load: it is a program of the host, with a link to the server's"
     return _misfit_of_files(spec) or _misfit_of_environment(spec, contained)
 
 
@@ -166,7 +169,11 @@ def _misfit_of_files(spec: AttemptSpec) -> str | None:
             return "files: %r: %r is not a path and a SHA-256" % (target, sha256)
     for key, sha256 in _own_files(spec):
         if not _is_sha256(sha256):
-            return "serve: %s: %r is not a SHA-256" % (key, sha256)
+            return "%s: %s: %r is not a SHA-256" % (
+                "serve" if spec.get("serve") else "load",
+                key,
+                sha256,
+            )
     return None
 
 

@@ -7,7 +7,8 @@ spool and report. Each verb imports only the modules that it needs: Python compi
 Besides the verbs: ``clock`` answers each line with the time; ``pipe SOCKET`` joins stdin and stdout
 with a Unix socket; ``supervise DIR READY_FD`` is an attempt's supervisor, ``command DIR -- ARGV`` the
 wrapper inside the meter, ``burner SECONDS`` the warm-up, ``burn --rounds N`` the control workload,
-``hold`` what a meter runs around a pull until ``finish``, ``serve DIR`` what it runs around a server.
+``hold`` what a meter runs around a pull until ``finish``, ``serve DIR`` what it runs around a server,
+``ask DIR`` a load on a server of another host.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ VERBS = {
     "list": "attempts",
     "forget": "attempts",
     "cleanup": "cleanup",
+    "listen": "reach",
+    "reach": "reach",
 }
 
 
@@ -120,6 +123,8 @@ def main(argv: list[str]) -> int:
         return int(_module("wrapper").run(argv[1], argv[3:]))
     elif len(argv) == 2 and argv[0] == "serve":
         return int(_module("serve").run(argv[1]))
+    elif len(argv) == 2 and argv[0] == "ask":
+        return int(_module("serve").ask(argv[1]))
     elif len(argv) == 2 and argv[0] == "burner":
         _module("burner").burner(float(argv[1]))
     elif len(argv) == 3 and argv[:2] == ["burn", "--rounds"] and argv[2].isdigit():

@@ -90,6 +90,22 @@ class _Served(TypedDict):
     plan: dict[str, object]
 
 
+class LinkSpec(TypedDict):
+    """Where a load on another machine meets its server.
+
+    Attributes:
+        load_host: name of the other machine.
+        address: of the server's machine, as the other one reaches it.
+        port: there.
+        token: what the load generator shows first.
+    """
+
+    load_host: str
+    address: str
+    port: int
+    token: str
+
+
 class ServeSpec(_Served, total=False):
     """How the server in the container is asked.
 
@@ -98,9 +114,11 @@ class ServeSpec(_Served, total=False):
         generator: SHA-256 of the program that asks, a file of the spool.
         plan: that program's input, beside the server's address.
         requests: SHA-256 of its requests; None: the plan has the only one.
+        link: how the load reaches the server from another machine; None: it runs beside the server.
     """
 
     requests: str | None
+    link: LinkSpec | None
 
 
 class _Attempt(TypedDict):
@@ -132,6 +150,7 @@ class AttemptSpec(_Attempt, total=False):
         container: what the container gets of its host.
         controller: folder of the pid files of a controller that runs on this host.
         serve: how the server in the container is asked; None: it holds a program that ends by itself.
+        load: of a load on another machine's server: what is asked there, and how it is reached.
         times_lines: whether each line of output gets the time at which it came.
         gpus: UUIDs of the GPUs that the workload gets.
         user: of the container.
@@ -151,6 +170,7 @@ class AttemptSpec(_Attempt, total=False):
     container: ContainerSpec
     controller: str | None
     serve: ServeSpec | None
+    load: ServeSpec | None
     times_lines: bool
     gpus: list[str]
     user: str | None

@@ -32,6 +32,12 @@ SERVER_STOP_S = 10
 SERVER_END_S = 1.0
 #: How long the load generator may take to end when its server is gone, s.
 LOAD_STOP_S = 10.0
+#: How long a server waits for the first connection of a load on another machine, s.
+LOAD_CONNECT_S = 30.0
+#: How long a load generator tries to reach the other machine: its window opens meanwhile, s.
+LOAD_REACH_S = 120.0
+#: Connections of a load that are passed on to the server at any time.
+LOAD_CONNECTIONS = 1024
 
 # ------------------------------------------------------------------------------------------- sampling
 

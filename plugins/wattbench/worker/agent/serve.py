@@ -1,7 +1,8 @@
 """Inside the window: starts the server's container and the load beside it, and ends both.
 
 The wrapper runs it as the workload. What the load prints is the workload's output; the last line on stderr
-says why the trial has failed.
+says why the trial has failed. :mod:`wattbench.worker.agent.relay` lets in a load on another machine, where
+:func:`ask` runs it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from wattbench.worker.agent.docker import (
 )  # fmt: skip
 from wattbench.worker.agent.documents import AttemptSpec, ServeSpec, read_document
 from wattbench.worker.agent.text import reason_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wattbench.worker.agent.base import Json
+    from wattbench.worker.agent.documents import LinkSpec
 
 #: Input of the load generator: where and what to request.
 PLAN_FILE = "load.json"
@@ -46,6 +52,40 @@ def run(folder: str) -> int:
         return _Server(container_name(spec), serve, root, folder).see_through()
     except (CorruptError, DockerError, OSError) as error:
         return _fail("the server and its load can't be run: %s" % error)
+
+
+def ask(folder: str) -> int:
+    """Become the load on a server of another machine; returns if that can't be."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(folder))))
+    try:
+        spec = read_document(os.path.join(folder, "spec.json"), AttemptSpec)
+        load = spec.get("load") if spec else None
+        link = load.get("link") if load else None
+        if load is None or link is None:
+            return _fail("%s holds no load" % folder)
+        more = {"link": {**link, "within_s": limits.LOAD_REACH_S}}
+        argv = _load_command(load, (link["address"], link["port"]), root, folder, more)
+        os.execv(argv[0], argv)  # noqa: S606
+    except (CorruptError, OSError) as error:
+        return _fail("the load can't be run: %s" % error)
+
+
+def _load_command(
+    serve: ServeSpec, server: tuple[str, int], root: str, folder: str, more: Json
+) -> list[str]:
+    """The load's command line; its plan is written."""
+    path, requests = os.path.join(folder, PLAN_FILE), serve.get("requests")
+    plan = serve["plan"] | more | {
+        "host": server[0], "port": server[1],
+        "requests": _shipped(root, requests) if requests else None,
+        "output": os.path.join(folder, limits.REQUESTS_FILE),
+    }  # fmt: skip
+    write_json(path, plan, sync=False)
+    return [sys.executable, "-IS", _shipped(root, serve["generator"]), path]
+
+
+def _shipped(root: str, sha256: str) -> str:
+    return os.path.join(root, limits.FILES, sha256)
 
 
 def _fail(why: str) -> int:
@@ -73,7 +113,12 @@ class _Server:
         if not address:  # of a container that has ended already
             _wait_or_kill(waiter, limits.SERVER_END_S)
             return _fail(self._why_gone(waiter))
-        load = subprocess.Popen(self._command(address), stdin=subprocess.PIPE)
+        link = self.serve.get("link")
+        if link:
+            return self._from_elsewhere(address, link, waiter)
+        server = (address, self.serve["port"])
+        argv = _load_command(self.serve, server, self.root, self.folder, {})
+        load = subprocess.Popen(argv, stdin=subprocess.PIPE)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: load.kill())
         if _first_of(load, waiter) is waiter:
@@ -84,24 +129,44 @@ class _Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 waiter.wait(limits.SERVER_END_S)
                 return _fail(self._why_gone(waiter))
-        docker("stop", "-t", str(limits.SERVER_STOP_S), self.name, timeout_s=60.0)
-        _wait_or_kill(waiter, limits.LOAD_STOP_S)
+        self._stop(waiter)
         return 1 if load.returncode else 0
 
-    def _command(self, address: str) -> list[str]:
-        """The load's command line; its plan is written."""
-        serve, path = self.serve, os.path.join(self.folder, PLAN_FILE)
-        requests = serve.get("requests")
-        plan = serve["plan"] | {
-            "host": address, "port": serve["port"],
-            "requests": self._shipped(requests) if requests else None,
-            "output": os.path.join(self.folder, limits.REQUESTS_FILE),
-        }  # fmt: skip
-        write_json(path, plan, sync=False)
-        return [sys.executable, "-IS", self._shipped(serve["generator"]), path]
+    def _from_elsewhere(self, address: str, link: LinkSpec, waiter: subprocess.Popen[str]) -> int:
+        """Let a load on another machine reach the server, as :meth:`see_through`."""
+        from wattbench.worker.agent.relay import Relay, RelayError
 
-    def _shipped(self, sha256: str) -> str:
-        return os.path.join(self.root, limits.FILES, sha256)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(
+                number, lambda *_: sys.exit(1)
+            )  # the port and all connections end with us
+        place = (address, self.serve["port"])
+        try:
+            relay = Relay(link, place, os.path.join(self.folder, limits.REQUESTS_FILE))
+        except OSError as error:
+            text = "%s port %d can't be opened for %s: %s" % (
+                link["address"], link["port"], link["load_host"], error.strerror or error,
+            )  # fmt: skip
+            return _fail(text)
+        assert waiter.stdout is not None
+        try:
+            if not relay.run(waiter.stdout.fileno()):
+                _wait_or_kill(waiter, limits.SERVER_END_S)
+                return _fail(relay.tell_end(self._why_gone(waiter)))
+        except RelayError as error:
+            _fail(str(error))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                waiter.wait(limits.SERVER_END_S)
+                _fail(self._why_gone(waiter))
+            return 1
+        finally:
+            relay.close()
+        self._stop(waiter)
+        return 0
+
+    def _stop(self, waiter: subprocess.Popen[str]) -> None:
+        docker("stop", "-t", str(limits.SERVER_STOP_S), self.name, timeout_s=60.0)
+        _wait_or_kill(waiter, limits.LOAD_STOP_S)
 
     def _why_gone(self, waiter: subprocess.Popen[str]) -> str:
         assert waiter.stdout is not None

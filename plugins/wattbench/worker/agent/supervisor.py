@@ -234,6 +234,8 @@ class Supervisor:
             return docker_argv(spec, self.attempt.spool.root, environment)
         if (spec["kind"], *spec["command"][:1]) in (("control", "burn"), ("pull", "hold")):
             return own_command(*spec["command"])
+        if spec.get("load"):
+            return own_command("ask", self.attempt.folder)
         files = spec.get("files") or {}
         entrypoint = spec.get("entrypoint")
         words = [*([entrypoint] if entrypoint else []), *spec["command"]]

@@ -17,7 +17,7 @@ from wattbench.workloads.load.timer import Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from wattbench.workloads.load.connection import Exchange, Reader
@@ -63,10 +63,18 @@ class Tally:
 
 
 class Load:
-    """One load on one server."""
+    """One load on one server.
 
-    def __init__(self, plan: Plan, records: Records) -> None:
-        self.plan, self._records = plan, records
+    Args:
+        plan: what is sent when.
+        records: of the requests.
+        clock: asks the server's machine for its clock, where it is another one.
+    """
+
+    def __init__(
+        self, plan: Plan, records: Records, clock: Callable[[], dict[str, float]] | None = None
+    ) -> None:
+        self.plan, self._records, self._clock = plan, records, clock
         self._client = Client(plan.host, plan.port, plan.timeout_s)
         self._timer = Timer()
         self._sent_before = 0
@@ -82,6 +90,7 @@ class Load:
         plan = self.plan
         await self._until_ready()
         say("start", protocol=1, unit=plan.unit, program="load")
+        self._compare_clocks()
         if plan.warmup:
             self._begin("warmup")
             step = Step("warmup", concurrency=plan.warmup_concurrency, requests=plan.warmup)
@@ -91,9 +100,15 @@ class Load:
             await self._step(step)
         if self._counted:
             say("tokens", counted="chunks")
+        self._compare_clocks()
         self._client.close()
         self._timer.close()
         say("end")
+
+    def _compare_clocks(self) -> None:
+        """On both sides of what is measured, while nothing is under way."""
+        if self._clock is not None:
+            say("clock", **self._clock())
 
     # -- ready -----------------------------------------------------------------------------------------
 
