@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,16 @@ AT_WORK = ("running", "deferred")
 
 
 def set_state(lab: Lab, run: Run, state: str) -> None:
-    lab.client._call("PATCH", f"/dags/{run.dag_id}/dagRuns/{run.id}", json={"state": state})
+    """As a person does, who clicks again where Airflow answers that its database is locked."""
+    for last in (False,) * 9 + (True,):
+        try:
+            lab.client._call("PATCH", f"/dags/{run.dag_id}/dagRuns/{run.id}", json={"state": state})
+        except UserError as error:
+            if last or ": 500 " not in str(error):
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def set_task_state(lab: Lab, run: Run, task: Task, state: str) -> None:
