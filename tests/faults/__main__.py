@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -159,8 +160,8 @@ def run_in_lanes(argv: list[str], until_unix_s: float) -> None:
             for one in lanes:
                 one.wait()
         finally:
-            for one in lanes:
-                one.terminate()
+            for one in lanes:  # interrupted, a lane ends its run
+                one.send_signal(signal.SIGINT)
                 one.wait()
 
 
@@ -175,6 +176,7 @@ def main() -> int:
     parser.add_argument("--since", default="", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     until_unix_s = args.until or time.time() + 60 * args.minutes
     since = args.since or (now() if args.again else "")
     recorder = Recorder(args.only, since, until_unix_s, args.claims)
