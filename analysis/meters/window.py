@@ -172,8 +172,9 @@ def _powers_near(
 ) -> tuple[FloatArray, FloatArray]:
     """The least and the most power of an interval within so many seconds of each bound, W."""
     slopes = np.diff(curve.energy_j) / np.diff(curve.time_s)
-    first = np.searchsorted(curve.time_s, bounds - within_s, "right") - 1
-    last = np.searchsorted(curve.time_s, bounds + within_s, "left")
+    # Of a bound on a row both neighbours are near, however little it may be off.
+    first = np.searchsorted(curve.time_s, bounds - within_s, "left") - 1
+    last = np.searchsorted(curve.time_s, bounds + within_s, "right")
     near = [
         slopes[np.clip(a, 0, slopes.size - 1) : np.clip(b, 1, slopes.size)]
         for a, b in zip(first, last, strict=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wattbench.analysis.model.experiment_document import ImageDocument
@@ -132,7 +133,8 @@ def idle_figures(data: RunData) -> list[tuple[str, str, str]]:
 
 def of_state(rows: pd.DataFrame, state: str) -> pd.DataFrame:
     """The idle trials of one state of :func:`idle_figures`."""
-    return rows[[assemble.is_above(one, state or None) for one in rows["idle_state"]]]
+    kept = [assemble.is_above(one, state or None) for one in rows["idle_state"]]
+    return rows[np.array(kept, bool)]
 
 
 def _above(rows: pd.DataFrame, data: RunData) -> pd.DataFrame:
@@ -142,7 +144,7 @@ def _above(rows: pd.DataFrame, data: RunData) -> pd.DataFrame:
         kind != "idle" or assemble.is_above(state, declared)
         for kind, state in zip(rows["kind"], rows["idle_state"], strict=True)
     ]
-    return rows[kept]
+    return rows[np.array(kept, bool)]
 
 
 def idle_states(data: RunData) -> list[Table]:

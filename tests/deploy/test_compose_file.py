@@ -135,7 +135,7 @@ def test_only_airflows_address_is_published_and_only_where_the_env_file_says(
 
 def test_all_state_is_in_named_volumes(services: dict[str, Any]) -> None:
     mounted = {v.split(":")[0] for s in services.values() for v in s.get("volumes", ())}
-    assert mounted == {"database", "store", "logs", "./config"}
+    assert mounted == {"accepted", "database", "store", "logs", "./config"}
 
 
 def test_no_secret_has_a_default() -> None:

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import joules as measured_joules
@@ -469,6 +469,7 @@ def test_power_that_is_frozen_while_the_gpu_works_steadily_is_stale(
     st.lists(st.floats(-1.0, 1.0), min_size=2, max_size=2),
     st.floats(0.0, 0.2),
 )
+@example([5.0, 400.0, 5.0], [0.0, 0.0], 1e-311)
 def test_inner_edges_that_are_off_within_their_doubt_never_leave_the_uncertainty(
     watts: list[float], shares: list[float], doubt_s: float
 ) -> None:

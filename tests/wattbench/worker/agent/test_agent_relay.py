@@ -166,7 +166,7 @@ def test_a_server_s_end_reaches_the_load_and_the_reason_names_the_phase(
     text = "the server ended with 3: no more (phase steady:c4)"
     assert ended(load) == (1, text + "\n")
     assert bench.outcome == [text]
-    assert len(bench.rows()) >= 30  # what was recorded is kept
+    assert len(bench.rows()) >= 30 - 4  # all but those that were under way are kept
     assert events(capfd.readouterr().out)[-1]["message"] == text
 
 
@@ -251,10 +251,10 @@ def test_another_address_is_turned_away(bench: Bench, capfd: pytest.CaptureFixtu
     load = bench.load(**LONG)
     until_loaded(capfd)
     with (
+        contextlib.suppress(ConnectionResetError, BrokenPipeError),
         socket.create_connection(
             ("127.0.0.1", bench.port), 5, source_address=("127.0.0.2", 0)
         ) as other,
-        contextlib.suppress(ConnectionResetError, BrokenPipeError),
     ):
         other.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert other.recv(100) == b""
