@@ -108,7 +108,11 @@ def test_what_was_brought_early_is_collected_without_the_host_which_then_forgets
     assert (late.row.status, late.row.reason) == (early.row.status, early.row.reason)
 
 
-@pytest.mark.parametrize("damage", [b"something else", gzip.compress(b"something else"), None])
+@pytest.mark.parametrize(
+    "damage",
+    [b"something else", gzip.compress(b"something else", mtime=0), None],
+    ids=["no gzip", "another file", "gone"],
+)
 def test_a_copy_that_is_not_what_the_host_had_is_collected_from_the_host(
     store: Store, tmp_path: Path, damage: bytes | None
 ) -> None:
