@@ -287,10 +287,11 @@ def test_an_airflow_that_is_away_is_waited_for_once_and_not_for_each_host() -> N
     def hang_up() -> None:
         while True:
             try:
-                listener.accept()[0].close()
+                connection, _ = listener.accept()
             except OSError:
                 return
-            tries.append(1)
+            tries.append(1)  # before the client can go on
+            connection.close()
 
     thread = threading.Thread(target=hang_up)
     thread.start()
