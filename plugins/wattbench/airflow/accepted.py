@@ -37,12 +37,12 @@ def folder() -> Path:
 def keep(name: str, experiment: Experiment, hosts: HostsConfig) -> None:
     """Remember an experiment; where nothing can be written, nothing is remembered."""
     path = folder() / f"{name}.json"
-    text = Accepted(experiment=experiment, hosts=hosts).model_dump_json(exclude_unset=True)
     try:
+        text = Accepted(experiment=experiment, hosts=hosts).model_dump_json(exclude_unset=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a sound experiment is not refused for its copy
         log.info("%s is not kept: %s", name, error)
 
 

@@ -123,7 +123,11 @@ def _kept_dag(path: Path, error: ConfigError, taken: Container[str]) -> DAG | No
     if kept is None or f"experiment: {path.stem}" in taken:
         return None
     unscheduled = kept.experiment.model_copy(update={"schedule": None})
-    dag = build_dag(path, unscheduled, kept.hosts)
+    try:
+        dag = build_dag(path, unscheduled, kept.hosts)
+    except Exception:
+        log.exception("the last accepted version of %s", path)
+        return None
     dag.tags = {TAG, REFUSED_TAG}
     dag.description, dag.doc_md = _refusal(error)
     return dag

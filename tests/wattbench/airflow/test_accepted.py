@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.stored_runs import HOSTS, experiment
 from wattbench.airflow import accepted
 from wattbench.config.loader import experiment_paths, load_experiment, load_hosts
 
@@ -30,11 +31,9 @@ def test_an_experiment_reads_back_as_it_was(path: Path, home: Path) -> None:
     example["hosts"] = dict.fromkeys(names, one)
     (config / "hosts.yaml").write_text(yaml.safe_dump(example))
     hosts = load_hosts(config)
-    experiment = load_experiment(config / "experiments" / path.name, hosts)
-    accepted.keep(path.stem, experiment, hosts)
-    found = accepted.recall(path.stem)
-    assert found is not None
-    assert (found.experiment, found.hosts) == (experiment, hosts)
+    found = load_experiment(config / "experiments" / path.name, hosts)
+    accepted.keep(path.stem, found, hosts)
+    assert accepted.recall(path.stem) == accepted.Accepted(experiment=found, hosts=hosts)
     assert accepted.recall_hosts() == hosts
 
 
@@ -45,3 +44,8 @@ def test_a_copy_that_is_damaged_or_of_another_version_is_none(home: Path) -> Non
     (home / "accepted" / "night.json").write_text('{"experiment": {"hosts": 3}}')
     assert accepted.recall("night") is None
     assert accepted.recall_hosts() is None
+
+
+def test_what_cannot_be_copied_is_not_kept_and_not_refused() -> None:
+    accepted.keep("odd", experiment().model_copy(update={"description": "\ud800"}), HOSTS)
+    assert accepted.recall("odd") is None
