@@ -6,10 +6,14 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support import extension, simulated_run
 from tests.support.simulated_rapl import Level, Machine, Meter
 from wattbench.analysis.model.records import Record
 from wattbench.analysis.model.trials import TrialRow
+
+pytestmark = pytest.mark.slow
 
 CHECK = """
 from dataclasses import replace

@@ -18,6 +18,7 @@ def test_every_block_says_whether_it_runs() -> None:
     assert HERE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in HERE])
 def test_it_prints_what_the_page_shows(block: Block, tmp_path: Path) -> None:
     done = console_blocks.run(block.script, console_blocks.checkout_in(tmp_path))

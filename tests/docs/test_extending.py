@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import extension, simulated_run
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 MODULES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))

@@ -12,6 +12,8 @@ from images.workload import generator, programs, weights
 from images.workload.events import Refusal
 from images.workload.programs import PROGRAMS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(weights.__file__).parent
 RESNET = PROGRAMS["resnet50"]
 

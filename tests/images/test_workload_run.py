@@ -11,6 +11,8 @@ import pytest
 
 from images.workload import cli, events
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(cli.__file__).parent
 ARGUMENTS = ["--program", "resnet50", "--framework", "torch", "--precision", "fp32"]
 ARGUMENTS += ["--device", "cpu", "--batch", "1", "--passes", "64:2,32:3"]

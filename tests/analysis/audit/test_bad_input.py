@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.audit import page
 
+pytestmark = pytest.mark.slow
+
 HEADER = b"Delta,Time,CPU_USAGE_0,DRAM_ENERGY (J),PACKAGE_ENERGY (J)\n"
 
 

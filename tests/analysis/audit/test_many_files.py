@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.model.trials import TrialRow, to_frame, write_csv, write_rows
 
+pytestmark = pytest.mark.slow
+
 HEADER = (
     "Delta,Time,CPU_FREQUENCY_0,CPU_USAGE_0,DRAM_ENERGY (J),GPU0_MEMORY_USED,GPU0_POWER (mWatts),GPU0_USAGE,"
     "PACKAGE_ENERGY (J),TOTAL_MEMORY,USED_MEMORY,USED_SWAP,FAN (rpm)"

@@ -20,6 +20,8 @@ from wattbench.analysis.model.trials import COLUMNS
 from wattbench.analysis.report.markdown import markdown
 from wattbench.analysis.storage import source
 
+pytestmark = pytest.mark.slow
+
 CHECKER = Path(__file__).parents[3].parent / "shared" / "contract" / "check_report.py"
 
 

@@ -18,6 +18,8 @@ from wattbench.analysis.model.records import LoadStep, Record
 from wattbench.analysis.report import Study
 from wattbench.analysis.storage.source import open_source
 
+pytestmark = pytest.mark.slow
+
 Row = dict[str, str]
 
 

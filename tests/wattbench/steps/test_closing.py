@@ -22,6 +22,8 @@ from wattbench.steps.check_host import take_lease
 from wattbench.steps.close_host import close_host
 from wattbench.storage.object_store import Store
 
+pytestmark = pytest.mark.slow
+
 HOST = "lab-a"
 #: Longer than any of these tests: whatever ends it, it is not its own end.
 LONG_S = 600
