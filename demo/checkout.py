@@ -36,7 +36,7 @@ class Checkout(StateFolder):
 
     @property
     def label(self) -> str:
-        """The label by which `make clean` knows what is ours."""
+        """The label by which `make clean` finds what is ours."""
         return f"{LABEL}={self.id}"
 
     @property

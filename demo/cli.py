@@ -107,7 +107,7 @@ def _last_screen(up: bed.Bed, outcome: campaign.Outcome) -> bool:
     fault = planted_fault.of_run(up.checkout, outcome.run_id)
     if fault is None:
         return False
-    lines, caught = fault.told(report / "findings.json")
+    lines, caught = fault.outcome(report / "findings.json")
     print("\n".join(lines) + "\n")
     return not caught
 

@@ -48,7 +48,7 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """One line an image."""
-        told = []
+        lines = []
         for image in self.built:
             size = f"{image.size_bytes / 1e9:6.2f} GB"
             if image.name in STUDY_GB:
@@ -56,8 +56,8 @@ class Outcome:
             on = image.base
             if image.name in self.stand_ins:
                 on += f", standing in for {self.stand_ins[image.name]}"
-            told.append(f"{image.name:<20} {size}  {image.ref}  on {on}")
-        return told + [f"{name:<20} not built: {why}" for name, why in self.refused.items()]
+            lines.append(f"{image.name:<20} {size}  {image.ref}  on {on}")
+        return lines + [f"{name:<20} not built: {why}" for name, why in self.refused.items()]
 
 
 def members(which: str, checkout: Checkout) -> list[str]:
@@ -102,15 +102,15 @@ def make(checkout: Checkout, which: str, registry: str | None, say: Say, timings
     absent: dict[str, str] = {}  # base → why it can't be had
     for place, name in enumerate(wanted, start=1):
 
-        def tell(text: str, prefix: str = f"[{place}/{len(wanted)}] ") -> None:
+        def say_numbered(text: str, prefix: str = f"[{place}/{len(wanted)}] ") -> None:
             say(prefix + text)
 
         try:
             with timings.step(f"image {name}"):
-                _one(checkout, name, registry, absent, outcome, tell)
+                _one(checkout, name, registry, absent, outcome, say_numbered)
         except UserError as error:
             outcome.refused[name] = str(error)
-            tell(f"{name}: not built: {error}")
+            say_numbered(f"{name}: not built: {error}")
     document = {"set": which, "registry": registry, "refused": outcome.refused} | {
         "images": [asdict(image) for image in outcome.built]
     }

@@ -54,7 +54,7 @@ class PlantedFault:
         identity = store_keys.attempt_id(self.run_id, self.host, self.trial, 1)
         return "wattbench-" + identity.replace("/", "-")
 
-    def told(self, findings: Path) -> tuple[list[str], bool]:
+    def outcome(self, findings: Path) -> tuple[list[str], bool]:
         """What was planted and what caught it, for people; and whether anything did.
 
         Args:

@@ -74,11 +74,11 @@ def ensure_variants(
 
 
 def _without_chores(say: Callable[[str], None]) -> Callable[[str], None]:
-    def tell(text: str) -> None:
+    def filtered(text: str) -> None:
         if not _CHORE.search(text):
             say(text)
 
-    return tell
+    return filtered
 
 
 def references(experiment: str) -> list[tuple[str, str]]:

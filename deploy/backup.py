@@ -25,7 +25,7 @@ _TABLES = "select count(*) from pg_tables where schemaname = 'public'"
 def save(stack: Stack, folder: Path) -> None:
     """Writes a backup while the deployment runs.
 
-    The database first: what it knows of is then in the store.
+    The database first: what it refers to is then in the store.
 
     Raises:
         UserError: the folder is there already, or a part could not be read.

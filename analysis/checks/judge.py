@@ -80,7 +80,7 @@ def check_over_time(records: Sequence[Record], facts: Facts) -> tuple[Finding, .
 def _is_absent(record: Record) -> bool:
     """Whether a trial's absence is all that can be said of it.
 
-    A start that only a text log knows is checked like any other: what the log says of it counts.
+    A start that is in a text log alone is checked like any other: what the log says of it counts.
     """
     logged = record.log.get("file") and not record.log.get("derived")
     return record.row.status in ("missing", "skipped") and not logged

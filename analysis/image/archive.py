@@ -334,13 +334,13 @@ def _choose_oci(
     """The manifest's descriptor; indexes may be nested."""
     place = f"{parts.place}: {index_name}"
     listed = typed(Index, parts.document(index_name, "the index"), place).manifests
-    found = [one for one in listed if str(one.told_platform) != "unknown/unknown"]
+    found = [one for one in listed if str(one.stated_platform) != "unknown/unknown"]
     if name is not None and depth == 0:
         found = [one for one in found if one.name == name]
     if len(found) > 1 and platform:
-        found = [one for one in found if _same_platform(str(one.told_platform), platform)]
+        found = [one for one in found if _same_platform(str(one.stated_platform), platform)]
     if len(found) != 1:
-        there = _listed([str(one.told_platform) for one in listed]) or "none"
+        there = _listed([str(one.stated_platform) for one in listed]) or "none"
         raise InputError(
             f"{parts.place}: {len(found)} images fit, platforms: {there}; "
             "choose with --platform or --name"

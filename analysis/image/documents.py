@@ -59,7 +59,7 @@ class Descriptor(_Document):
         return self.annotations.get(REF_NAME)
 
     @property
-    def told_platform(self) -> Platform:
+    def stated_platform(self) -> Platform:
         """The platform, of unknown parts where none is given."""
         return self.platform or Platform()
 

@@ -257,7 +257,7 @@ def _choose(
 ) -> tuple[Curve, ...]:
     """The curves that count: the configured meter's package and DRAM, and the given GPUs.
 
-    A modelled total holds modelled parts only; where the meter knows the whole machine only
+    A modelled total holds modelled parts only; where the meter reads the whole machine only
     (Apple), that is counted. Where the primary meter has a domain of its own, only that counts of it; one
     that holds the GPUs is not added to them.
     """

@@ -42,7 +42,7 @@ def infer_unit(values_j: FloatArray) -> float | None:
     """The counter's unit, J, from the values' quantisation.
 
     Values are multiples of the unit; the coarsest of the hardware's units that divides all of them
-    is taken. None where none does (values rounded in the log) or where a handful of values can't tell.
+    is taken. None where none does (values rounded in the log) or where a handful of values can't decide.
     """
     largest = values_j.max()
     if max(largest, -values_j.min()) > 2.0**COUNTER_BITS:  # no counter holds so many joules

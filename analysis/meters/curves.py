@@ -27,11 +27,11 @@ from wattbench.analysis.meters.energibridge import (
 )
 from wattbench.analysis.model.records import Note
 
-#: How long after ``Time`` a row's sample may be taken where the log does not tell, s (MSR reads: 1
+#: How long after ``Time`` a row's sample may be taken where the log does not say, s (MSR reads: 1
 #: to 5 ms).
 SAMPLE_S = 0.005
 #: NVML's power is the mean of the last second on Ampere (but GA100) and newer; which GPU it was, a
-#: log does not tell (NVML API reference, nvmlDeviceGetPowerUsage).
+#: log does not say (NVML API reference, nvmlDeviceGetPowerUsage).
 POWER_AVERAGE_S = 1.0
 #: Under this utilisation and more, %, power that a sensor repeats in this many rows and seconds stands
 #: still, unless its readings are multiples of so many W.

@@ -323,7 +323,7 @@ NO_ENERGY = "no energy or power column: no sensor was read"
 
 
 def unknown_column(name: str) -> Note:
-    """What is noted of a column that nobody knows."""
+    """What is noted of an unknown column."""
     return Note("unknown-column", f"column {name!r} is not known; kept, not counted", 1, name)
 
 
@@ -504,7 +504,7 @@ def _mend(
             )
             continue
         if cut:
-            # The file ends inside or right after the last cell: nobody can tell whether it is
+            # The file ends inside or right after the last cell: it can't be decided whether it is
             # whole.
             notes.add(
                 "partial-row", "no line end: the last cell may be cut and is left out", number

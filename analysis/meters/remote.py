@@ -258,7 +258,7 @@ def _power(lines: _Lines, time_s: FloatArray, values: Sequence[Decimal]) -> Curv
 
 
 def _of_less_uncertainty(found: Sequence[Curve], edges: Sequence[Edge]) -> Curve:
-    """Of a meter's counter and its power, that which knows the window better."""
+    """Of a meter's counter and its power, the finer one in the window."""
     marks = [edge.unix_s for edge in edges]
     if len(found) == 1 or len(marks) != 2 or marks[1] <= marks[0]:
         return found[0]

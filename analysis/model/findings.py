@@ -62,8 +62,8 @@ class Finding:
             ``trial HOST/NNN-IMAGE/ATTEMPT`` (imported: ``trial FOLDER/FILE``).
         message: one sentence with numbers and units.
         evidence: numbers, files and lines (``{"file": …, "line": …}``) behind the message; JSON values.
-        action: the next step; the code's own unless the check knows better.
-        source: (images) supports the claim that it costs; the code's own unless the check knows better.
+        action: the next step; the code's own unless the check gives another.
+        source: (images) supports the claim that it costs; the code's own unless the check gives another.
         effect: (images) measured, where one was given for the code.
     """
 
@@ -152,6 +152,6 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def dump(findings: Iterable[Finding]) -> str:
     """``findings.json``: a list, errors found first."""
-    # One per line: readable, and json's fast encoder knows no indentation.
+    # One per line: readable, and json's fast encoder does not indent.
     lines = (json.dumps(f.to_dict(), ensure_ascii=False) for f in ordered(findings))
     return "[\n" + ",\n".join(lines) + "\n]\n"

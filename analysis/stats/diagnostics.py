@@ -52,7 +52,7 @@ def judge(trials: HostTrials, settings: Settings) -> Fitness | None:
     rows = trials.rows
     if rows.empty:
         return None
-    residual = residuals(rows) if order_told(rows) else None
+    residual = residuals(rows) if is_order_known(rows) else None
     codes = trials.planned["findings"].fillna("").str.split()
     return Fitness(
         trend=Trend(None, None, None, False, _NO_ORDER) if residual is None else trend(residual),
@@ -69,7 +69,7 @@ def judge(trials: HostTrials, settings: Settings) -> Fitness | None:
     )
 
 
-def order_told(rows: pd.DataFrame) -> bool:
+def is_order_known(rows: pd.DataFrame) -> bool:
     """Whether the rows' order of execution is known."""
     return bool(rows["position"].notna().all() or rows["started_at"].notna().all())
 

@@ -28,7 +28,7 @@ from wattbench.analysis.stats.verdicts import interval_of
 
 Array = npt.NDArray[np.float64]
 
-#: Nobody stops before this many blocks; the calibration starts here.
+#: No campaign stops before this many blocks; the calibration starts here.
 EARLIEST = 10
 
 

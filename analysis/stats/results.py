@@ -450,7 +450,7 @@ class HostConclusion:
         blocks: blocks with at least two images measured.
         complete_blocks: blocks with every image measured.
         scope: domains compared, ``package+dram``; None where there is no common one or it is not
-            told.
+            known.
         energy_source: ``measured`` or ``modelled`` or ``mixed``.
         counts: workload trials by status.
         images: by rank, unranked ones last.
@@ -533,7 +533,7 @@ class HostsPair:
     Attributes:
         these_hosts: common effect over the hosts measured, with verdict.
         hosts_like_these: Hartung–Knapp random effects at 1 − α simultaneous; None when it can't be
-            told.
+            estimated.
         hosts: what every host gave.
         tau_pct: SD of the effect between hosts, in % (Paule–Mandel).
         i2_pct: share of the variance that is between hosts, %.

@@ -1,7 +1,7 @@
 """Source of a run: a folder or an ``s3://`` prefix, checked against its manifest.
 
 Everything above this module names objects by keys relative to the run (``run.json``,
-``hosts/…/trial.json``) and never knows where they are.
+``hosts/…/trial.json``) and need not know where they are.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 else:
-    Array = np.ndarray  # numpy before 1.22 knows no parameters
+    Array = np.ndarray  # numpy before 1.22 takes no parameters
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -38,7 +38,7 @@ class Bench:
         name: the file's, without ``bench_`` and ``.py``.
         sizes: arguments of the full runs, three sizes of the task.
         small: of a quick one.
-        results: lines of its output that go to the page beside figures: a pattern, and how it is told.
+        results: lines of its output that go to the page beside figures: a pattern, and how it is shown.
     """
 
     name: str
@@ -104,9 +104,9 @@ def execute(bench: Bench, arguments: tuple[str, ...]) -> Outcome:
             print(line, end="", flush=True)
             lines.append(line.rstrip())
     results = tuple(
-        found.expand(told)
+        found.expand(template)
         for line in lines
-        for pattern, told in bench.results
+        for pattern, template in bench.results
         if (found := re.fullmatch(pattern, line))
     )
     figures = tuple(figure for line in lines if (figure := read(line)))
@@ -132,9 +132,9 @@ def page(outcomes: Sequence[Outcome], head: str) -> str:
     lines = [head]
     for done in outcomes:
         if done.failed:
-            told = f"failed with exit code {done.code}" if done.code else "printed no result"
+            problem = f"failed with exit code {done.code}" if done.code else "printed no result"
             lines.append(
-                f"| bench_{done.bench.name} | {' '.join(done.arguments)} | **{told}** | | | |\n"
+                f"| bench_{done.bench.name} | {' '.join(done.arguments)} | **{problem}** | | | |\n"
             )
         lines += [f"| {' | '.join(figure.cells())} |\n" for figure in done.figures]
         if not done.failed and not done.figures and not done.results:

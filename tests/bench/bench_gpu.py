@@ -42,7 +42,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As it is told: ``fp16 32 x 224``."""
+        """As it is shown: ``fp16 32 x 224``."""
         return f"{self.precision} {self.batch} x {self.resolution}"
 
 
@@ -97,7 +97,7 @@ def joules(live: Live, meter: str) -> tuple[float, float]:
 
 
 def row(live: Live, setting: str, block: int) -> dict[str, object]:
-    """What is told of a trial."""
+    """What is kept of a trial."""
     trial = live.record.row
     (counter_j, counter_doubt_j), (power_j, power_doubt_j) = (
         joules(live, m) for m in ("nvml", "nvml-power")
@@ -156,10 +156,10 @@ def measure(
             live = trials[name](f"{name} {block}")
             rows.append(row(live, name, block))
             pd.DataFrame(rows).to_csv(gpu.folder / "trials.csv", index=False)
-            told = live.record.row
+            trial = live.record.row
             print(
-                f"block {block} of {blocks}, {name}: {told.status}, {told.duration_s:.1f} s, "
-                f"{told.gpu_j:.0f} J {told.reason or ''}" if told.gpu_j else f"{name}: {told.reason}",
+                f"block {block} of {blocks}, {name}: {trial.status}, {trial.duration_s:.1f} s, "
+                f"{trial.gpu_j:.0f} J {trial.reason or ''}" if trial.gpu_j else f"{name}: {trial.reason}",
                 flush=True,
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -175,7 +175,7 @@ def tell_state(live: Live) -> None:
     print(flush=True)
 
 
-def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
+def show(trials: pd.DataFrame, names: Iterable[str]) -> None:
     """The tables, medians of the valid trials."""
     valid = trials[trials["status"] == "valid"]
     settings = {name: valid[valid["setting"] == name] for name in names}
@@ -212,8 +212,8 @@ def tell(trials: pd.DataFrame, names: Iterable[str]) -> None:
     counts = Counter(code for codes in trials["findings"] for code in str(codes).split())
     print("\nfindings: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))
     if len(valid) < len(trials):
-        told = trials[trials["status"] != "valid"]
-        print("not valid: " + "; ".join(told["setting"] + ": " + told["reason"].astype(str)))
+        invalid = trials[trials["status"] != "valid"]
+        print("not valid: " + "; ".join(invalid["setting"] + ": " + invalid["reason"].astype(str)))
 
 
 def main() -> int:
@@ -241,7 +241,7 @@ def main() -> int:
     settings = SETTINGS[: options.settings]
     gpu = Gpu(options.out, str(about["uuid"]), options.interval_ms)
     trials = measure(gpu, settings, options.blocks, options.seconds, options.seed)
-    tell(trials, [s.name for s in settings])
+    show(trials, [s.name for s in settings])
     return int((trials["status"] != "valid").any())
 
 

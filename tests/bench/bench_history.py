@@ -179,8 +179,8 @@ def write(folder: Path, year: Year, nights: Sequence[int] | None = None) -> Path
     """Write the runs below ``folder/runs``; returns that folder."""
     for night in nights if nights is not None else range(year.nights):
         rng = np.random.default_rng([year.seed, night])
-        told = json.dumps(facts(year, night)).encode()
-        data = table(year, night, rng).replace_schema_metadata({PARQUET_FACTS: told})
+        document = json.dumps(facts(year, night)).encode()
+        data = table(year, night, rng).replace_schema_metadata({PARQUET_FACTS: document})
         assert tuple(data.column_names) == COLUMNS
         target = folder / "runs" / year.run_id(night)
         target.mkdir(parents=True, exist_ok=True)
@@ -246,12 +246,12 @@ def _first_named(levels: pd.DataFrame, year: Year) -> str:
         (levels["host"] == year.host(year.rise_host)) & (levels["image"] == year.rise_image)
     ]
     series = mine["log_ratio"].to_numpy(float)
-    told = []
+    alarms = []
     for after in range(1, min(31, year.nights - year.rise_night + 1)):
         found = follow(series[: year.rise_night + after], year.hosts * len(year.images)).changes
-        told.append([c.settled for c in found if abs(c.index - year.rise_night) <= 2])
-    first = next((i for i, t in enumerate(told, start=1) if t), None)
-    sure = next((i for i, t in enumerate(told, start=1) if any(t)), None)
+        alarms.append([c.settled for c in found if abs(c.index - year.rise_night) <= 2])
+    first = next((i for i, t in enumerate(alarms, start=1) if t), None)
+    sure = next((i for i, t in enumerate(alarms, start=1) if any(t)), None)
     sd = 100 * follow(series, 1).sd  # type: ignore[operator]
     return f"after {first} night(s), confirmed after {sure} (a night's SD is {sd:.2f} %)"
 

@@ -38,9 +38,9 @@ def test_a_script_that_failed_is_a_row_of_its_own() -> None:
 
 
 def test_what_was_not_run_says_so() -> None:
-    told = {row[0]: row[2] for row in rows(page([outcome()], ""))}
-    assert told["bench_audit"] == "there is nothing to measure"
-    assert told["bench_history"] == "not run"
+    shown = {row[0]: row[2] for row in rows(page([outcome()], ""))}
+    assert shown["bench_audit"] == "there is nothing to measure"
+    assert shown["bench_history"] == "not run"
 
 
 def test_figures_are_read_back_from_what_scripts_print(capsys: pytest.CaptureFixture[str]) -> None:

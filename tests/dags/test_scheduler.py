@@ -50,7 +50,7 @@ REFUSED = {
 
 @dataclass
 class Controller:
-    """An Airflow of its own, with an object store and a host that answers when told to.
+    """An Airflow of its own, with an object store and a host that answers when the test lets it.
 
     Attributes:
         airflow: its address and login.

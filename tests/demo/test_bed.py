@@ -107,7 +107,7 @@ def test_hosts_read_the_registry_and_can_not_write_to_it(bed: Bed) -> None:
     assert requests.post(upload, timeout=5).status_code == 405  # unsupported
 
 
-def test_the_store_knows_its_keys_only(bed: Bed) -> None:
+def test_the_store_accepts_its_keys_only(bed: Bed) -> None:
     bed.store.client().head_bucket(Bucket=object_store.BUCKET)
     for wrong in (replace(bed.store, secret="wrong"), replace(bed.store, key="wattbenchother")):
         with pytest.raises(ClientError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId"):
@@ -120,10 +120,10 @@ def test_secrets_are_in_no_command_line(bed: Bed) -> None:
     assert bed.airflow.password not in listed
 
 
-def test_airflow_takes_a_login_and_knows_the_demo(bed: Bed) -> None:
+def test_airflow_takes_a_login_and_has_the_demo(bed: Bed) -> None:
     airflow.connect(bed.airflow).wait_for_dag("demo", within_s=90)
     answer = requests.get(f"{bed.airflow.url}/api/v2/dags", timeout=10)
-    assert answer.status_code == 401, "nobody gets in without a login"
+    assert answer.status_code == 401, "it lets a caller in without a login"
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_rebooted_host_comes_back_with_its_identity_and_images(bed: Bed) -> No
     assert (code, "bed-test" in said) == (0, True)
 
 
-def test_the_state_of_the_bed_is_told_by_its_own_command(bed: Bed) -> None:
+def test_the_state_of_the_bed_is_shown_by_its_own_command(bed: Bed) -> None:
     result = subprocess.run(
         [".venv/bin/python", "-m", "demo", "status"],
         cwd=bed.checkout.root,

@@ -40,7 +40,7 @@ def test_services_get_different_ports_before_any_of_them_listens(tmp_path: Path)
     assert len({checkout.port(name) for name in ("store", "registry", "airflow-api")}) == 3
 
 
-def test_a_kept_port_that_somebody_else_took_is_replaced(tmp_path: Path) -> None:
+def test_a_kept_port_that_another_process_took_is_replaced(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     port = checkout.port("store")
     with socket.socket() as squatter:
@@ -61,7 +61,7 @@ def _hold(root: Path, held: multiprocessing.synchronize.Event, done: object) -> 
         done.wait()  # type: ignore[attr-defined]
 
 
-def test_a_second_demo_is_told_which_process_is_at_work(tmp_path: Path) -> None:
+def test_a_second_demo_says_which_process_is_at_work(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held, done = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(tmp_path, held, done))

@@ -58,7 +58,7 @@ def test_the_demos_configuration_is_valid_and_small(checkout: Checkout) -> None:
     assert [sum(t.kind == kind for t in plan) for kind in ("workload", "idle")] == [12, 1]
 
 
-def test_the_replaced_registry_is_told_once(checkout: Checkout) -> None:
+def test_the_replaced_registry_is_reported_once(checkout: Checkout) -> None:
     assert "10.88.68.1:26729 for registry.local" in write(checkout)[0]
     assert write(checkout) == []
 

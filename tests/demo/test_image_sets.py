@@ -116,7 +116,7 @@ def test_an_image_that_fails_leaves_the_others_to_be_built(made: Any) -> None:
     assert any(line.endswith("slim: not built: slim: docker build failed at 3/9") for line in said)
 
 
-def test_a_registry_that_does_not_answer_is_told_before_anything_is_built() -> None:
+def test_a_registry_that_does_not_answer_is_reported_before_anything_is_built() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(UserError, match=f"no registry answers at 127.0.0.1:{port}; start it"):

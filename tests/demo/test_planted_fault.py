@@ -1,4 +1,4 @@
-"""The planted fault: found by its container's name, told with what caught it, or that nothing did."""
+"""The planted fault: found by its container's name, reported with what caught it, or that nothing did."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_the_container_is_the_first_attempts() -> None:
     assert FAULT.container == container_name(spec)
 
 
-def test_what_caught_it_and_which_attempt_counts_is_told(tmp_path: Path) -> None:
-    lines, caught = FAULT.told(findings(tmp_path))
+def test_what_caught_it_and_which_attempt_counts_is_reported(tmp_path: Path) -> None:
+    lines, caught = FAULT.outcome(findings(tmp_path))
     assert caught
     assert lines == [
         "planted on purpose: other work on virtual-2 inside the window of trial 002-pip-numpy",
@@ -47,7 +47,7 @@ def test_a_finding_elsewhere_or_undecided_catches_nothing(tmp_path: Path) -> Non
         {"subject": "trial virtual-1/002-pip-numpy/1"},
         {"subject": "trial virtual-2/002-pip-numpy/2"},
     ):
-        lines, caught = FAULT.told(findings(tmp_path, **changes))
+        lines, caught = FAULT.outcome(findings(tmp_path, **changes))
         assert not caught
         assert lines[1].startswith("NOT caught: no finding host-busy of trial virtual-2/002-pip-")
 

@@ -155,7 +155,7 @@ def test_the_end_counts_failures() -> None:
     assert line(tasks) == f"{failed}, 1 mended by a further attempt"
 
 
-def test_a_host_that_was_given_up_is_told() -> None:
+def test_a_host_that_was_given_up_is_reported() -> None:
     tasks = [task("check", "failed"), task("host_report", "success"), task("release", "success")]
     assert "stopped before its first trial" in line(tasks)
 

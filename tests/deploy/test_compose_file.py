@@ -46,7 +46,7 @@ def services(env_file: Path) -> dict[str, Any]:
 
 
 def parse(text: str) -> Any:
-    """By a parser that knows the Compose specification and no other key; it reads no merge key."""
+    """By a parser of the Compose specification that refuses other keys; it reads no merge key."""
     merged = {key: part for key, part in yaml.safe_load(text).items() if not key.startswith("x-")}
     compose = PyOptions().from_yaml(yaml.safe_dump(merged))
     compose.validate_networks()

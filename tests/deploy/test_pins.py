@@ -57,7 +57,7 @@ def test_where_no_registry_answers_one_line_says_so_and_nothing_changes(tmp_path
 
 
 def test_all_images_of_others_are_found(tmp_path: Path) -> None:
-    """In copies of the real files, with an address at which nobody answers before each name."""
+    """In copies of the real files, with an address at which nothing answers before each name."""
     copies = []
     for file in (COMPOSE_FILE, ROOT / "deploy" / "Dockerfile"):
         copy = tmp_path / file.name

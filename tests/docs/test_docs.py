@@ -141,8 +141,8 @@ def faults_of(program: str, words: list[str]) -> str | None:
         missing = set()
         for one in alternatives:
             text = help_of_command(PROGRAMS[program], one.split())
-            told = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
-            missing |= flags(one.split()) - set(told)
+            named = re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
+            missing |= flags(one.split()) - set(named)
     else:
         source = (REPO / program.removeprefix("python ")).read_text()
         missing = {flag for flag in flags(words) if f'"{flag}"' not in source}
@@ -311,14 +311,14 @@ def test_settings_that_are_named_exist() -> None:
 
 # Paths ------------------------------------------------------------------------------------------
 
-#: Where Linux and our own programs have things on every host; anything else is somebody's machine.
+#: Where Linux and our own programs have things on every host; anything else is of a single machine.
 EVERYWHERE = ("/usr/local/bin/", "/var/spool/wattbench", "/var/run/docker.sock", "/opt/wattbench/",
               "/dev/", "/etc/", "/proc/", "/sys/", "/bench/", "/opt/venv/bin/python", "/srv/", "/auth/token",
               "/api/v2/")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", named(PAGES))
-def test_no_path_of_somebodys_machine(page: Path) -> None:
+def test_no_path_of_a_single_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     paths = re.findall(r"(?:^|[\s`\"'(=:])(/[A-Za-z0-9_.*-]+/[^\s`,;)]*)", text, re.MULTILINE)
     assert [path for path in paths if not path.startswith(EVERYWHERE)] == []

@@ -42,8 +42,8 @@ def key_of(item: pytest.Item) -> str:
     name, _, parameters = item.name.partition("[")
     if name == "test_cell":
         return parameters.removesuffix("]")
-    told = f" ({parameters.removesuffix(']')})" if parameters else ""
-    return name.removeprefix("test_").replace("_", " ") + told
+    suffix = f" ({parameters.removesuffix(']')})" if parameters else ""
+    return name.removeprefix("test_").replace("_", " ") + suffix
 
 
 def now() -> str:

@@ -82,5 +82,5 @@ def test_the_page_in_the_documentation_has_the_rows_of_the_matrix() -> None:
 @pytest.mark.parametrize("fault", [pytest.param(f, id=f.name) for f in FAULTS])
 def test_impossible_cells_are_the_same_in_the_documentation(fault: object) -> None:
     row = table(outcomes.PAGE.read_text(encoding="utf-8"))[fault.name]  # type: ignore[attr-defined]
-    told = {phase for phase, cell in zip(Phase, row[1:], strict=True) if cell.startswith("n/a")}
-    assert told == set(fault.impossible)  # type: ignore[attr-defined]
+    excluded = {phase for phase, cell in zip(Phase, row[1:], strict=True) if cell.startswith("n/a")}
+    assert excluded == set(fault.impossible)  # type: ignore[attr-defined]

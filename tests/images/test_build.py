@@ -116,7 +116,7 @@ def test_a_base_is_pulled_with_a_line_for_each_layer_that_arrives(docker):
     assert said[:3] == ["pulling base:2", "base:2: 2 of 3 layers", "base:2: 3 of 3 layers"]
 
 
-def test_a_base_that_cannot_be_had_is_told_from_a_build_that_fails(docker):
+def test_a_base_that_cannot_be_had_is_distinguished_from_a_build_that_fails(docker):
     with pytest.raises(build.BaseError, match=r"base absent:1 can't be pulled: .*no such host"):
         build.build("apt-torch", base="absent:1", say=lambda line: None)
 

@@ -47,11 +47,11 @@ def workload(ref, *arguments):
 def test_the_image_computes_what_the_program_computes_here(pip_torch):
     code, lines = workload(pip_torch.ref, "--device", "cpu")
     assert code == 0
-    told = {line["event"]: line for line in lines}
+    events = {line["event"]: line for line in lines}
     # The same two numbers as outside any container: tests/images/test_workload_run.py
-    assert told["weights"]["sha256"].startswith("6a1769453155cc16")
-    assert told["result"]["fingerprint"][0] == pytest.approx(1.9712, rel=1e-3)
-    assert told["versions"]["bytecode"] is True
+    assert events["weights"]["sha256"].startswith("6a1769453155cc16")
+    assert events["result"]["fingerprint"][0] == pytest.approx(1.9712, rel=1e-3)
+    assert events["versions"]["bytecode"] is True
 
 
 def test_the_image_refuses_a_gpu_that_is_not_there(pip_torch):

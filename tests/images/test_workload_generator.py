@@ -104,7 +104,7 @@ def test_a_fingerprint_changes_in_proportion_to_its_logits():
     assert len(once) == 8
 
 
-def test_a_fingerprint_tells_apart_logits_in_another_order():
+def test_a_fingerprint_distinguishes_logits_in_another_order():
     logits = generator.uniform("logits", (1, 1000), -1.0, 1.0)
     difference = np.subtract(generator.fingerprint(logits), generator.fingerprint(logits[:, ::-1]))
     assert np.abs(difference).max() > 0.1

@@ -28,14 +28,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def told(text):
+def printed_events(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
 def run(capsys, *arguments):
     code = cli.main(arguments)
     output = capsys.readouterr()
-    return code, told(output.out), output.err
+    return code, printed_events(output.out), output.err
 
 
 def marks(lines):
@@ -135,7 +135,7 @@ def test_logits_that_are_not_finite_end_the_trial(capsys, monkeypatch):
     assert "64 px are not finite" in lines[-1]["message"]
 
 
-def test_a_defect_is_told_as_an_event_and_stays_a_traceback(capsys, monkeypatch):
+def test_a_defect_is_reported_as_an_event_and_stays_a_traceback(capsys, monkeypatch):
     from images.workload.backends.torch_eager import TorchEager
 
     def broken(self, images):
@@ -144,7 +144,7 @@ def test_a_defect_is_told_as_an_event_and_stays_a_traceback(capsys, monkeypatch)
     monkeypatch.setattr(TorchEager, "run", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         cli.main(ARGUMENTS)
-    assert told(capsys.readouterr().out)[-1]["message"] == "RuntimeError: out of memory"
+    assert printed_events(capsys.readouterr().out)[-1]["message"] == "RuntimeError: out of memory"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_it_starts_by_its_path_and_as_a_module(argv, folder):
     ]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert told(result.stdout)[-1]["images"] == 1
+    assert printed_events(result.stdout)[-1]["images"] == 1
 
 
 @pytest.mark.parametrize("framework", ["numpy", "torch"])
@@ -202,7 +202,7 @@ def test_a_model_is_loaded_and_used_once_before_it_is_held_without_work(framewor
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    lines = told(done.stdout)
+    lines = printed_events(done.stdout)
     assert marks(lines) == [
         "start",
         *("import begin", "import end", "device", "versions"),
@@ -235,7 +235,7 @@ def test_the_work_is_repeated_on_every_gpu_until_the_warm_up_is_over(given, seen
         capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    lines = told(done.stdout)
+    lines = printed_events(done.stdout)
     assert sorted(line["gpu"] for line in lines if line["event"] == "seen") == seen
     warm = [line for line in lines if line.get("name") == "warm"]
     assert sorted(line["edge"] for line in warm) == ["begin", "begin", "end", "end"]

@@ -1,4 +1,4 @@
-"""An ablation from one YAML to the report: variants built and pushed, run by the DAG, effects told."""
+"""An ablation from one YAML to the report: variants built and pushed, run by the DAG, effects reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACTORS: dict[str, dict[str, str | dict[str, str]]] = {
 
 @pytest.fixture(scope="module")
 def said(lab: Lab) -> list[str]:
-    """What building the variants told."""
+    """What building the variants printed."""
     client = docker_engine.ensure(lab.bed.checkout, print)
     if base_image.ensure(client, lab.bed.checkout, print).python.startswith("python:"):
         pytest.skip("on a base with pip, of pip-numpy's layers only the last one can run")
@@ -42,9 +42,9 @@ def said(lab: Lab) -> list[str]:
         factors=changes,
         workload={"framework": "numpy", "passes": [{"resolution": 64, "iterations": 4}]},
     )
-    told: list[str] = []
-    workloads.ensure_variants(lab.bed.checkout, "it-ablation", lab.bed.registry, told.append)
-    return told
+    progress: list[str] = []
+    workloads.ensure_variants(lab.bed.checkout, "it-ablation", lab.bed.registry, progress.append)
+    return progress
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_rung_that_cannot_run_yet_is_named_and_left_out(
     assert list(lab.stored(run).document["skipped_images"]) == ["pip-numpy-layer-0"]
 
 
-def test_the_report_tells_the_effect_of_every_factor_and_layer(lab: Lab, run: Run) -> None:
+def test_the_report_gives_the_effect_of_every_factor_and_layer(lab: Lab, run: Run) -> None:
     run_id = lab.stored(run).run_id
     data = lab.store.get(store_keys.report_key(run_id, "tables", "what_matters.csv"))
     found = pd.read_csv(io.BytesIO(data)).set_index("image")

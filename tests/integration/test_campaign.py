@@ -286,6 +286,6 @@ def test_a_host_in_quarantine_measures_its_control_workload_only(
         (f["code"], f["verdict"], f["subject"]) == ("host-unsteady", "found", "host virtual-1")
         for f in findings
     )
-    # The run that was going on when it turned out is the one that tells people.
+    # The run that was going on when it turned out is the one that notifies people.
     assert "host-quarantined: virtual-1 is in quarantine" in lab.log(first, "notify")
     assert lab.state(second, "notify") == "skipped"

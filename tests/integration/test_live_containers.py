@@ -23,14 +23,14 @@ ROW = 20
 #: Seconds that the container works, and those that an orphaned one would.
 SHORT, LONG = 1, 600
 WORKLOAD = """
-tell() { printf '{"event": "%s", "unix_s": %s%s}\\n' "$1" "$(date +%s.%N)" "$2"; }
-tell start ', "program": "sh", "precision": "fp32"'
-tell device ', "requested": "cpu", "actual": "cpu"'
-tell phase ', "name": "steady:64", "edge": "begin"'
+event() { printf '{"event": "%s", "unix_s": %s%s}\\n' "$1" "$(date +%s.%N)" "$2"; }
+event start ', "program": "sh", "precision": "fp32"'
+event device ', "requested": "cpu", "actual": "cpu"'
+event phase ', "name": "steady:64", "edge": "begin"'
 @WORK@
-tell phase ', "name": "steady:64", "edge": "end"'
-tell result ', "phase": "steady:64", "resolution": 64, "iterations": 2, "batch": 1, "images": 2'
-tell end ', "images": 2'
+event phase ', "name": "steady:64", "edge": "end"'
+event result ', "phase": "steady:64", "resolution": 64, "iterations": 2, "batch": 1, "images": 2'
+event end ', "images": 2'
 """
 
 #: Name → switches, work, status, part of the message, whether a container was left to the agent.
@@ -73,7 +73,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
         return Case(",".join(filter(None, (FLAT, switches))), interval_ms=200, spec=spec)
 
     chain = Chain(tmp_path_factory.mktemp("containers"))
-    return chain.run_all({name: case(*told[:2]) for name, told in CASES.items()}, at_once=4)
+    return chain.run_all({name: case(*settings[:2]) for name, settings in CASES.items()}, at_once=4)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,7 +12,7 @@ Answer = tuple[int, Any]
 
 
 class FakeAirflow:
-    """Answers what it was told to answer, and remembers what it was asked.
+    """Answers what the test has set, and remembers what it was asked.
 
     Attributes:
         answers: path → status and document, or what gives them at each request.

@@ -170,10 +170,10 @@ def _looks_of(name: str, text: str, folder: Path, *, dark: bool) -> list[Look]:
     desk = folder / f"{name}.html"
     desk.write_text(_DESK.format(frames="".join(frames)), encoding="utf-8")
     theme = f"--blink-settings=preferredColorScheme={int(not dark)}"
-    told = re.search(r'<pre id="found">(.*?)</pre>', dom(desk.as_uri(), folder, theme), re.DOTALL)
-    assert told is not None
-    assert told[1], "no page answered"
-    found: list[dict[str, Any]] = json.loads(html.unescape(told[1]))
+    block = re.search(r'<pre id="found">(.*?)</pre>', dom(desk.as_uri(), folder, theme), re.DOTALL)
+    assert block is not None
+    assert block[1], "no page answered"
+    found: list[dict[str, Any]] = json.loads(html.unescape(block[1]))
     assert sorted(one["width"] for one in found) == sorted(WIDTHS), f"{name}: a width is silent"
     return [
         Look(**(one | {"violations": {v["rule"]: v["nodes"] for v in one["violations"]}}))

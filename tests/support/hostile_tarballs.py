@@ -1,4 +1,4 @@
-"""Archives that nobody means well with: some sixty, each small on disk, written header by header.
+"""Hostile archives: some sixty, each small on disk, written header by header.
 
 ``cases`` has for each its name, a function that writes it, and what the audit says of it: a pattern of the
 one line, or None where the audit ends in a report.

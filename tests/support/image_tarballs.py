@@ -191,10 +191,10 @@ def torch_layer(
     library: bytes = b"",
     version: str = "2.6.0",
 ) -> LayerTar:
-    told = f"from typing import Optional\n__version__ = {version!r}\ndebug = {debug}\ncuda: Optional[str] = {cuda!r}\ngit_version = 'abc'\nhip: Optional[str] = None\n"
+    source = f"from typing import Optional\n__version__ = {version!r}\ndebug = {debug}\ncuda: Optional[str] = {cuda!r}\ngit_version = 'abc'\nhip: Optional[str] = None\n"
     layer = (
         LayerTar()
-        .file(f"{root}/torch/version.py", told)
+        .file(f"{root}/torch/version.py", source)
         .file(
             f"{root}/torch/lib/libtorch_cpu.so",
             b"x" * 50 + b"oneAPI Math Kernel Library Version" + b"y" * 50,

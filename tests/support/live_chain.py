@@ -47,39 +47,39 @@ HOME = "{home}"
 #: Field 22 is the start time that identifies a boot.
 INIT = "1 (init) S " + " ".join(["0"] * 40) + "\n"
 
-#: A program that tells what the real workload tells, for so long and as differently as asked.
+#: A program that prints the events of the real workload, for the time and with the differences asked for.
 SPOKEN = """\
 import json, os, signal, sys, time
-told = {"seconds": 0.8, "device": None, "iterations": None, "weights": "w" * 64, "input": "i" * 64,
+wanted = {"seconds": 0.8, "device": None, "iterations": None, "weights": "w" * 64, "input": "i" * 64,
         "fingerprint": [1.0, -2.0, 3.0], "exit": 0, "signal": 0, "spin": 0.0}
-told.update(json.loads(sys.argv[1]))
+wanted.update(json.loads(sys.argv[1]))
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-def tell(event, **more):
+def emit(event, **more):
     now = {"unix_s": time.time(), "mono_s": time.monotonic()}
     print(json.dumps({"event": event, **now, **more}), flush=True)
-tell("start", program=options["--program"], framework="spoken", precision=options["--precision"])
-tell("phase", name="load", edge="begin")
-device = told["device"] or options["--device"]
-tell("device", requested=options["--device"], actual=device, name=device, uuid=None)
-tell("versions", python="3")
-tell("weights", sha256=told["weights"], parameters=3, source="seed")
-tell("input", resolution=64, sha256=told["input"])
-tell("phase", name="load", edge="end")
+emit("start", program=options["--program"], framework="spoken", precision=options["--precision"])
+emit("phase", name="load", edge="begin")
+device = wanted["device"] or options["--device"]
+emit("device", requested=options["--device"], actual=device, name=device, uuid=None)
+emit("versions", python="3")
+emit("weights", sha256=wanted["weights"], parameters=3, source="seed")
+emit("input", resolution=64, sha256=wanted["input"])
+emit("phase", name="load", edge="end")
 resolution, count = options["--passes"].split(":")
 name = "steady:" + resolution
-tell("phase", name=name, edge="begin")
-until = time.monotonic() + told["spin"]
+emit("phase", name=name, edge="begin")
+until = time.monotonic() + wanted["spin"]
 while time.monotonic() < until:
     pass
-time.sleep(told["seconds"] - told["spin"])
-if told["signal"]:
-    os.kill(os.getpid(), told["signal"])
-tell("phase", name=name, edge="end")
-count = told["iterations"] or int(count)
-tell("result", phase=name, resolution=int(resolution), iterations=count, batch=1, images=count,
-     duration_s=told["seconds"], fingerprint=told["fingerprint"])
-tell("end", images=count)
-sys.exit(told["exit"])
+time.sleep(wanted["seconds"] - wanted["spin"])
+if wanted["signal"]:
+    os.kill(os.getpid(), wanted["signal"])
+emit("phase", name=name, edge="end")
+count = wanted["iterations"] or int(count)
+emit("result", phase=name, resolution=int(resolution), iterations=count, batch=1, images=count,
+     duration_s=wanted["seconds"], fingerprint=wanted["fingerprint"])
+emit("end", images=count)
+sys.exit(wanted["exit"])
 """
 
 

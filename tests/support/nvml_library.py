@@ -14,7 +14,7 @@ _SOURCE = r"""
 #include <string.h>
 typedef void *dev;
 /* A line "NAME VALUE" of the file $NVML_STATE, else the default. */
-static unsigned told(const char *name, unsigned value) {
+static unsigned set_value(const char *name, unsigned value) {
   char key[64]; unsigned found; const char *path = getenv("NVML_STATE");
   FILE *file = path ? fopen(path, "r") : 0;
   while (file && fscanf(file, "%63s %u", key, &found) == 2) if (!strcmp(key, name)) value = found;
@@ -36,20 +36,20 @@ int nvmlDeviceGetClockInfo(dev d, int kind, unsigned *c) { if (kind != 1) return
 int nvmlDeviceGetCurrentClocksThrottleReasons(dev d, unsigned long long *r) { return 3; }
 int nvmlDeviceGetMemoryInfo(dev d, unsigned long long *m) { m[0] = 80ULL << 30; return 0; }
 int nvmlDeviceGetComputeRunningProcesses_v3(dev d, unsigned *n, void *p) {
-  unsigned room = *n, pid = told("pid", 0);
+  unsigned room = *n, pid = set_value("pid", 0);
   if (d == (dev)2) { *n = 3; return 7; }
   *n = pid ? 1 : 0;
   if (pid && room == 0) return 7;
   if (pid) *(unsigned *)p = pid;
   return 0; }
-int nvmlDeviceGetPowerManagementLimit(dev d, unsigned *p) { *p = told("limit_mw", 400000); return 0; }
+int nvmlDeviceGetPowerManagementLimit(dev d, unsigned *p) { *p = set_value("limit_mw", 400000); return 0; }
 int nvmlDeviceGetPowerManagementDefaultLimit(dev d, unsigned *p) { *p = 700000; return 0; }
-int nvmlDeviceGetEnforcedPowerLimit(dev d, unsigned *p) { *p = told("limit_mw", 400000); return 0; }
+int nvmlDeviceGetEnforcedPowerLimit(dev d, unsigned *p) { *p = set_value("limit_mw", 400000); return 0; }
 int nvmlDeviceGetApplicationsClock(dev d, int kind, unsigned *c) { *c = kind == 1 ? 1980 : 2619; return 0; }
 int nvmlDeviceGetMaxClockInfo(dev d, int kind, unsigned *c) { *c = 1980; return 0; }
 int nvmlDeviceGetPersistenceMode(dev d, unsigned *m) { *m = 1; return 0; }
 int nvmlDeviceGetComputeMode(dev d, unsigned *m) { *m = 3; return 0; }
-int nvmlDeviceGetEccMode(dev d, unsigned *now, unsigned *next) { *now = told("ecc", 1); *next = 0; return 0; }
+int nvmlDeviceGetEccMode(dev d, unsigned *now, unsigned *next) { *now = set_value("ecc", 1); *next = 0; return 0; }
 int nvmlDeviceGetMigMode(dev d, unsigned *now, unsigned *next) { return 3; }
 int nvmlDeviceGetVbiosVersion(dev d, char *s, unsigned n) { strncpy(s, "96.00.99.00.01", n); return 0; }
 """

@@ -16,7 +16,7 @@ KEY, SECRET = "WATTBENCHTESTKEY", "wattbench-test-secret"
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until somebody listens there; fails if the process ends before."""
+    """Wait until something listens there; fails if the process ends before."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""Runs in a real store without hosts: planned by the controller's own code, their records told."""
+"""Runs in a real store without hosts: planned by the controller's own code, their records stated by a test."""
 
 from __future__ import annotations
 

@@ -101,17 +101,17 @@ def raw_lines(
         ahead_s: host's clock minus the controller's.
         settings: of the line ``settings``, over a plug without lag.
     """
-    told = {
+    settings = {
         "meter": "plug", "domain": "wall", "primary": False, "interval_s": 1.0, "lag_s": 0.0,
         "lag_uncertainty_s": 0.0, "averaged_s": 1.0, "power_unit": "W", "energy_unit": "J",
         "wraps_at": None, **settings,
     }  # fmt: skip
-    lines: list[dict[str, Any]] = [{"settings": told}]
+    lines: list[dict[str, Any]] = [{"settings": settings}]
     for at_s in (moments[0], moments[-1]):
         clock = {"unix_s": at_s - ahead_s, "ahead_s": ahead_s, "trip_s": trip_s}
         lines.append({"clock": clock})
     for at_s in moments:
-        sample: dict[str, Any] = {"meter": told["meter"], "unix_s": at_s - ahead_s}
+        sample: dict[str, Any] = {"meter": settings["meter"], "unix_s": at_s - ahead_s}
         sample |= {"trip_s": trip_s, "mono_s": at_s - ahead_s - 1e5}
         if "power" in quantities:
             sample["power"] = digits(device.power_w(at_s), device.power_digit_w)

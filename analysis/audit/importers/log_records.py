@@ -206,7 +206,7 @@ def _naive_total_j(raw: Reduced) -> float | None:
 
 
 def _without_file(start: Start) -> tuple[str, str]:
-    """Status and reason of a start that only the log knows."""
+    """Status and reason of a start that is in the log alone."""
     at = f"{start.file}:{start.line}"
     if start.panic:
         return "failed", f"{at}: the meter panicked, no raw file: {start.panic}"

@@ -1,7 +1,7 @@
 """Importer of ``nvidia-smi --query-gpu=timestamp,index,power.draw,… --format=csv -l`` logs, one per run.
 
 Without ``nounits`` cells end with a unit, which the header repeats. Each loop writes a row per GPU; without
-a column that identifies it, the rows of a loop are told apart by their order, which is always the same.
+a column that identifies it, the rows of a loop are distinguished by their order, which is always the same.
 """
 
 from __future__ import annotations

@@ -130,11 +130,11 @@ def nvml_reading(data: bytes, edges: Sequence[Edge] = ()) -> Reading:
         if time.size >= 2:
             # Counts from the driver's start, 64 bits: a fall is never a wrap.
             whole = unwrap(values / 1e3, span_j=2.0**64 / 1e3, time_s=time)
-            told = tuple(replace(n, column=f"{gpu}_energy_mj", line=None) for n in whole.notes)
+            own_notes = tuple(replace(n, column=f"{gpu}_energy_mj", line=None) for n in whole.notes)
             found.append(
                 Curve(
                     gpu, "nvml", time, whole.values_j, (f"{gpu}_energy_mj",),
-                    sample_s=NVML_UPDATE_S, quantum_j=1e-3, notes=told,
+                    sample_s=NVML_UPDATE_S, quantum_j=1e-3, notes=own_notes,
                 )
             )  # fmt: skip
         power = _power(gpu, time_s, columns, "nvml-power" if time.size >= 2 else "nvml")

@@ -57,7 +57,7 @@ def settings_of_hosts(data: RunData) -> list[tuple[str, list[str]]]:
 
 
 def _of_the_run(data: RunData, host: str) -> dict[str, str]:
-    """What the run itself knows of a host: meter, domains, warm-up, clock."""
+    """What the run itself recorded of a host: meter, domains, warm-up, clock."""
     entry = data.host(host)
     meter = entry.get("config", {}).get("meter") or {}
     every = f", every {meter['interval_ms']} ms" if meter.get("interval_ms") else ""

@@ -106,7 +106,7 @@ class NumpyOps:
 
 
 class NumpyBlas(Backend):
-    """NumPy 1.20 or later on the CPU, 32-bit floats: BLAS knows no narrower ones."""
+    """NumPy 1.20 or later on the CPU, 32-bit floats: BLAS has no narrower ones."""
 
     def __init__(self, device: str, precision: str) -> None:
         super().__init__(device, precision)
@@ -116,7 +116,7 @@ class NumpyBlas(Backend):
             raise Refusal(f"numpy computes fp32 here, not {precision}")
 
     def describe_device(self) -> dict[str, Any]:
-        """The processor: numpy knows no other device."""
+        """The processor: numpy has no other device."""
         return {"actual": "cpu", "name": cpu_name(), "uuid": None}
 
     def versions(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class TorchEager(Backend):
             torch.cuda.synchronize(logits.device)
 
     def fetch(self, logits: Tensor) -> Array:
-        """To numpy by way of 32-bit floats, since numpy knows no bfloat16."""
+        """To numpy by way of 32-bit floats, since numpy has no bfloat16."""
         array: Array = logits.float().cpu().numpy()
         return array
 

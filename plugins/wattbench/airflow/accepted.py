@@ -1,6 +1,6 @@
 """Configuration as it was last accepted: a file that is being edited ends no run that goes on.
 
-Airflow knows a run's tasks by its DAG alone. Without one of the same tasks, a run that goes on loses them. So
+Airflow finds a run's tasks by its DAG alone. Without one of the same tasks, a run that goes on loses them. So
 an experiment that is refused keeps the tasks that it had, from copies below Airflow's home folder.
 """
 

@@ -1,4 +1,4 @@
-"""Airflow connections → plain targets. The only place that knows how connections look."""
+"""Airflow connections → plain targets. The only place that reads a connection's fields."""
 
 from __future__ import annotations
 

@@ -32,13 +32,13 @@ class Stop:
     """Ends a thread's waits from outside: its pauses, and what it waits for on a host."""
 
     def __init__(self) -> None:
-        self._told: Future[None] = Future()
+        self._ended: Future[None] = Future()
         self._lock = threading.Lock()
         self._hosts: list[Host] = []
 
     def set(self) -> None:
         """Let the thread end; what it has started on a host runs on."""
-        self._told.set_result(None)
+        self._ended.set_result(None)
         with self._lock:
             for host in self._hosts:
                 host.abandon()
@@ -49,7 +49,7 @@ class Stop:
         Raises:
             StoppedError: it is.
         """
-        if self._told.done():
+        if self._ended.done():
             raise StoppedError
 
     def pause(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ class Stop:
         Raises:
             StoppedError: the thread is to end.
         """
-        futures.wait([self._told], seconds)
+        futures.wait([self._ended], seconds)
         self.check()
 
     def wait_for(self, other: Future[T]) -> T:
@@ -67,7 +67,7 @@ class Stop:
         Raises:
             StoppedError: this one is to end.
         """
-        either: list[Future[Any]] = [self._told, other]
+        either: list[Future[Any]] = [self._ended, other]
         futures.wait(either, return_when=futures.FIRST_COMPLETED)
         self.check()
         return other.result()

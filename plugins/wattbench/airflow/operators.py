@@ -499,7 +499,7 @@ class KeepHouse(BaseOperator):
                         }
                     }
                 )
-                housekeeping.note_told(store, run, now)
+                housekeeping.note_notified(store, run, now)
         line = housekeeping.summary(closed, late, stranded)
         log.info("%s", line)
         if trouble:

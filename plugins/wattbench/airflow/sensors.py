@@ -50,7 +50,7 @@ class CheckHost(BaseSensorOperator):
 
     def try_again(self, context: Context, event: dict[str, Any]) -> str:
         """The host is free, or was a moment ago."""
-        _fail_if_told(event)
+        _raise_failure(event)
         return self._take(context)
 
     def _take(self, context: Context) -> str:
@@ -137,7 +137,7 @@ class WarmUp(BaseSensorOperator):
     def fail(self, context: Context, event: dict[str, Any]) -> None:
         """Fail for good."""
         del context
-        _fail_if_told(event)
+        _raise_failure(event)
 
 
 class Rest(BaseSensorOperator):
@@ -180,12 +180,12 @@ class Rest(BaseSensorOperator):
     def come_back(self, context: Context, event: dict[str, Any]) -> None:
         """Fail for good, or leave the place to an earlier trial for a moment."""
         del context
-        _fail_if_told(event)
+        _raise_failure(event)
         raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
             timezone.utcnow() + timedelta(seconds=2)
         )
 
 
-def _fail_if_told(event: dict[str, Any]) -> None:
+def _raise_failure(event: dict[str, Any]) -> None:
     if "failed" in event:
         raise AirflowFailException(event["failed"])

@@ -384,7 +384,7 @@ class MeasuredAttempt(ThreadTrigger):
 
 
 def _wait_for_last_window(stop: Stop, run: Run, host: str) -> None:
-    """Wait until no attempt that this process knows is in its window."""
+    """Wait until no attempt of this process is in its window."""
     for window in windows_of(host, run.run_id)[-1:]:
         with contextlib.suppress(UserError):
             stop.wait_for(window.end)

@@ -1,4 +1,4 @@
-"""Attempts in their windows, as the triggerer knows them: other waits ask here, not the host.
+"""Attempts in their windows, as the triggerer has them: other waits ask here, not the host.
 
 The thread that opens a window by waiting for its end brings the raw logs at once, over the same connection.
 So the next trial need not wait for ``collect``, and ``collect`` does not touch the host. Meters on the
@@ -105,8 +105,8 @@ def ended_before(run: Run, host_name: str, trial: PlannedTrial, attempt: int) ->
     key = store_keys.trial_key(run.run_id, host_name, trial.name, attempt, "attempt.json")
     if not run.store.exists(key):
         return None
-    told = AttemptReport.of(run.store.get_json(key))
-    return Ended(told.state, told.message, is_brought=True)
+    report = AttemptReport.of(run.store.get_json(key))
+    return Ended(report.state, report.message, is_brought=True)
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,10 @@ def _end(run: Run, host: Host, host_name: str, started: Started) -> Json:
 def _bring(run: Run, host_name: str, trial: PlannedTrial, begun: Begun, report: Json) -> Ended:
     from wattbench.steps import trial as steps
 
-    told = AttemptReport.of(report)
+    ended = AttemptReport.of(report)
     if begun.attempt in run.stored_attempts(host_name, trial):
         # A person has ended `measure`; by now the host may be another run's.
-        return Ended(told.state, told.message, is_brought=True)
+        return Ended(ended.state, ended.message, is_brought=True)
     try:
         Stop().on_host(
             host_name,
@@ -216,8 +216,8 @@ def _bring(run: Run, host_name: str, trial: PlannedTrial, begun: Begun, report: 
         )
     except UserError as error:
         log.warning("left to collect: %s", error)
-        return Ended(told.state, told.message, is_brought=False)
-    return Ended(told.state, told.message, is_brought=True)
+        return Ended(ended.state, ended.message, is_brought=False)
+    return Ended(ended.state, ended.message, is_brought=True)
 
 
 def forget_collected(run: Run, host: Host, host_name: str) -> None:

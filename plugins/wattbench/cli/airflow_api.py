@@ -25,7 +25,7 @@ WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class NotFoundError(UserError):
-    """Airflow knows no such DAG, run, task or connection."""
+    """Airflow has no such DAG, run, task or connection."""
 
 
 @dataclass(frozen=True)

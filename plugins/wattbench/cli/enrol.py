@@ -317,7 +317,7 @@ def _one_line(entry: Mapping[str, object]) -> str:
 
 
 def connection(address: Address, key: HostKey, key_file: Path | None) -> Connection:
-    """An Airflow connection of type SSH that knows the host by its key."""
+    """An Airflow connection of type SSH that holds the host's key."""
     extra: dict[str, object] = {"host_key": str(key), "no_host_key_check": False}
     if key_file is not None:
         extra["key_file"] = str(key_file)

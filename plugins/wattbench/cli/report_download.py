@@ -42,7 +42,7 @@ def fetch_report(client: Client, run_id: str, out: Path) -> Path:
         raise NotFoundError(
             f"{run_id}: has no report (yet); see wattbench status {run_id}"
         ) from None
-    except ValueError:  # Airflow answers with its own page where it knows no other
+    except ValueError:  # Airflow answers with its own page where it has no other
         raise UserError(
             f"Airflow at {client.login.url} has no page {base}: its api-server runs without "
             "plugins/wattbench_plugin.py; restart it with plugins_folder set"

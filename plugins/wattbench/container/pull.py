@@ -297,7 +297,7 @@ def _answering() -> Iterator[None]:
 
 
 def _find(api: Any, ref: str) -> InspectedImage | None:
-    """What Docker knows of an image; None where it has none."""
+    """What Docker reports of an image; None where it has none."""
     import docker.errors
 
     with _answering():

@@ -24,7 +24,7 @@ def connection_id(host: str) -> str:
 def ssh(
     address: str, user: str, client_key: KeyPair, host_key: KeyPair, port: int = 22
 ) -> Connection:
-    """An SSH connection that knows the host by its key."""
+    """An SSH connection that holds the host's key."""
     return {
         "conn_type": "ssh",
         "host": address,

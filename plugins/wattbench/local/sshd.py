@@ -1,4 +1,4 @@
-"""Private sshd on the loopback address: the calling user logs in to this machine, and nobody else does."""
+"""Private sshd on the loopback address: the calling user logs in to this machine, and no other user does."""
 
 from __future__ import annotations
 

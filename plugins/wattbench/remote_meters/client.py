@@ -139,8 +139,8 @@ class Client:
             return f"{status}: it needs a login; put it into an Airflow connection and name that as conn_id"
         if answer.is_redirect:
             place = urllib.parse.urlsplit(answer.headers.get("location", ""))
-            told = f"{place.scheme}://{place.netloc}" if place.netloc else "another address"
-            return f"{status}: it sends on to {told}; give that address as url"
+            target = f"{place.scheme}://{place.netloc}" if place.netloc else "another address"
+            return f"{status}: it sends on to {target}; give that address as url"
         return f"{status}{_said(body)}; correct its url or query"
 
 

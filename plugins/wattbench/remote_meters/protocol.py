@@ -212,7 +212,7 @@ class Reader(ABC):
             "wraps_at": energy.wraps_at if energy else None,
         }
 
-    def told(self, error: Exception) -> str:
+    def explained(self, error: Exception) -> str:
         """An error as one line that names the meter and holds no login."""
         return self.client.without_login(f"{self.settings.kind} meter {self.settings.name} {error}")
 

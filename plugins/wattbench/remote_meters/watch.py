@@ -209,7 +209,7 @@ def _line(name: str, sample: Sample, mono_s: float | None = None) -> dict[str, A
 def _fail(
     add: Any, reader: Reader, at_s: float, error: RemoteMeterError, *, quiet: bool = False
 ) -> None:
-    why = reader.told(error)
+    why = reader.explained(error)
     if not quiet:
         log.warning("%s", why)
     line = {"meter": reader.settings.name, "unix_s": round(at_s, 6), "error": why}

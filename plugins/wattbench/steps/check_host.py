@@ -155,7 +155,7 @@ def unread(readers: Sequence[Reader]) -> list[ProblemDocument]:
         try:
             reader.probe()
         except RemoteMeterError as error:
-            what, _, action = reader.told(error).rpartition("; ")
+            what, _, action = reader.explained(error).rpartition("; ")
             problems.append(
                 {"code": "meter-failed", "severity": "hard", "message": what, "action": action}
             )
@@ -164,7 +164,7 @@ def unread(readers: Sequence[Reader]) -> list[ProblemDocument]:
     return problems
 
 
-def untold(facts: FactsDocument) -> list[str]:
+def undetermined(facts: FactsDocument) -> list[str]:
     """What the host's probes could not determine: shown, never taken for fine."""
     return [p["message"] for p in facts.get("probes", ()) if p["severity"] == "unknown"]
 
@@ -173,7 +173,7 @@ def unknown_on(hosts: Iterable[tuple[str, FactsDocument]]) -> dict[str, list[str
     """What probes could not determine → the hosts, so that it is reported once for all of them."""
     found: dict[str, list[str]] = {}
     for name, facts in hosts:
-        for text in untold(facts):
+        for text in undetermined(facts):
             found.setdefault(text, []).append(name)
     return found
 
@@ -250,7 +250,7 @@ def check(run: Run, host: Host, name: str, readers: Sequence[Reader] = ()) -> Ho
             + "; ".join(f"{p['message']}; {p.get('action', '')}" for p in hard),
             code=hard[0]["code"],
         )
-    for message in untold(facts):
+    for message in undetermined(facts):
         log.info("cannot be determined: %s", message)
     log.info("host %s is fit: %d soft problems", name, len(problems))
     return document

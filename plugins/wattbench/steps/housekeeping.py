@@ -75,7 +75,7 @@ def hanging(store: Store, going_on: GoingOn, now: datetime) -> list[OpenRun]:
     return found
 
 
-def note_told(store: Store, one: OpenRun, now: datetime) -> None:
+def note_notified(store: Store, one: OpenRun, now: datetime) -> None:
     """Remember that people were notified."""
     host_claims.open_run(store, replace(one, told_at=now.isoformat(timespec="seconds")))
 

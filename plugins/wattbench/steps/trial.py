@@ -60,7 +60,7 @@ def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
 
 
 def is_begun(run: Run, host: Host, host_name: str, trial: PlannedTrial) -> bool:
-    """Whether the host knows the open attempt: it runs there, or is over and not collected yet."""
+    """Whether the host has the open attempt: it runs there, or is over and not collected yet."""
     attempt = next_attempt(run, host_name, trial)
     identity = store_keys.attempt_id(run.run_id, host_name, trial.name, attempt)
     return bool(host.call("status", {"id": identity})["state"] != "unknown")

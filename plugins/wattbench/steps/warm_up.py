@@ -87,7 +87,7 @@ def judge(readings: Sequence[Reading], wanted: WarmUp) -> Warmth:
     moves = _moves(readings)
     steady = None if moves is None else all(abs(m) <= limit for m, limit, _ in moves)
     reported = last.temperature_c is not None or last.power_w is not None
-    told_moves = ", ".join(text for _, _, text in moves or ())
+    shown_moves = ", ".join(text for _, _, text in moves or ())
     if last.elapsed_s < wanted.seconds:
         return Warmth(False, steady, last.elapsed_s, f"{wanted.seconds:g} s at the least", last)
     if not wanted.until_steady:
@@ -96,8 +96,8 @@ def judge(readings: Sequence[Reading], wanted: WarmUp) -> Warmth:
         why = "for a fixed time: the host reports neither temperature nor power"
         return Warmth(True, None, last.elapsed_s, why, last)
     if steady:
-        return Warmth(True, True, last.elapsed_s, f"steady: {told_moves}", last)
-    why = told_moves or f"fewer than {2 * FEWEST} readings in {SPAN_S:g} s"
+        return Warmth(True, True, last.elapsed_s, f"steady: {shown_moves}", last)
+    why = shown_moves or f"fewer than {2 * FEWEST} readings in {SPAN_S:g} s"
     if last.elapsed_s >= wanted.max_s:
         text = f"without steady state after {last.elapsed_s:.0f} s: {why}"
         return Warmth(True, steady, last.elapsed_s, text, last)

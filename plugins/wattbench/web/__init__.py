@@ -1,6 +1,6 @@
 """wattbench's pages in Airflow's UI: last night's answers, runs, experiments, trends, hosts.
 
-`state` reads what Airflow knows, `stored` what the store has, in the forms of `documents`; `rows` makes of
+`state` reads Airflow's database, `stored` what the store has, in the forms of `documents`; `rows` makes of
 both what a person reads, `pages` gathers it per page, `render` makes HTML of it, `app` holds the routes and
 who may see them.
 """

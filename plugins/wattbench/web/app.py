@@ -80,7 +80,7 @@ def overview(request: Request, pages: PagesDep) -> HTMLResponse:
 
 @router.get("/version")
 def version() -> JSONResponse:
-    """What serves these pages, for `wattbench doctor`; an image of a checkout knows no version."""
+    """What serves these pages, for `wattbench doctor`; an image of a checkout has no version."""
     known = {"code": versions.code(), **versions.installed("wattbench")}
     return JSONResponse(known, headers={**_COMMON, "Content-Security-Policy": "default-src 'none'"})
 

@@ -1,4 +1,4 @@
-"""What Airflow knows of wattbench's runs, from its database (the api-server's own)."""
+"""Wattbench's runs in Airflow's database (the api-server's own)."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def load_spec(spec: AttemptSpec) -> AttemptSpec:
 
 
 def meter_spec(meter: MeterConfig) -> MeterSpec:
-    """A meter as the agent knows it."""
+    """A meter as the agent reads it."""
     return {"kind": meter.kind, "command": meter.argv, "interval_ms": meter.interval_ms}
 
 

@@ -1,6 +1,6 @@
 """SSH client of the agent's protocol: one strict connection to one worker host.
 
-Nothing here knows Airflow. What is sent to the host's shell is always
+Nothing here depends on Airflow. What is sent to the host's shell is always
 ``PYTHON -IS SPOOL/agent/HASH.pyz VERB``, or ``sha256sum`` of that file, quoted; everything else
 travels as JSON on stdin.
 
@@ -230,7 +230,7 @@ class Host:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection stands, as far as this side knows; nothing is sent."""
+        """Whether the connection stands, as far as this side can see; nothing is sent."""
         transport = self._client.get_transport() if self._client else None
         return transport is not None and transport.is_active()
 

@@ -54,7 +54,7 @@ class Serving:
 
 
 class Model(BaseModel):
-    """A model that knows its keys and never changes."""
+    """A model that refuses unknown keys and never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -133,12 +133,12 @@ def test_a_cell_that_is_no_number_is_named_with_its_line(campaign, cell):
     lines[6] = lines[6].replace(b",50,", b"," + cell + b",")
     raw(campaign, 7, b"\n".join(lines))
     _, out = run(campaign)
-    (told,) = [
+    (finding,) = [
         f
         for f in json.loads((out / "findings.json").read_text())
         if f["code"] == "file-unread" and f["verdict"] == "found"
     ]
-    assert (told["evidence"]["line"], told["evidence"]["column"]) == (7, "CPU_USAGE_0")
+    assert (finding["evidence"]["line"], finding["evidence"]["column"]) == (7, "CPU_USAGE_0")
     assert trial(out, 7).status == "valid"
 
 
@@ -214,9 +214,9 @@ def test_a_run_table_names_the_lines_that_its_rows_stand_on(campaign):
     table = "__run_id,__done,engine,energy\n\nrun_0,DONE,a,nan\n,DONE,b,5\n" + "x" * 200_000
     (campaign / "run_table.csv").write_text(table)
     _, out = run(campaign)
-    told = messages(out, "file-unread")
-    assert "line 4 has no __run_id" in told
-    assert "no CSV from line 5 on" in told
+    text = messages(out, "file-unread")
+    assert "line 4 has no __run_id" in text
+    assert "no CSV from line 5 on" in text
     assert "run_table.csv:3: run_0" in messages(out, "trial-missing")
 
 
@@ -262,18 +262,18 @@ def test_links_in_a_loop_end_and_are_named(campaign):
     code, out = run(campaign)
     assert code in (0, 1)
     assert len(pd.read_csv(out / "trials.csv")) == 3
-    told = messages(out, "file-unread")
-    assert "again" in told
-    assert "gone.csv" in told
+    text = messages(out, "file-unread")
+    assert "again" in text
+    assert "gone.csv" in text
 
 
 def test_files_that_are_not_used_are_named(campaign):
     (campaign / "other.csv").write_text("colour,taste\nred,sweet\n")
     (campaign / "paper.pdf").write_bytes(b"%PDF")
     _, out = run(campaign)
-    told = messages(out, "file-unread")
-    assert "other.csv" in told
-    assert "paper.pdf" in told
+    text = messages(out, "file-unread")
+    assert "other.csv" in text
+    assert "paper.pdf" in text
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_files_that_are_not_used_are_named(campaign):
 def test_a_bad_summary_table_is_a_finding_with_its_line(campaign, table, named):
     (campaign / "img_output.csv").write_bytes(table)
     _, out = run(campaign)
-    told = messages(out, "file-unread")
-    assert "img_output.csv" in told
-    assert named in told
+    text = messages(out, "file-unread")
+    assert "img_output.csv" in text
+    assert named in text
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ def test_each_oddity_is_found_in_its_own_file(campaign, tmp_path):
     assert trials.loc[files[38], "dram_j"] == 0.0
     late = "trial gamma/results/energy_results_gamma_73.csv"
     assert late in {f["subject"] for f in findings(tmp_path / "out") if f["code"] == "clock-skew"}
-    (told,) = (f for f in findings(tmp_path / "out") if "FAN (rpm)" in f["message"])
-    assert (told["code"], told["severity"], told["evidence"]["files"]) == (
+    (finding,) = (f for f in findings(tmp_path / "out") if "FAN (rpm)" in f["message"])
+    assert (finding["code"], finding["severity"], finding["evidence"]["files"]) == (
         "file-unread",
         "info",
         50,

@@ -332,7 +332,7 @@ def smi(header: str, *identity: str) -> str:
     ],
     ids=["order", "uuid", "bus", "index"],
 )
-def test_rows_of_several_gpus_are_told_apart_by_any_identity_and_by_their_order(tmp_path, text):
+def test_rows_of_several_gpus_are_distinguished_by_any_identity_and_by_their_order(tmp_path, text):
     trials = table(imported(write(tmp_path, bert__run_1_DOT_csv=text)))
     assert trials.energy_j.tolist() == pytest.approx([3000.0])
     # Which rows are whose is not known where loops differ.
@@ -348,8 +348,8 @@ def test_rows_of_several_gpus_are_told_apart_by_any_identity_and_by_their_order(
 def test_lines_that_can_t_be_used_are_one_finding_per_file(tmp_path):
     text = smi("index, ", "0, ").replace("100.00 W", "[N/A]")
     campaign = imported(write(tmp_path, bert__run_1_DOT_csv=text))
-    (told,) = campaign.findings
-    assert (told.evidence["line"], told.evidence["lines"]) == (2, list(range(2, 13)))
+    (finding,) = campaign.findings
+    assert (finding.evidence["line"], finding.evidence["lines"]) == (2, list(range(2, 13)))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_runs_lost_to_a_wrap_and_steps_between_sessions_are_named(study):
     }  # fmt: skip
 
 
-def test_rows_of_runs_that_are_not_here_accuse_nobody(study):
+def test_rows_of_runs_that_are_not_here_give_no_finding(study):
     """Idle runs of one treatment are thousandths of a joule apart: only the printed digits identify one."""
     near = {(TABLE.format("nvcr_idle"), 4), (TABLE.format("ubuntu_idle"), 24)}
     accused = {

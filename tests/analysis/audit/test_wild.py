@@ -123,7 +123,7 @@ def places(findings: Sequence[Finding]) -> list[tuple[str, str, int]]:
         ("{0}/run_{1}/energy.csv", ("a", "b"), "folders"),
     ],
 )
-def test_the_treatment_is_told_by_a_folder_at_any_depth_or_by_the_file(
+def test_the_treatment_is_named_by_a_folder_at_any_depth_or_by_the_file(
     tmp_path, name, treatments, said
 ):
     result = audited(write(tmp_path, campaign(treatments, name=name)))
@@ -283,8 +283,8 @@ def test_of_several_columns_of_joules_the_total_counts_or_all_parts(
     rows = (f"{i},x,{cells}" for i in range(4))
     result = audited(write(tmp_path, table(f"run,model,{header}", *rows)))
     assert [d.energy_j for d in result.campaign.derived] == pytest.approx([joules] * 4)
-    told = [f for f in found(result, "file-unread") if "not counted" in f.message]
-    assert sum(len(f.evidence["columns"]) for f in told) == left_out
+    unread = [f for f in found(result, "file-unread") if "not counted" in f.message]
+    assert sum(len(f.evidence["columns"]) for f in unread) == left_out
 
 
 def test_a_treatment_named_after_the_first_result_is_not_pooled(tmp_path):
@@ -315,12 +315,12 @@ def test_run_numbers_that_count_over_all_treatments_leave_no_holes(tmp_path):
         f"{'ab'[number % 3 == 0]}/run_{number}.csv": log(1_760_000_000 + 100 * number, 30.0)
         for number in range(12)
     }
-    told = found(audited(write(tmp_path, texts)), "trial-missing")
-    assert not any("missing_runs" in f.evidence for f in told)
+    missing = found(audited(write(tmp_path, texts)), "trial-missing")
+    assert not any("missing_runs" in f.evidence for f in missing)
     texts = campaign()
     del texts["a/2.csv"]
-    told = found(audited(write(tmp_path / "h", texts)), "trial-missing")
-    (hole,) = [f for f in told if "missing_runs" in f.evidence]
+    missing = found(audited(write(tmp_path / "h", texts)), "trial-missing")
+    (hole,) = [f for f in missing if "missing_runs" in f.evidence]
     assert (hole.subject, hole.evidence["missing_runs"]) == ("image a", [2])
 
 
@@ -590,9 +590,9 @@ def test_treatments_that_meter_different_domains_get_no_verdict_if_that_matters(
     }
     result = audited(write(tmp_path / "gpu", texts))
     assert {a.sentence[:10] for a in result.answers} == {"No verdict"}
-    (told,) = [f for f in found(result, "meter-scope") if f.severity == "error"]
-    assert "80 % of the joules of gpu" in told.message
-    assert places([told]) == [("campaign", "gpu/0.csv", 1)]
+    (finding,) = [f for f in found(result, "meter-scope") if f.severity == "error"]
+    assert "80 % of the joules of gpu" in finding.message
+    assert places([finding]) == [("campaign", "gpu/0.csv", 1)]
     # A little memory beside the package changes no verdict.
     small = campaign(("a",)) | campaign(("b",), dram_w=0.6)
     result = audited(write(tmp_path / "dram", small))
@@ -667,7 +667,7 @@ def test_a_start_that_failed_though_the_meter_wrote_a_log_fails_with_its_words(t
     ["Killed 3 zombies on level 2", "Aborted transfers: 0", "error rate 0.02, panic: none", "Error: 0.031",
      "version 2 not found (optional)", "checked: Permission denied as expected"],
 )  # fmt: skip
-def test_words_of_a_sound_run_accuse_nobody(tmp_path, words):
+def test_words_of_a_sound_run_are_not_a_failure(tmp_path, words):
     texts = campaign(("a", "b"), runs=4)
     texts |= {f"{t}/{i}.txt": f"{words}\ndone\n" for t in "ab" for i in range(4)}
     assert status(audited(write(tmp_path, texts))) == {("a", "valid"): 4, ("b", "valid"): 4}
@@ -678,9 +678,9 @@ def test_a_gap_at_the_beginning_of_the_joules_is_the_reason(tmp_path):
     lines = texts["a/1.csv"].splitlines()
     lines[1] = lines[1].rpartition(",")[0] + ",NaN"
     result = audited(write(tmp_path, texts | {"a/1.csv": "\n".join(lines) + "\n"}))
-    (told,) = found(result, "trial-failed")
-    assert told.message == "PACKAGE_ENERGY (J) begins with a gap; left out"
-    assert places([told]) == [("trial a/1.csv", "a/1.csv", 2)]
+    (finding,) = found(result, "trial-failed")
+    assert finding.message == "PACKAGE_ENERGY (J) begins with a gap; left out"
+    assert places([finding]) == [("trial a/1.csv", "a/1.csv", 2)]
 
 
 def test_memory_pressure_has_the_line_that_shows_it(tmp_path):
@@ -931,8 +931,10 @@ def test_the_finding_on_the_order_counts_the_treatments_of_the_page(tmp_path):
         for i in range(5)
     }
     result = audited(write(tmp_path, texts))
-    (told,) = found(result, "order-not-randomised")
-    assert told.message.startswith("20 trials of 2 treatments, idle ones apart, ran in 4 stretches")
+    (finding,) = found(result, "order-not-randomised")
+    assert finding.message.startswith(
+        "20 trials of 2 treatments, idle ones apart, ran in 4 stretches"
+    )
     assert len(result.treatments) == 2
 
 
@@ -993,10 +995,10 @@ def test_two_audits_are_compared_against_the_reference_and_nothing_shows_one_mac
     compared = compare(
         [str(tmp_path / "outA"), str(tmp_path / "outB")], Options(reference="base"), lambda _: None
     )
-    told = sentence(compared)
-    assert told.startswith("against base, x uses 75")
-    assert "(in joules 219.9 → 270.1)" in told
-    assert "no host is named" in told
+    text = sentence(compared)
+    assert text.startswith("against base, x uses 75")
+    assert "(in joules 219.9 → 270.1)" in text
+    assert "no host is named" in text
     assert any("nothing shows them to be of one machine" in note for note in compared.notes)
 
 

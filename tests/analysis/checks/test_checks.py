@@ -1,4 +1,4 @@
-"""Every probe on records that have its fault, lack it, or can't tell."""
+"""Every probe on records that have its fault, lack it, or can't decide."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_call_into_the_window_does_not_hide_the_work_of_others():
         ("pull-in-window", lambda r: replace(r, container=None, expected={})),
     ],
 )  # fmt: skip
-def test_what_the_data_cannot_tell_is_undecidable_and_never_fine(code, blind):
+def test_what_the_data_cannot_decide_is_undecidable_and_never_fine(code, blind):
     assert verdicts(blind(live()))[code] == "undecidable"
 
 
@@ -357,7 +357,7 @@ def test_a_change_of_digest_or_state_in_mid_campaign_is_found_where_it_begins():
     assert [level["file"] for level in state.evidence["levels"]] == ["a/0.csv", "a/3.csv"]
 
 
-def test_a_virtual_hosts_quota_throttles_and_alone_tells_nothing_of_heat():
+def test_a_virtual_hosts_quota_throttles_and_alone_is_not_a_sign_of_heat():
     def quota(after: int) -> Record:
         record = replace(live(), series={})
         both = {"throttle": {"cpu_quota": 4}, "nvml": []}
@@ -399,7 +399,7 @@ def test_the_whole_machine_reads_no_less_than_the_parts_inside_it(whole_j, verdi
 
 
 @pytest.mark.parametrize(
-    ("wall_j", "board_j", "told"),
+    ("wall_j", "board_j", "message"),
     [
         (3500.0, None, None),
         (2980.0, None, None),
@@ -411,7 +411,7 @@ def test_the_whole_machine_reads_no_less_than_the_parts_inside_it(whole_j, verdi
 )  # fmt: skip
 @pytest.mark.parametrize("is_primary", [True, False])
 def test_the_wall_reads_no_less_than_what_lies_inside_whichever_is_counted(
-    wall_j, board_j, told, is_primary
+    wall_j, board_j, message, is_primary
 ):
     domains = [
         Domain("package", "energibridge", 2800.0, 3.0, counted=not is_primary),
@@ -421,7 +421,7 @@ def test_the_wall_reads_no_less_than_what_lies_inside_whichever_is_counted(
     if board_j is not None:
         domains.append(Domain("board", "bmc", board_j, 20.0))
     found = by_code(checks.check_trial(replace(live(), domains=tuple(domains))), "meter-disagree")
-    assert [f.message for f in found if f.verdict == "found"] == ([told] if told else [])
+    assert [f.message for f in found if f.verdict == "found"] == ([message] if message else [])
     # a difference that the uncertainty explains is none
     domains[2] = replace(domains[2], uncertainty_j=600.0)
     if board_j is None:
@@ -557,7 +557,7 @@ def test_a_failed_trial_has_no_energy_and_its_meter_is_not_blamed():
     ("controller_s", "severity"),
     [(1.0, None), (6.0, "warning"), (20.0, "warning"), (40.0, "error")],
 )
-def test_a_controller_on_the_measured_host_is_no_stranger_but_is_told(
+def test_a_controller_on_the_measured_host_is_not_a_stranger_but_is_reported(
     controller_s: float, severity: str | None
 ) -> None:
     found = by_code(

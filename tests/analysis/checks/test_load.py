@@ -87,8 +87,8 @@ def test_requests_that_were_not_sent_and_units_that_were_not_served_are_unequal_
     assert found(trial(1, "a"), "unequal-work").verdict == "not-found"
     short = found(trial(1, "a", replace(STEP, sent=3)), "unequal-work")
     assert short.message == "step r20: 3 of 4 planned requests were sent"
-    told = replace(trial(1, "a"), steps=(replace(STEP, succeeded=3),))
-    assert found(told, "unequal-work").message == (
+    dropped = replace(trial(1, "a"), steps=(replace(STEP, succeeded=3),))
+    assert found(dropped, "unequal-work").message == (
         "step r20: the generator reports 4 requests, requests.csv has 3"
     )
     absent = replace(trial(1, "a"), steps=())

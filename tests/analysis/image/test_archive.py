@@ -37,7 +37,7 @@ def stack() -> list[LayerTar]:
     return [python_base(), torch_layer(), LayerTar().file("opt/x", b"x" * 1000)]
 
 
-def test_docker_save_oci_layout_gzipped_file_and_folder_tell_the_same(tmp_path: Path) -> None:
+def test_docker_save_oci_layout_gzipped_file_and_folder_read_the_same(tmp_path: Path) -> None:
     saved = docker_save(tmp_path / "saved.tar", stack(), **PYTHON_START)
     zipped = tmp_path / "saved.tar.gz"
     zipped.write_bytes(gzip.compress(saved.read_bytes()))
@@ -48,15 +48,15 @@ def test_docker_save_oci_layout_gzipped_file_and_folder_tell_the_same(tmp_path: 
     for name, data in parts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    told = [describe(archive.read(str(place))) for place in (saved, zipped, oci, folder)]
-    for other in told[1:]:
-        assert other.inventory == told[0].inventory
-        assert [one.diff_id for one in other.layers] == [one.diff_id for one in told[0].layers]
-        assert other.size_bytes == told[0].size_bytes
-    assert told[0].packed_bytes is None
+    images = [describe(archive.read(str(place))) for place in (saved, zipped, oci, folder)]
+    for other in images[1:]:
+        assert other.inventory == images[0].inventory
+        assert [one.diff_id for one in other.layers] == [one.diff_id for one in images[0].layers]
+        assert other.size_bytes == images[0].size_bytes
+    assert images[0].packed_bytes is None
     blobs = sorted(len(d) for n, d in parts.items() if d[:2] == b"\x1f\x8b")
-    assert sorted(layer.packed_bytes or 0 for layer in told[2].layers) == blobs
-    assert told[2].digest == json.loads(parts["index.json"])["manifests"][0]["digest"]
+    assert sorted(layer.packed_bytes or 0 for layer in images[2].layers) == blobs
+    assert images[2].digest == json.loads(parts["index.json"])["manifests"][0]["digest"]
 
 
 def zstd_chunked(layer: bytes) -> bytes:
@@ -74,7 +74,7 @@ def zstd_chunked(layer: bytes) -> bytes:
         ("bzip2", bz2.compress),
     ],
 )
-def test_layers_in_other_compressions_tell_the_same_as_plain_ones(
+def test_layers_in_other_compressions_read_the_same_as_plain_ones(
     name: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     plain = describe(archive.read(str(docker_save(tmp_path / "a.tar", stack(), **PYTHON_START))))
@@ -232,7 +232,7 @@ def test_memory_does_not_grow_with_the_content(tmp_path: Path) -> None:
     import tracemalloc
 
     class Zeros(io.RawIOBase):
-        """A layer of one file of 256 MB that nobody holds in memory."""
+        """A layer of one file of 256 MB that is never held in memory."""
 
         def __init__(self) -> None:
             info = tarfile.TarInfo("usr/lib/libtorch_cpu.so")

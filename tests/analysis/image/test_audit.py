@@ -306,7 +306,7 @@ def test_provenance_names_system_packages_and_torch(tmp_path: Path) -> None:
     assert made.inventory.system["PRETTY_NAME"] == "Testing GNU/Linux 1"
     (torch,) = made.inventory.torches
     assert (torch.version, torch.cuda, torch.debug, torch.mkl) == ("2.6.0", "12.6", False, True)
-    told = made.to_dict()
+    document = made.to_dict()
     pulled = {
         "id",
         "digests",
@@ -323,8 +323,8 @@ def test_provenance_names_system_packages_and_torch(tmp_path: Path) -> None:
         "layer_diff_ids",
         "history",
     }
-    assert pulled <= set(told)
-    assert told["torch"][0]["cuda_arch_list"] == ["sm_90"]
+    assert pulled <= set(document)
+    assert document["torch"][0]["cuda_arch_list"] == ["sm_90"]
 
 
 def test_root_is_a_note_and_fails_only_where_asked(tmp_path: Path) -> None:
@@ -349,11 +349,11 @@ def test_two_images_differ_in_what_was_changed_and_nothing_else(tmp_path: Path) 
         torch_layer(version="2.7.0", cuda="12.6", library=b"x" * 500),
         Env=["A=2"],
     )
-    told = {section.title: section.rows for section in compare(a, b).sections}
-    assert told["Packages"] == (("changed", "pip", "torch", "2.6.0", "2.7.0"),)
-    assert told["Environment variables"] == (("A", "1", "2"),)
-    assert ("CUDA", "none", "12.6") in told["PyTorch"]
-    assert told["Layers"][0][0:2] == ("A, B", "1")
+    rows = {section.title: section.rows for section in compare(a, b).sections}
+    assert rows["Packages"] == (("changed", "pip", "torch", "2.6.0", "2.7.0"),)
+    assert rows["Environment variables"] == (("A", "1", "2"),)
+    assert ("CUDA", "none", "12.6") in rows["PyTorch"]
+    assert rows["Layers"][0][0:2] == ("A, B", "1")
     assert compare(a, a).sections == ()
 
 

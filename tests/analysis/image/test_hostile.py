@@ -70,14 +70,14 @@ def audit_all(folder: str) -> None:
         except Exception:  # noqa: BLE001 - what escapes is the test's finding
             code = traceback.format_exc()[-1500:]
         text = out.getvalue() + err.getvalue()
-        told = {
+        document = {
             "name": case.name,
             "rc": code,
             "out": len(out.getvalue()),
             "err": err.getvalue()[-3000:],
             "left": re.findall(r"[^\n\x20-\x7e\u00a1-\u2027\u2030-\u2065\u2070-\ufdff]", text)[:3],
         }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(document), flush=True)
 
 
 NAMES = st.text(st.characters(exclude_characters="\0/", codec="utf-8"), min_size=1, max_size=60)

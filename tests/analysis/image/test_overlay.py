@@ -31,7 +31,7 @@ def test_a_file_stored_again_hides_the_first() -> None:
     }
 
 
-def test_a_file_stored_again_unchanged_is_told_from_a_changed_one() -> None:
+def test_a_file_stored_again_unchanged_is_distinguished_from_a_changed_one() -> None:
     assert (
         hidden(LayerTar().file("a", b"same"), LayerTar().file("./a", b"same"))["a"][2] == How.COPIED
     )

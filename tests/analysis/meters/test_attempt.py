@@ -330,7 +330,7 @@ def test_a_fault_of_a_column_that_does_not_count_is_noted_but_not_fatal() -> Non
     assert record.row.status == "valid"
 
 
-def test_times_calls_and_boots_are_told() -> None:
+def test_times_calls_and_boots_are_reported() -> None:
     timing = attempt(
         connections=[{"verb": "wait", "unix_s": WINDOW[0] + 1}, {"verb": "status", "unix_s": 1.0}],
         clock={"unix_minus_mono_before": -MONO, "unix_minus_mono_after": -MONO + 2.0},
@@ -374,8 +374,8 @@ def with_a_plug(gain: float, *, primary: bool, **settings: Any) -> Record:
     load = Load(tuple((edge, level.watts) for edge, level in zip(EDGES, LEVELS, strict=False)))
     load = Load(((START_S - 1e6, 10.0), *load.steps, (EDGES[-1], 10.0)))
     moments = list(np.arange(WINDOW[0] - 4.0, WINDOW[1] + 4.0, 0.25))
-    told = {"interval_s": 0.25, "averaged_s": 0.0, "primary": primary, **settings}
-    plug = raw_lines(Device(load, gain=gain), moments, quantities=["energy"], **told)
+    common = {"interval_s": 0.25, "averaged_s": 0.0, "primary": primary, **settings}
+    plug = raw_lines(Device(load, gain=gain), moments, quantities=["energy"], **common)
     named = [
         {"name": "energibridge", "kind": "energibridge", "domain": None, "primary": not primary},
         {"name": "plug", "kind": "http", "domain": "wall", "primary": primary},

@@ -55,7 +55,7 @@ def kinds(samples: Samples) -> list[str]:
         ("FAN_SPEED", Kind.GAUGE, "", None),
     ],
 )
-def test_a_columns_name_tells_kind_unit_and_domain(
+def test_a_columns_name_gives_kind_unit_and_domain(
     name: str, kind: Kind, unit: str, domain: str | None
 ) -> None:
     spec = spec_of(name)

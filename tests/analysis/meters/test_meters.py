@@ -178,7 +178,7 @@ class Load:
 
 
 class Counter(Load):
-    """What a GPU's counter tells of a load that steps: up to date every so often, read slowly.
+    """What a GPU's counter shows of a load that steps: up to date every so often, read slowly.
 
     As on an H100, whose counter moves every 100 ms and takes 4 to be read.
     """

@@ -49,7 +49,7 @@ class Trial:
 
     @property
     def mean(self) -> Curve:
-        """As of a driver that tells the mean of the last second only."""
+        """As of a driver that gives the mean of the last second only."""
         return self.curve("nvml-power", without="gpu0_power_instant_mw")
 
 

@@ -123,7 +123,7 @@ def test_a_clock_that_is_off_within_its_doubt_never_leaves_the_uncertainty(
     assert abs(cut.total_j - busy_w * seconds) <= cut.total_uncertainty_j
 
 
-def test_the_counter_counts_where_it_knows_more_than_the_power_and_else_the_power() -> None:
+def test_the_counter_counts_where_it_is_finer_than_the_power_and_else_the_power() -> None:
     edges = [Edge(START), Edge(START + 60.0)]
     for digit_j, integrated in ((1.0, False), (3600.0, True)):
         data = raw_lines(Device(BUSY, energy_digit_j=digit_j, power_digit_w=0.1), every(1.0))
@@ -168,7 +168,7 @@ def test_a_counter_wraps_where_it_is_said_to_and_was_reset_anywhere_else() -> No
     assert "reset" in why or "goes back" in why
 
 
-def test_polls_that_fail_are_told_and_a_gap_widens_the_uncertainty() -> None:
+def test_polls_that_fail_are_reported_and_a_gap_widens_the_uncertainty() -> None:
     whole = window(read(Device(BUSY), quantities=["power"]))
     moments = [t for t in every(1.0) if not 20 < t - START < 40]
     data = raw_lines(Device(BUSY), moments, quantities=["power"])
@@ -205,7 +205,7 @@ def test_a_value_that_stands_still_is_stale_where_the_meter_resolves_more() -> N
 def test_an_unknown_or_stepping_clock_is_fatal() -> None:
     lines = [json.loads(x) for x in raw_lines(Device(BUSY), every(1.0)).splitlines()]
 
-    def told(change: Any) -> list[str]:
+    def reasons(change: Any) -> list[str]:
         changed = [change(json.loads(json.dumps(x))) for x in lines]
         data = b"\n".join(json.dumps(x).encode() for x in changed if x is not None) + b"\n"
         return fatal(remote_reading("http", data))
@@ -220,10 +220,10 @@ def test_an_unknown_or_stepping_clock_is_fatal() -> None:
             line["sample"]["mono_s"] += 1.0
         return line
 
-    assert told(lambda line: line) == []
-    assert "not known" in told(lambda line: None if "clock" in line else line)[0]
-    assert "the host's clock against the controller's moved by 0.500 s" in told(host_steps)[0]
-    assert "the controller's clock moved by 1.000 s" in told(controller_steps)[0]
+    assert reasons(lambda line: line) == []
+    assert "not known" in reasons(lambda line: None if "clock" in line else line)[0]
+    assert "the host's clock against the controller's moved by 0.500 s" in reasons(host_steps)[0]
+    assert "the controller's clock moved by 1.000 s" in reasons(controller_steps)[0]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def test_no_control_character_reaches_a_terminal_and_json_stays_the_same(text: s
     assert not re.search(
         r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", shown
     )
-    told = json.dumps(text, ensure_ascii=False)
-    assert json.loads(escaping.visible(told)) == text
+    encoded = json.dumps(text, ensure_ascii=False)
+    assert json.loads(escaping.visible(encoded)) == text
 
 
 @given(st.text())

@@ -34,7 +34,7 @@ def test_the_report_is_accessible_and_nothing_sticks_out_sideways(
         assert look.scroll <= look.client <= look.width
 
 
-def test_a_page_that_nobody_can_read_is_found_out(tmp_path: Path) -> None:
+def test_an_unreadable_page_is_found(tmp_path: Path) -> None:
     """The probe itself: grey on grey, a picture without words, content that is too wide."""
     bad = (
         '<!DOCTYPE html><html lang="en"><head><title>bad</title></head><body style="background:#fff">'

@@ -201,14 +201,14 @@ def test_a_process_has_no_download(study: report.Study) -> None:
     assert row["pull_diff_j"] == -base
 
 
-def test_a_year_is_one_sentence_with_its_interval_or_can_t_be_told(study: report.Study) -> None:
+def test_a_year_is_one_sentence_with_its_interval_or_is_undecided(study: report.Study) -> None:
     table = study.tables["costs"]
     lines = costs.yearly(table)
-    told = table.frame[
+    yearly = table.frame[
         table.frame["per"].str.endswith("per year") & table.frame["difference"].notna()
     ]
-    assert len(lines) == len(told) == 2 * 2 * 3
-    for line, row in zip(lines, told.to_dict("records"), strict=True):
+    assert len(lines) == len(yearly) == 2 * 2 * 3
+    for line, row in zip(lines, yearly.to_dict("records"), strict=True):
         assert line.startswith(f"{row['image']} on {row['host']}: ")
         spans = row["difference_lower"] <= 0 <= row["difference_upper"]
         assert ("is undecided" in line) is spans

@@ -95,7 +95,7 @@ def test_trials_csv_has_the_schema_and_agrees_with_the_parquet(
     assert list(stored["image"]) == list(trials["image"])
 
 
-def test_the_summary_counts_what_the_csv_counts_and_answers_as_the_caller_is_told(
+def test_the_summary_counts_what_the_csv_counts_and_has_the_headline_that_the_caller_gets(
     made: report.Made, out: Path
 ) -> None:
     summary = json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)
@@ -148,12 +148,12 @@ def test_a_run_without_any_valid_trial_still_has_a_report_that_says_so_first(
     design = small(blocks=1, steady_s=2.0, idle_every=None, lost=places(design), failing={})
     run, out = simulated.write(tmp_path, design), tmp_path / "report"
     assert main(["report", str(run), "--out", str(out)]) == 1
-    told = capsys.readouterr()
-    lines = told.out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     assert lines[0] == "No verdict: none of 6 planned trials is valid."
     assert lines[-1] == str(out / "index.html")
-    assert not any(word in told.out for word in ("less", "more", "equivalent"))
-    assert "report: drawing figures" in told.err
+    assert not any(word in printed.out for word in ("less", "more", "equivalent"))
+    assert "report: drawing figures" in printed.err
     page = (out / "index.html").read_text()
     body = page[page.index("<body") :]
     assert body.index("none of 6 planned trials is valid") < body.index("<section")
@@ -276,9 +276,9 @@ def test_the_command_prints_markdown_without_writing_anything(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     assert main(["report", str(run), "--format", "md"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("### ")
-    assert "| rank | image |" in told
+    printed = capsys.readouterr().out
+    assert printed.startswith("### ")
+    assert "| rank | image |" in printed
     assert list(elsewhere.iterdir()) == []
 
 
@@ -306,10 +306,10 @@ def test_unusable_input_is_one_line_and_exit_code_2(
     (tmp_path / "FILE").write_text("x")
     arguments = [str(root) if a == "RUN" else a for a in arguments]
     assert main(["report", *arguments]) == 2
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     lines = [
         line
-        for line in told.err.splitlines()
+        for line in printed.err.splitlines()
         if not line.startswith("report: reading") and "is not a run: doing" not in line
     ]
     assert len(lines) == 1
@@ -328,7 +328,7 @@ def test_a_folder_of_runs_is_reported_as_a_comparison(
     assert (tmp_path / "out" / "tables" / "runs.csv").is_file()
 
 
-def test_somebody_elses_campaign_is_reported_as_an_audit(
+def test_a_campaign_of_another_tool_is_reported_as_an_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = "".join(f"{i},{1000 + i}.5,{100 + i}.25\n" for i in range(1, 8))
@@ -346,6 +346,6 @@ def test_somebody_elses_campaign_is_reported_as_an_audit(
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["report", "--help"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in ("s3://", "AWS_ENDPOINT_URL", "index.html", "exit codes", "--format md"):
-        assert word in told
+        assert word in printed

@@ -356,7 +356,7 @@ def test_pulls_have_bytes_time_and_the_hosts_joules_where_its_meter_ran(out: Pat
             assert (row["source"], row["scope"]) == ("measured", "package")
 
 
-def test_a_refused_pull_and_a_process_are_told_from_a_pull() -> None:
+def test_a_refused_pull_and_a_process_are_distinguished_from_a_pull() -> None:
     assert tables._pull_row({"error": "registry: gone"})["remark"] == "registry: gone"
     there = {"image": "x@y", "bytes": 0, "seconds": 0.2, "energy": {"why": "nothing was pulled"}}
     row = tables._pull_row(there | {"tag_moved_to": "sha256:" + 64 * "b"})

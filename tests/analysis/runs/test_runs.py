@@ -136,7 +136,7 @@ def test_an_object_that_is_gone_is_found_by_the_manifest(small_root: Path) -> No
     assert lost[0].evidence["files"] == [gone.relative_to(small_root).as_posix()]
 
 
-def test_reading_tells_missing_from_damaged_and_unpacks(small_root: Path) -> None:
+def test_reading_distinguishes_missing_from_damaged_and_unpacks(small_root: Path) -> None:
     opened = source.open_source(small_root)
     key = next(e.key for e in opened.list("hosts/lab-a/") if e.key.endswith(".csv.gz"))
     assert opened.open(key).read() == gzip.decompress((small_root / key).read_bytes())

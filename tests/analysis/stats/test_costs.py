@@ -70,8 +70,8 @@ def test_a_bad_table_is_one_line_with_its_place(text: str, said: str) -> None:
 def test_what_is_not_stated_has_no_figure() -> None:
     assert [f.quantity for f in Rates.of({}).factors(None, "image")] == ["energy"]
     assert [f.per for f in Rates.of({}).factors(None, "image")] == ["kWh per million images"]
-    told = Rates.of({"units_per_year": 10, "price_per_kwh": 0.3}).factors(None, "image")
-    assert [(f.quantity, f.per) for f in told] == [
+    factors = Rates.of({"units_per_year": 10, "price_per_kwh": 0.3}).factors(None, "image")
+    assert [(f.quantity, f.per) for f in factors] == [
         ("energy", "kWh per million images"), ("cost", "units of the price per million images"),
         ("energy", "kWh per year"), ("cost", "units of the price per year"),
     ]  # fmt: skip
@@ -102,6 +102,6 @@ def test_a_table_that_does_not_cover_a_trial_gives_no_carbon_and_says_so() -> No
     inside, outside = (MIDNIGHT, MIDNIGHT + 60), (MIDNIGHT - 60, MIDNIGHT)
     assert rates.intensity([inside])[0] == 100
     assert rates.intensity([inside, outside]) == (None, "grid.csv does not cover 1 of 2 trials")
-    value, told = rates.intensity([inside, (MIDNIGHT + 3600, MIDNIGHT + 3660)])
+    value, source = rates.intensity([inside, (MIDNIGHT + 3600, MIDNIGHT + 3660)])
     assert value == 200
-    assert told == "200 g/kWh, the mean of grid.csv over the trials, 100 to 300"
+    assert source == "200 g/kWh, the mean of grid.csv over the trials, 100 to 300"

@@ -188,7 +188,7 @@ def test_quarantine_uses_the_chi_square_bound() -> None:
     assert f"{found.bound_pct:.2f} %" in found.reason
 
 
-def test_fewer_than_five_control_runs_quarantine_nobody() -> None:
+def test_fewer_than_five_control_runs_quarantine_no_host() -> None:
     found = control_chart.quarantine([100, 150, 50, 200])
     assert not found.quarantined
     assert found.bound_pct is None

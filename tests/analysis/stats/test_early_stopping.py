@@ -55,7 +55,7 @@ def test_a_precise_host_stops_after_the_earliest_block_and_says_why() -> None:
     assert len(found.half_widths) == 3
 
 
-def test_nobody_stops_before_the_earliest_block() -> None:
+def test_no_campaign_stops_before_the_earliest_block() -> None:
     assert not stop_after_block(campaign(9, 0.1), settings()).stop
     found = stop_after_block(campaign(9, 0.1), settings(blocks_min=3))
     assert (found.stop, found.reason) == (False, "9 complete blocks; the earliest stop is after 10")

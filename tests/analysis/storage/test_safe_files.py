@@ -133,8 +133,8 @@ def test_a_yaml_bomb_is_one_line(text: str, says: str, tmp_path: Path) -> None:
 
 
 def test_aliases_in_moderation_are_fine() -> None:
-    told = documents.parse_yaml(b"a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]", "x")
-    assert told == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
+    document = documents.parse_yaml(b"a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]", "x")
+    assert document == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,9 @@ def test_two_runs_are_held_against_each_other(nights, tmp_path, capsys) -> None:
 def test_one_run_is_stated_and_the_rest_computed(nights, tmp_path, capsys) -> None:
     runs, planted = nights
     assert main(["compare", str(runs / planted.run_id(0)), "--out", str(tmp_path)]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("One run only: ")
-    assert "nothing to compare it with" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.startswith("One run only: ")
+    assert "nothing to compare it with" in printed.err
     assert len(pd.read_csv(tmp_path / "tables" / "effects.csv")) == 8
 
 
@@ -275,9 +275,9 @@ def test_bad_input_is_one_line_and_exit_2(
     )
     pq.write_table(failed, tmp_path / "idle" / "trials.parquet")
     assert main(["compare", "--out", "out", *arguments]) == 2
-    told = capsys.readouterr().err.strip()
-    assert words in told
-    assert "\n" not in told
+    printed = capsys.readouterr().err.strip()
+    assert words in printed
+    assert "\n" not in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -365,7 +365,7 @@ def test_help_teaches(capsys) -> None:
     with pytest.raises(SystemExit) as left:
         main(["compare", "--help"])
     assert left.value.code == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in (
         "s3://",
         "AWS_ENDPOINT_URL",
@@ -374,4 +374,4 @@ def test_help_teaches(capsys) -> None:
         "--regression-pct",
         "nights",
     ):
-        assert word in told
+        assert word in printed

@@ -116,7 +116,7 @@ def test_persistence_is_estimated_despite_steps() -> None:
     assert np.mean(estimates) == pytest.approx(0.5, abs=0.08)
 
 
-def test_a_large_step_is_told_on_its_first_night_and_confirmed_on_its_third() -> None:
+def test_a_large_step_is_reported_on_its_first_night_and_confirmed_on_its_third() -> None:
     x = noise(100, 1)
     x[80:] += 9.0
     assert not follow(x[:80], SERIES).changes
@@ -351,12 +351,12 @@ def test_a_difference_is_the_rank_sum_shift_of_the_blocks_ratios() -> None:
 
 @pytest.mark.slow
 def test_equal_runs_are_seldom_shown_to_differ() -> None:
-    told = 0
+    decided = 0
     for seed in range(200):
         trials, baselines = levels.prepare(two_runs(0.0, 10, seed), "a")
         (found,) = differences(trials, baselines, 2, "a", Settings(reference="a"))
-        told += found.pair.verdict in (PairVerdict.MORE, PairVerdict.LESS)
-    assert told / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+        decided += found.pair.verdict in (PairVerdict.MORE, PairVerdict.LESS)
+    assert decided / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_a_sparse_control_workload_is_compared_by_means() -> None:
@@ -410,7 +410,7 @@ def test_a_folder_of_runs_a_pattern_and_a_run_name_the_same_runs(tmp_path) -> No
 def test_a_place_without_a_run_is_one_line(place: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         locations.find([place])
-    assert place in str(told.value)
-    assert "\n" not in str(told.value)
+    assert place in str(caught.value)
+    assert "\n" not in str(caught.value)

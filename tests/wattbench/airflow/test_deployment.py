@@ -63,7 +63,7 @@ def answering(status: int, body: bytes = b"") -> Iterator[str]:
         http.shutdown()
 
 
-def test_somebody_elses_bucket_is_refused_in_one_line(target: StoreTarget) -> None:
+def test_a_bucket_of_another_owner_is_refused_in_one_line(target: StoreTarget) -> None:
     taken = b"<Error><Code>BucketAlreadyExists</Code><Message>taken</Message></Error>"
     with answering(409, taken) as url, pytest.raises(StoreError) as refused:
         Store(replace(target, endpoint_url=url), waits_s=()).ensure_bucket()

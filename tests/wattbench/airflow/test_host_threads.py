@@ -1,4 +1,4 @@
-"""Threads that wait on hosts: they end at once when told, and hand their connection on."""
+"""Threads that wait on hosts: they end at once when asked to, and hand their connection on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_pause_ends_when_the_thread_is_to_end() -> None:
         paused.result(20)
 
 
-def test_a_wait_for_another_thread_ends_with_its_result_or_when_told() -> None:
+def test_a_wait_for_another_thread_ends_with_its_result_or_when_asked_to() -> None:
     other: Future[int] = Future()
     stop = Stop()
     first, second = (in_thread(lambda: stop.wait_for(other), "wait") for _ in range(2))

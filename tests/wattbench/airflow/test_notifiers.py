@@ -1,4 +1,4 @@
-"""People are told through Airflow's own notifiers: a real one, to a real (small) mail server."""
+"""People are notified through Airflow's own notifiers: a real one, to a real (small) mail server."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_each_event_reaches_the_notifiers_that_asked_for_it(
     )  # fmt: skip
     assert "] regression: b rose – by 4 %" in said
     assert "] host-quarantined: lab-a is in quarantine" in said
-    # One that can't be reached doesn't keep the others from being told.
+    # One that can't be reached doesn't keep the others from being notified.
     (trouble,) = [line for line in said.splitlines() if line.startswith("trouble")]
     assert "no.such.Notifier could not report regression" in trouble
     assert "correct its path or arguments" in trouble

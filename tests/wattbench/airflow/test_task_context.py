@@ -1,4 +1,4 @@
-"""Patience with hosts: what may pass is waited for and told, what lasts ends clearly."""
+"""Patience with hosts: what may pass is waited for and reported, what lasts ends clearly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("code", sorted(task_context.PASSING))
-def test_what_passes_is_waited_for_with_growing_pauses_and_told(
+def test_what_passes_is_waited_for_with_growing_pauses_and_reported(
     clock: Clock, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     troubles = [HostError("lab-a: away", code=code)] * 4

@@ -61,7 +61,7 @@ def test_bad_news_goes_back_to_a_worker_in_one_line() -> None:
     assert event.payload == {"give_way": True}
 
 
-def test_what_nobody_has_foreseen_is_left_to_airflow_which_tries_again() -> None:
+def test_an_unforeseen_error_is_left_to_airflow_which_tries_again() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda _: Done({"return_value": 1 // 0}))
 

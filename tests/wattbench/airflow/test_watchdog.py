@@ -122,7 +122,7 @@ def test_one_that_lives_but_hangs_is_ended_with_all_it_started(
     assert lives(one.pids()[1][0])
 
 
-def test_what_can_not_be_told_ends_nothing(watched: Callable[..., Watched]) -> None:
+def test_an_unknown_state_ends_nothing(watched: Callable[..., Watched]) -> None:
     one = watched()
     until(lambda: len(one.pids()) == 1)
     one.health.write_text("unknown")

@@ -1,4 +1,4 @@
-"""Windows that the triggerer knows: which trial may follow at once, and which wait is begun anew."""
+"""Windows that the triggerer has: which trial may follow at once, and which wait is begun anew."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_another_version_on_the_controller_is_soft(
 
 
 @pytest.mark.parametrize(("off_s", "says"), [(7200, "ahead of"), (-7200, "behind")])
-def test_a_clock_that_is_off_is_told_in_seconds(
+def test_a_clock_that_is_off_is_reported_in_seconds(
     well: FakeAirflow, capsys: pytest.CaptureFixture[str], off_s: int, says: str
 ) -> None:
     well.clock_off_s = off_s

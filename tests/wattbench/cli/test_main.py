@@ -108,7 +108,7 @@ def test_any_block_of_hosts_grows_by_exactly_one(
 
 @pytest.fixture
 def sshd() -> Iterator[tuple[enrol.Address, paramiko.PKey]]:
-    """Shows a host key to whoever connects, and lets nobody in."""
+    """Shows a host key to whoever connects, and lets no client in."""
     key = paramiko.ECDSAKey.generate()
     listener = socket.create_server(("127.0.0.1", 0))
     transports: list[paramiko.Transport] = []
@@ -162,7 +162,7 @@ def test_a_changed_key_stops_the_host_and_the_pin_stays(
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        (["--fingerprint", "SHA256:somebodyelse"], "not SHA256:somebodyelse as given"),
+        (["--fingerprint", "SHA256:anotherkey"], "not SHA256:anotherkey as given"),
         ([], "no terminal to confirm the key"),
     ],
 )
@@ -191,7 +191,9 @@ def test_a_login_that_is_refused_adds_nothing(
     assert (config / "hosts.yaml").read_text() == HOSTS
 
 
-def test_nobody_answering_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_airflow_that_does_not_answer_is_one_line(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert command_line.main(["host", "add", "gpu-b", "--ssh", f"bench@127.0.0.1:{port}"]) == 2
@@ -213,19 +215,19 @@ def health(*problems: tuple[str, str], **facts: Any) -> enrol.Health:
     return enrol.Health("a", "hard" if problems else "fine", found, facts)
 
 
-def test_only_what_a_host_lacks_is_told() -> None:
+def test_only_what_a_host_lacks_is_listed() -> None:
     config = HostConfig(ssh_conn_id="c")
     assert enrol.preparation(health(cpu={"governor": "performance"}), "bench", config) == []
-    told = enrol.preparation(
+    lines = enrol.preparation(
         health(("docker-unreachable", "hard"), cpu={"governor": "powersave"}), "bench", config
     )
-    assert [line.split()[0] for line in told] == ["usermod", "cpupower"]
-    told = enrol.preparation(health(("meter-failed", "hard"), cpu={}), "bench", config)
+    assert [line.split()[0] for line in lines] == ["usermod", "cpupower"]
+    lines = enrol.preparation(health(("meter-failed", "hard"), cpu={}), "bench", config)
     assert any(
-        line.startswith("setcap cap_sys_rawio=ep /usr/local/bin/energibridge") for line in told
+        line.startswith("setcap cap_sys_rawio=ep /usr/local/bin/energibridge") for line in lines
     )
-    told = enrol.preparation(health(cpu={}, gpu=[{"name": "H200"}]), "bench", config)
-    assert told == ["nvidia-smi -pm 1  # NVIDIA GPUs: persistence mode"]
+    lines = enrol.preparation(health(cpu={}, gpu=[{"name": "H200"}]), "bench", config)
+    assert lines == ["nvidia-smi -pm 1  # NVIDIA GPUs: persistence mode"]
 
 
 def test_the_exit_code_is_the_worst_host_s() -> None:
@@ -509,7 +511,7 @@ def test_a_manifest_can_not_write_outside_its_folder(airflow: FakeAirflow, tmp_p
     assert not (tmp_path / "evil").exists()
 
 
-def test_an_airflow_without_the_pages_is_told_from_a_run_without_a_report(
+def test_an_airflow_without_the_pages_is_distinguished_from_a_run_without_a_report(
     airflow: FakeAirflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["report", named(), "--out", str(tmp_path / "out")]

@@ -74,8 +74,8 @@ def test_meters_that_can_t_be_are_one_line_with_place_and_next_action(
     (tmp_path / "hosts.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(ConfigError) as caught:
         load_hosts(tmp_path)
-    told = str(caught.value)
-    assert why in told or (why == "did you mean" and "must be one of" in told), told
-    assert "hosts.yaml line" in told
-    assert "\n" not in told
-    assert "u:p" not in told
+    message = str(caught.value)
+    assert why in message or (why == "did you mean" and "must be one of" in message), message
+    assert "hosts.yaml line" in message
+    assert "\n" not in message
+    assert "u:p" not in message

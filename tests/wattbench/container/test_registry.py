@@ -158,7 +158,7 @@ def test_what_is_no_image_is_refused(registry: Any) -> None:
         resolve(f"{registry.address}/artifact:v1")
 
 
-def test_an_unreachable_registry_is_told_from_a_wrong_one() -> None:
+def test_an_unreachable_registry_is_distinguished_from_a_wrong_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         name = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -78,7 +78,7 @@ def test_blocks_that_fit_fit_and_one_more_would_not(
     assert n == blocks or sum(taken[: n + 1]) > left_s - 1e-6
 
 
-def test_a_pace_tells_windows_and_what_lies_between_them() -> None:
+def test_a_pace_has_windows_and_what_lies_between_them() -> None:
     def row(image: str, minute: float, seconds: float) -> TrialRow:
         at = (DUE + timedelta(minutes=minute)).isoformat()
         return TrialRow("r", "h", "workload", 1, None, 1, image, started_at=at, duration_s=seconds)
@@ -137,7 +137,7 @@ def test_without_a_deadline_nothing_is_planned_out(store: Store) -> None:
     assert run.outcomes("lab-a") == {}
 
 
-def test_other_work_tells_nothing_about_this_one(store: Store) -> None:
+def test_other_work_says_nothing_about_this_one(store: Store) -> None:
     first = prepared(
         store, experiment(workload={"passes": [{"resolution": 64, "iterations": 9}]}),
         due=DUE.replace(day=13),

@@ -131,8 +131,8 @@ def test_a_run_in_quarantine_has_a_report_and_is_accounted_for(store: Store) -> 
     assert account.is_complete
     assert account.sentence() == "2/2 trials valid, 4 skipped on purpose"
     findings = json.loads(store.get(store_keys.report_key(run.run_id, "findings.json")))
-    told = [f for f in findings if f["code"] == "host-unsteady"]
-    assert [(f["verdict"], f["subject"]) for f in told] == [("found", "host lab-a")]
+    unsteady = [f for f in findings if f["code"] == "host-unsteady"]
+    assert [(f["verdict"], f["subject"]) for f in unsteady] == [("found", "host lab-a")]
     assert recall(store, "lab-a")[-1].control == ControlLevel(500, "package", "measured", 101.0, 2)
 
 

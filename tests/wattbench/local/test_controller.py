@@ -64,7 +64,7 @@ def test_a_folder_of_another_layout_is_refused(controller: Controller) -> None:
             accept(controller)
 
 
-def test_a_folder_of_somebody_else_s_is_left_alone(controller: Controller) -> None:
+def test_a_folder_of_another_owner_is_left_alone(controller: Controller) -> None:
     controller.state.folder("pictures")
     with pytest.raises(UserError, match=r"holds something .*XDG_STATE_HOME"):
         accept(controller)
@@ -148,7 +148,7 @@ def _hold(path: Path, held: Any, done: Any) -> None:
         done.wait()
 
 
-def test_a_second_measurement_is_told_which_process_is_at_work(
+def test_a_second_measurement_says_which_process_is_at_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -56,7 +56,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         thread.join()
 
 
-def test_an_old_docker_is_told_to_be_updated(daemon: Daemon, tmp_path: Path) -> None:
+def test_an_old_docker_is_to_be_updated(daemon: Daemon, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"docker\.sock is too old: .* update Docker") as caught:
         docker_engine.require()
     assert "\n" not in str(caught.value)

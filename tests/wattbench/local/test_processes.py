@@ -52,7 +52,7 @@ def test_a_service_with_other_settings_is_started_anew(
     assert service.pid() not in {first, None}
 
 
-def test_a_pid_that_the_system_gave_to_somebody_else_is_not_ours(service: Service) -> None:
+def test_a_pid_that_the_system_gave_to_another_process_is_not_ours(service: Service) -> None:
     service.ensure(["sleep", "60"], env={})
     ours = service.pid_file.read_text().split()
     stranger = subprocess.Popen(["sleep", "60"])
@@ -99,13 +99,13 @@ def test_stopping_takes_the_children_along(service: Service) -> None:
     assert not service.pid_file.exists()
 
 
-def test_a_service_that_ends_at_once_is_told_with_its_last_words(service: Service) -> None:
+def test_a_service_that_ends_at_once_is_reported_with_its_last_words(service: Service) -> None:
     service.ensure(["sh", "-c", "echo 'port is taken' >&2; exit 3"], env={})
     with pytest.raises(UserError, match=r"sleeper: ended at once: port is taken \(log: "):
         service.wait_until(lambda: False, within_s=10)
 
 
-def test_a_service_that_never_answers_is_told_after_the_time(service: Service) -> None:
+def test_a_service_that_never_answers_is_reported_after_the_time(service: Service) -> None:
     service.ensure(["sleep", "60"], env={})
     with pytest.raises(UserError, match=r"sleeper: no answer within 0 s: it said nothing"):
         service.wait_until(lambda: False, within_s=0.2)

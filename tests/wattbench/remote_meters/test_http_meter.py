@@ -1,4 +1,4 @@
-"""The meter ``http`` against real servers: what they may answer, and what a person is told."""
+"""The meter ``http`` against real servers: what they may answer, and what a person is shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refusal(answers: Answers, access: Access | None = None, **keys: Any) -> str:
     with reading(answers, access, **keys) as reader:
         with pytest.raises(RemoteMeterError) as caught:
             reader.probe()
-        return reader.told(caught.value)
+        return reader.explained(caught.value)
 
 
 def test_a_shelly_plug_gives_watts_and_watt_hours() -> None:
@@ -95,20 +95,20 @@ def test_a_number_keeps_the_digits_that_the_meter_prints() -> None:
     ],
 )
 def test_what_is_not_a_reading_is_one_line_with_the_next_action(answers: Answers, why: str) -> None:
-    told = refusal(answers)
-    assert told.startswith("http meter plug " + why), told
-    assert "\n" not in told
-    assert ";" in told
+    shown = refusal(answers)
+    assert shown.startswith("http meter plug " + why), shown
+    assert "\n" not in shown
+    assert ";" in shown
 
 
 def test_a_reading_of_yesterday_is_refused_and_one_of_now_taken() -> None:
-    for told_at, why in (
+    for stamp, why in (
         (lambda: time.time() - 86_400, "gives a reading that is 86400 s old (t); check"),
         (lambda: time.time() + 7200, "s in the future (t)"),
         (lambda: "2026-01-01T12:00:00", "neither Unix seconds nor ISO 8601 with a time zone"),
         (lambda: "2020-01-01T12:00:00+00:00", "s old (t)"),
     ):
-        answers = Answers({"/": lambda _, t=told_at: as_json({"w": 3, "t": t()})})
+        answers = Answers({"/": lambda _, t=stamp: as_json({"w": 3, "t": t()})})
         assert why in refusal(answers, time="t")
     answers = Answers({"/": lambda _: as_json({"w": 3, "t": time.time()})})
     with reading(answers, time="t") as reader:
@@ -139,7 +139,7 @@ def test_digest_logins_of_plugs_are_answered(algorithm: str) -> None:
     assert "s3cret" not in str(answers.asked)
 
 
-def test_tokens_and_logins_in_the_query_are_sent_and_never_told() -> None:
+def test_tokens_and_logins_in_the_query_are_sent_and_never_shown() -> None:
     answers = one({"w": 3})
     with reading(answers, Access("bearer", None, "t0ken")) as reader:
         reader.probe()
@@ -153,19 +153,19 @@ def test_tokens_and_logins_in_the_query_are_sent_and_never_told() -> None:
     echo = Answers(
         {"/": lambda query: (500, "text/plain", f"bad {query.get('password')} p%26ss+w".encode())}
     )
-    told = refusal(echo, Access("query", "admin", "p&ss w"))
-    assert "answers 500 Internal Server Error (bad *** ***)" in told
+    shown = refusal(echo, Access("query", "admin", "p&ss w"))
+    assert "answers 500 Internal Server Error (bad *** ***)" in shown
 
 
-def test_a_redirect_is_told_and_not_followed() -> None:
+def test_a_redirect_is_reported_and_not_followed() -> None:
     answers = text(b"", 301)
     answers.headers["Location"] = "https://plug.example/secret?token=x"
-    told = refusal(answers)
-    assert told.endswith("it sends on to https://plug.example; give that address as url")
+    shown = refusal(answers)
+    assert shown.endswith("it sends on to https://plug.example; give that address as url")
     assert len(answers.asked) == 1
 
 
-def test_a_meter_that_is_not_there_is_told_with_what_to_check() -> None:
+def test_a_meter_that_is_not_there_is_reported_with_what_to_check() -> None:
     settings = {"url": "http://127.0.0.1:1/", "power": {"path": "w"}, "name": "plug"}
     reader = reader_of(HttpSettings.model_validate(settings))
     with pytest.raises(RemoteMeterError, match="can't be reached or hangs up; check its address"):
@@ -221,7 +221,7 @@ def asked_over_tls(url: str, access: Access) -> str:
         reader.client.close()
 
 
-def test_tls_is_verified_and_what_it_lacks_is_told(certificate: Any) -> None:
+def test_tls_is_verified_and_what_it_lacks_is_reported(certificate: Any) -> None:
     context, ca_file = certificate
     with serving(one({"w": 3}), context) as url:
         assert asked_over_tls(url, Access(ca_file=ca_file)) == "3"
@@ -229,8 +229,8 @@ def test_tls_is_verified_and_what_it_lacks_is_told(certificate: Any) -> None:
         plain = asked_over_tls(url.replace("https:", "http:"), Access())
         assert "if it needs TLS, give its url with https://" in plain
     with serving(one({"w": 3})) as url:
-        told = asked_over_tls(url.replace("http:", "https:"), Access())
-        assert told == "speaks no TLS there; give its url with http://"
+        shown = asked_over_tls(url.replace("http:", "https:"), Access())
+        assert shown == "speaks no TLS there; give its url with http://"
 
 
 @pytest.mark.parametrize(

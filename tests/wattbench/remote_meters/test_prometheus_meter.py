@@ -49,7 +49,7 @@ def refusal(prometheus: Prometheus | Answers, query: str = SELECTOR) -> str:
     with reading(prometheus, query) as reader:
         with pytest.raises(RemoteMeterError) as caught:
             reader.probe()
-        return reader.told(caught.value)
+        return reader.explained(caught.value)
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 3.25, -2.5])
@@ -87,8 +87,8 @@ def test_values_that_prometheus_only_repeats_are_not_readings() -> None:
 
 
 def test_a_meter_that_is_no_longer_scraped_is_refused_before_anything_is_measured() -> None:
-    told = refusal(server(silent=((time.time() - 90.0, time.time() + 1e6),)))
-    assert re.match(r"prometheus meter pdu gives a newest value that is \d+ s old; check", told)
+    text = refusal(server(silent=((time.time() - 90.0, time.time() + 1e6),)))
+    assert re.match(r"prometheus meter pdu gives a newest value that is \d+ s old; check", text)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_a_meter_that_is_no_longer_scraped_is_refused_before_anything_is_measure
     ],
 )  # fmt: skip
 def test_what_is_not_one_series_of_numbers_is_one_line(change: Any, why: str) -> None:
-    told = refusal(replace(server(), series=change))
-    assert told.startswith("prometheus meter pdu " + why), told
-    assert "\n" not in told
+    text = refusal(replace(server(), series=change))
+    assert text.startswith("prometheus meter pdu " + why), text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"status":"success","data":{}}',
                                   b'{"status":"success","data":{"result":[1,"x"]}}'])  # fmt: skip
-def test_a_server_that_is_not_prometheus_is_told(body: bytes) -> None:
+def test_a_server_that_is_not_prometheus_is_reported(body: bytes) -> None:
     other = Answers(
         dict.fromkeys(("/api/v1/query", "/api/v1/query_range"), lambda _: (200, "", body))
     )

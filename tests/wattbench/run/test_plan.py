@@ -120,7 +120,7 @@ def test_trials_tried_again_are_shuffled_on_their_own() -> None:
     assert [t.image for t in again[:6]] != [t.image for t in plan[:6]]
 
 
-def test_the_run_id_tells_experiment_time_and_dag_run() -> None:
+def test_the_run_id_holds_experiment_time_and_dag_run() -> None:
     when = datetime(2026, 11, 23, 14, 5, 6, tzinfo=timezone(timedelta(hours=2)))
     import hashlib
 

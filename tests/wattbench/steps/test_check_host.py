@@ -27,18 +27,18 @@ def test_what_is_unknown_on_several_hosts_is_said_once() -> None:
 EXPECT = {"gpu.power_limit_w": 400, "cpu.turbo": False, "cpu.smt": True}
 
 
-def told(**machine: Any) -> dict[str, Any]:
+def machine(**changes: Any) -> dict[str, Any]:
     return {
-        "machine": {"gpu[0].power_limit_w": 400.0, "cpu.turbo": False, "cpu.smt": True} | machine
+        "machine": {"gpu[0].power_limit_w": 400.0, "cpu.turbo": False, "cpu.smt": True} | changes
     }
 
 
 def test_a_host_whose_settings_are_as_expected_has_no_problem() -> None:
-    assert check_host.unexpected(told(), EXPECT, ["GPU-a"]) == []
+    assert check_host.unexpected(machine(), EXPECT, ["GPU-a"]) == []
 
 
 def test_a_setting_that_differs_refuses_the_host_with_the_command_that_sets_it() -> None:
-    found = check_host.unexpected(told(**{"gpu[0].power_limit_w": 300.0}), EXPECT, ["GPU-a"])
+    found = check_host.unexpected(machine(**{"gpu[0].power_limit_w": 300.0}), EXPECT, ["GPU-a"])
     assert found == [
         {
             "code": "unexpected-state", "severity": "hard",
@@ -54,7 +54,7 @@ def test_a_setting_that_the_host_does_not_report_refuses_it() -> None:
 
 
 def test_gpus_that_no_trial_gets_need_not_be_as_expected() -> None:
-    assert check_host.unexpected(told(**{"gpu[0].power_limit_w": 300.0}), EXPECT, []) == []
+    assert check_host.unexpected(machine(**{"gpu[0].power_limit_w": 300.0}), EXPECT, []) == []
 
 
 def test_why_a_check_failed_is_kept_with_the_run_and_in_its_account(store: Store) -> None:

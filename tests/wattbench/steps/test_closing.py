@@ -91,7 +91,7 @@ def test_who_waits_learns_from_the_store_who_has_the_host(place: Place) -> None:
     assert host_claims.holder(place.run, HOST) is None  # one's own is no reason to wait
 
 
-def test_an_expired_claim_keeps_nobody_from_asking_the_host(place: Place) -> None:
+def test_an_expired_claim_keeps_no_run_from_asking_the_host(place: Place) -> None:
     host_claims.claim(place.run, HOST, lasts_s=-1)
     assert host_claims.holder(other_run(place), HOST) is None
 
@@ -256,7 +256,7 @@ def test_a_run_whose_file_was_removed_is_reported_once_and_closed_when_it_stays_
     assert housekeeping.given_up(store, later) == set()
 
 
-def test_a_host_that_is_away_is_told_and_tried_again(place: Place) -> None:
+def test_a_host_that_is_away_is_reported_and_tried_again(place: Place) -> None:
     take_lease(place.run, place.host, HOST)
 
     def away(_name: str, _work: object) -> int:
@@ -271,7 +271,7 @@ def test_a_host_that_is_away_is_told_and_tried_again(place: Place) -> None:
     assert (len(closed), trouble) == (1, [])
 
 
-def test_a_run_hangs_from_its_limit_on_and_is_told_once(place: Place) -> None:
+def test_a_run_hangs_from_its_limit_on_and_is_reported_once(place: Place) -> None:
     store = place.run.store
     (one,) = host_claims.open_runs(store)
     since = datetime.fromisoformat(one.since)
@@ -280,7 +280,7 @@ def test_a_run_hangs_from_its_limit_on_and_is_told_once(place: Place) -> None:
     late = since + limit + timedelta(seconds=1)
     assert housekeeping.hanging(store, gone, late) == []
     assert housekeeping.hanging(store, going_on, late) == [one]
-    housekeeping.note_told(store, one, datetime.now(UTC))
+    housekeeping.note_notified(store, one, datetime.now(UTC))
     assert housekeeping.hanging(store, going_on, late) == []
 
 

@@ -206,10 +206,10 @@ def test_a_timeout_is_not_taken_for_a_step_of_the_clock(lives: Lives, name: str)
 def test_fault_ends_with_its_status_its_findings_and_a_reason(lives: Lives, name: str) -> None:
     live, ends = lives[name], FAULTS[name].ends
     row = live.record.row
-    told = f"{row.reason} | {live.report['message']}"
-    assert (row.status, live.report["state"]) == (ends.status, ends.state), told
-    assert ends.codes <= set(live.found), told
-    assert ends.says in told
+    shown = f"{row.reason} | {live.report['message']}"
+    assert (row.status, live.report["state"]) == (ends.status, ends.state), shown
+    assert ends.codes <= set(live.found), shown
+    assert ends.says in shown
     assert (row.reason is None) == (row.status == "valid")
     assert row.wraps == ends.wraps
     if ends.outlived is not None:

@@ -210,14 +210,14 @@ def test_unreadable_counters_are_a_problem_with_the_command_that_opens_them(
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    told = facts({"kind": "powercap"})
-    found = {p["code"]: p for p in told["problems"]}
+    document = facts({"kind": "powercap"})
+    found = {p["code"]: p for p in document["problems"]}
     assert found["sensors"]["severity"] == "soft"
     assert found["sensors"]["action"] == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
     assert found["meter-failed"]["severity"] == "hard"
     assert "chmod a+r" in found["meter-failed"]["action"]
     whole = checks.check_campaign(
-        [], checks.Facts.of_run({"run_id": "r", "plan": {}, "hosts": {"h1": {"facts": told}}})
+        [], checks.Facts.of_run({"run_id": "r", "plan": {}, "hosts": {"h1": {"facts": document}}})
     )
     (finding,) = [f for f in whole if f.code == "meter-scope" and f.subject == "host h1"]
     assert finding.verdict == "found"
@@ -227,7 +227,7 @@ def test_unreadable_counters_are_a_problem_with_the_command_that_opens_them(
 
 # ── NVML ────────────────────────────────────────────────────────────────────────────────────────
 
-#: One GPU whose power is a sine of known integral; what it tells is set by the environment.
+#: One GPU whose power is a sine of known integral; what it reports is set by the environment.
 DRIVER = r"""
 #include <math.h>
 #include <stdlib.h>
@@ -436,7 +436,7 @@ def test_energibridge_and_nvml_agree_on_a_gpu(gpus: Lives) -> None:
     assert both["nvml"].counted
     assert not both["energibridge"].counted
     assert live.record.row.gpu_j == both["nvml"].energy_j
-    # a load that swings within 1.3 s is not told by a sample a second
+    # a load that swings within 1.3 s is not seen by a sample per second
     assert live.raw["nvml.csv"].count(b"\n") >= 6
 
 

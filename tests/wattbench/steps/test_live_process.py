@@ -248,7 +248,7 @@ def test_host_that_can_not_be_asked_is_no_missing_digest() -> None:
 
 # ── equal work ──────────────────────────────────────────────────────────────────────────────────
 
-#: What five trials of one precision tell; the usual fingerprint is 1, −2, 3.
+#: What five trials of one precision print; the usual fingerprint is 1, −2, 3.
 NEAR = {"fingerprint": [1.0001, -2.0, 3.0002]}
 OFF = {"fingerprint": [1.0, -2.0, 3.15]}  # 5 % of the largest
 WORK: dict[str, tuple[dict[str, Any], str]] = {

@@ -1,4 +1,4 @@
-"""Raw logs expire; what was computed from them stays, and the manifest tells what is gone."""
+"""Raw logs expire; what was computed from them stays, and the manifest lists what is gone."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_removal_that_broke_off_is_finished_by_the_next_one(store: Store) -> N
     assert lost not in names(store, folder)
 
 
-def test_a_later_manifest_still_tells_what_has_expired(store: Store) -> None:
+def test_a_later_manifest_still_lists_what_has_expired(store: Store) -> None:
     folder = a_run(store, run_id(100))
     expire(store, Retention(days=90), always, NOW)
     store.write_manifest(folder)

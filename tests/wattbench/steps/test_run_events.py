@@ -1,4 +1,4 @@
-"""What a run tells people: once, and only what changed."""
+"""What a run notifies people of: once, and only what changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROTOCOL = {
 }  # fmt: skip
 
 
-def test_a_verdict_that_changed_is_told_with_what_it_was() -> None:
+def test_a_verdict_that_changed_is_reported_with_what_it_was() -> None:
     before = {"lab-a/b": "less", "lab-a/c": "undecided"}
     after = {"lab-a/b": "more", "lab-a/c": "undecided", "lab-a/new": "less"}
     (event,) = run_events.changed_verdicts("night", before, after, "a uses least")
@@ -29,7 +29,7 @@ def test_a_verdict_that_changed_is_told_with_what_it_was() -> None:
     assert run_events.changed_verdicts("night", {}, after, "") == []  # a first run changes nothing
 
 
-def test_a_regression_is_told_on_the_first_night_only() -> None:
+def test_a_regression_is_reported_on_the_first_night_only() -> None:
     (event,) = run_events.new_regressions("night", {"h/a": "old"}, {"h/a": "old", "h/b": "b rose"})
     assert (event.title, event.text) == ("night: regression of h/b", "b rose")
     assert run_events.new_regressions("night", {"h/b": "b rose"}, {"h/b": "b rose by more"}) == []
@@ -44,11 +44,11 @@ def test_a_regression_is_told_on_the_first_night_only() -> None:
         ("it scatters", True, None),
     ],
 )
-def test_quarantine_is_told_when_it_begins_and_ends(
+def test_quarantine_is_reported_when_it_begins_and_ends(
     before: str | None, now: bool, title: str | None
 ) -> None:
-    told = run_events.quarantine_moves("h", before, quarantine.Standing(now, "why", ()))
-    assert [e.title for e in told] == ([title] if title else [])
+    events = run_events.quarantine_moves("h", before, quarantine.Standing(now, "why", ()))
+    assert [e.title for e in events] == ([title] if title else [])
 
 
 def a_night(store: Store, day: int, factor: float) -> Run:
@@ -68,8 +68,8 @@ def kinds(run: Run) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow  # eleven nights with their reports
-def test_nights_tell_a_changed_verdict_and_a_regression_once(store: Store) -> None:
-    told: dict[int, list[tuple[str, str]]] = {}
+def test_nights_report_a_changed_verdict_and_a_regression_once(store: Store) -> None:
+    sent: dict[int, list[tuple[str, str]]] = {}
     first: Any = None
     for day in range(11):
         run = a_night(store, day, 0.95 if day < 7 else 1.04)
@@ -77,13 +77,13 @@ def test_nights_tell_a_changed_verdict_and_a_regression_once(store: Store) -> No
         if day == 9:  # an earlier night is gone by then: nothing is lost but that night
             assert store.expire(f"runs/{first.run_id}", ["trials.parquet"], "by hand") > 0
         analyze.analyze(run)
-        told[day] = kinds(run)
+        sent[day] = kinds(run)
         first = run if day == 0 else first
-    assert all(told[day] == [] for day in range(7))
-    assert ("verdict-changed", "night: lab-a/b: less → more") in told[7]
-    # A rise of 9 % in nights of 0.1 % is told on its first night.
-    assert ("regression", "night: regression of lab-a/b") in told[7]
-    events: list[Any] = [e for day in range(7, 11) for e in told[day]]
+    assert all(sent[day] == [] for day in range(7))
+    assert ("verdict-changed", "night: lab-a/b: less → more") in sent[7]
+    # A rise of 9 % in nights of 0.1 % is reported on its first night.
+    assert ("regression", "night: regression of lab-a/b") in sent[7]
+    events: list[Any] = [e for day in range(7, 11) for e in sent[day]]
     assert events.count(("regression", "night: regression of lab-a/b")) == 1
     assert len([e for e in events if e[0] == "verdict-changed"]) == 1
     assert run.store.verify_manifest(f"runs/{run.run_id}") == ()

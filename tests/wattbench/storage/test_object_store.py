@@ -130,7 +130,7 @@ def test_compressed_logs_are_the_same_bytes_every_time(store: Store) -> None:
         store.put_gzip("e.csv", data)
 
 
-def test_missing_objects_are_told_from_present_ones(store: Store) -> None:
+def test_missing_objects_are_distinguished_from_present_ones(store: Store) -> None:
     assert not store.exists("a.txt")
     store.put("a.txt", b"1")
     assert store.exists("a.txt")

@@ -42,7 +42,7 @@ PATHS = [
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What one real Airflow process tells of the application: starting it takes seconds."""
+    """What one real Airflow process reports of the application: starting it takes seconds."""
     return in_airflow(
         f"""
 from fastapi.routing import APIRoute
@@ -366,7 +366,7 @@ def words(*lines: rows.ExperimentLine, hosts: tuple[rows.HostLine, ...] = ()) ->
     return [one.word for one in rows.attention(lines, hosts, now)]
 
 
-def test_a_quiet_morning_needs_nobody() -> None:
+def test_a_quiet_morning_needs_no_action() -> None:
     later = DUE + timedelta(days=1)
     line = rows.ExperimentLine(
         Scheduled("nightly", next_due=later), None, rows.RunLine(known(), answer(summary()))
@@ -401,7 +401,7 @@ def test_a_schedule_that_has_a_reason_to_wait_is_not_overdue(line: rows.Experime
     assert words(line) == []
 
 
-def test_a_refused_host_is_told_once() -> None:
+def test_a_refused_host_is_reported_once() -> None:
     at = HostProgress("lab-a", "stopped before its first trial", stopped=True)
     line = rows.ExperimentLine(Scheduled("a"), going=going(at))
     assert words(line) == ["stopped"]

@@ -322,7 +322,7 @@ def test_forwarded_socket_carries_both_ways_and_several_at_once(host: Host, tmp_
 
 
 def test_forwarding_to_a_dead_socket_ends_the_local_connection(host: Host, tmp_path: Path) -> None:
-    remote = str(tmp_path / "nobody.sock")
+    remote = str(tmp_path / "absent.sock")
     with host.forward_socket(remote) as path, socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(path)

@@ -121,7 +121,7 @@ def measured(host: Host, payload: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def test_facts_of_a_virtual_host_leave_out_what_can_t_be_told(host: Host) -> None:
+def test_facts_of_a_virtual_host_leave_out_what_can_t_be_determined(host: Host) -> None:
     facts = host.call("facts", {"meter": METER, "sample_s": 0.5})
     assert facts["host"]["virtual"] is True
     assert facts["host"]["cores"] == 1
@@ -135,7 +135,7 @@ def test_facts_of_a_virtual_host_leave_out_what_can_t_be_told(host: Host) -> Non
     assert abs(host.clock_offset_s()) < 0.05
 
 
-def test_measured_container_is_told_from_the_rest_of_the_host(host: Host) -> None:
+def test_measured_container_is_distinguished_from_the_rest_of_the_host(host: Host) -> None:
     burn = (
         "import json, time; sum(i * i for i in range(30_000_000)); "
         "print(json.dumps({'cpu_s': time.process_time()}))"
@@ -149,9 +149,9 @@ def test_measured_container_is_told_from_the_rest_of_the_host(host: Host) -> Non
     whole_s = (after["cgroup_cpu_ns"] - before["cgroup_cpu_ns"]) / 1e9
     foreign_s = (after["cpu_busy_ns"] - before["cpu_busy_ns"]) / 1e9
     folder = "/var/spool/wattbench/trials/run-1/001-burn/1"
-    told = json.loads(host.fetch_bytes(f"{folder}/workload.jsonl"))
-    assert whole_s - foreign_s >= told["cpu_s"]
-    assert 0 < foreign_s < told["cpu_s"]  # Docker's own work
+    usage = json.loads(host.fetch_bytes(f"{folder}/workload.jsonl"))
+    assert whole_s - foreign_s >= usage["cpu_s"]
+    assert 0 < foreign_s < usage["cpu_s"]  # Docker's own work
     for name, facts in report["files"].items():
         assert len(host.fetch_bytes(f"{folder}/{name}")) == facts["bytes"]
     csv = host.fetch_bytes(f"{folder}/energibridge.csv").decode()

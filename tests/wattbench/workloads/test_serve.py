@@ -1,4 +1,4 @@
-"""The workload ``serve``: what an experiment may say of it, and what the host is told."""
+"""The workload ``serve``: what an experiment may say of it, and what the host gets."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_keys_of_the_load_are_levels_of_factors(folder: Path) -> None:
     assert spec(experiment, "rate-low")["serve"]["plan"]["warmup"] == 20
 
 
-def test_the_host_is_told_what_the_generator_reads(folder: Path) -> None:
+def test_the_host_gets_what_the_generator_reads(folder: Path) -> None:
     experiment = read(folder)
-    told = spec(experiment)
-    assert (told["entrypoint"], told["command"], told["times_lines"]) == (None, [], True)
-    assert set(told["files"]) == {"/bench/server.py"}
-    serve = told["serve"]
+    sent = spec(experiment)
+    assert (sent["entrypoint"], sent["command"], sent["times_lines"]) == (None, [], True)
+    assert set(sent["files"]) == {"/bench/server.py"}
+    serve = sent["serve"]
     settings = experiment.workload_of("a")
     files = workload_of(settings).files(settings)
     assert (serve["generator"], serve["requests"]) == (files[GENERATOR], files[REQUESTS])
@@ -139,21 +139,21 @@ def test_a_load_from_another_host_meets_the_server_at_the_measured_one(folder: P
     experiment = read(folder, ELSEWHERE.replace('"0-2"', '"3"'))  # another machine's CPUs
     assert experiment.load_host == "load-1"
     settings = experiment.workload_of("a")
-    told = attempt_spec(
+    sent = attempt_spec(
         experiment, HOST, run_id="r", host_name="h1", trial=PlannedTrial(1, 1, "workload", "a"),
         attempt=2, ref="x", files=workload_of(settings).files(settings), rest={}, seed="s",
         address="10.0.0.1",
     )  # fmt: skip
-    assert told["serve"] is not None
-    link = told["serve"]["link"]
+    assert sent["serve"] is not None
+    link = sent["serve"]["link"]
     assert link is not None
     assert (link["load_host"], link["address"], link["port"]) == ("load-1", "10.0.0.1", 18000)
-    own = load_spec(told)
+    own = load_spec(sent)
     assert (own["id"], own["kind"], own["runtime"]) == ("r/load-1/001-a/2", "load", "none")
-    assert own["load"] == told["serve"]
-    assert own["timeout_s"] > told["timeout_s"]
+    assert own["load"] == sent["serve"]
+    assert own["timeout_s"] > sent["timeout_s"]
     assert misfit(own, AttemptSpec) is None
-    assert misfit(told, AttemptSpec) is None
+    assert misfit(sent, AttemptSpec) is None
     probe = probe_spec(
         experiment, HOST, run_id="r", host_name="h1", image="a", ref="x",
         files=workload_of(settings).files(settings), seed="s", address="10.0.0.1",
@@ -207,15 +207,15 @@ def test_generator_and_requests_are_those_that_were_stored(folder: Path) -> None
 def test_the_probe_asks_little_and_forgives_nothing(folder: Path) -> None:
     experiment = read(folder)
     settings = experiment.workload_of("a")
-    told = probe_spec(
+    sent = probe_spec(
         experiment, HOST, run_id="r", host_name="h1", image="a", ref="x",
         files=workload_of(settings).files(settings), seed="s",
     )  # fmt: skip
-    plan = told["serve"]["plan"]
+    plan = sent["serve"]["plan"]
     assert plan["steps"] == [{"name": "c1", "concurrency": 1, "requests": 5}]
     assert (plan["warmup"], plan["strict"]) == (0, True)
     assert probe_expectation(experiment, HOST, "a")["steps"] == plan["steps"]
-    assert idle_probe_spec(experiment, told, "a", loaded=False)["serve"] is None
+    assert idle_probe_spec(experiment, sent, "a", loaded=False)["serve"] is None
 
 
 def test_a_trial_is_expected_to_show_its_steps(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The command line: ``python3 AGENT.pyz VERB`` reads a JSON object on stdin and writes one on stdout.
 
 ``{"ok": true, …}`` or ``{"ok": false, "error": CODE, "message": …, "action": …}``, with exit code 0
-where the agent knows what is wrong. Nothing passes through a shell. docs/architecture.md has verbs,
+where the agent can say what is wrong. Nothing passes through a shell. docs/architecture.md has verbs,
 spool and report. Each verb imports only the modules that it needs: Python compiles them at each call.
 
 Besides the verbs: ``clock`` answers each line with the time; ``pipe SOCKET`` joins stdin and stdout

@@ -84,7 +84,7 @@ def inspect(name: str) -> Json | None:
 
 
 def end_container(spec: AttemptSpec, log: str) -> tuple[Json | None, bool]:
-    """Stop a container if it still runs, keep what its daemon knows of it, remove it and its network.
+    """Stop a container if it still runs, keep what its daemon reports of it, remove it and its network.
 
     Args:
         spec: the attempt's.

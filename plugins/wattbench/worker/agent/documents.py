@@ -182,7 +182,7 @@ class AttemptSpec(_Attempt, total=False):
 
 
 class Report(TypedDict):
-    """What every report of an attempt has; the analysis knows the rest."""
+    """What every report of an attempt has; the analysis declares the rest."""
 
     id: str
     state: str

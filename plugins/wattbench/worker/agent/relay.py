@@ -2,7 +2,7 @@
 
 A socket of this process listens, on one address and port, as long as the process lives. The connection that
 shows the attempt's token first is the load generator's own: over it come its event lines, its questions
-about the clock and, after the last step, its records; it is told when the server is gone. From then on,
+about the clock and, after the last step, its records; it hears when the server is gone. From then on,
 connections from the same address are passed on to the server, and all others are closed.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: First line of the load generator's connection, before the token.
 GREETING = b"wattbench "
-#: What the load generator is told when its records are kept.
+#: What the load generator is sent when its records are kept.
 KEPT = b"kept\n"
 #: Read from a connection at a time; held back for one that is slow, bytes.
 _BLOCK, _HELD = 1 << 16, 1 << 18

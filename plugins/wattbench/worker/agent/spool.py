@@ -144,7 +144,7 @@ class Attempt:
 
     @classmethod
     def at(cls, spool: Spool, folder: str) -> Attempt:
-        """The attempt in a folder; which host it belongs to, its spec knows, or nothing does."""
+        """The attempt in a folder; its spec alone says which host it belongs to."""
         run, trial, number = folder.split(os.sep)[-3:]
         attempt = cls(spool, "/".join((run, "unknown", trial, number)))
         spec = attempt.spec

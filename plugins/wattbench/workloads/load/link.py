@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: What the load is told when the connection has ended without a reason.
+#: What the load is sent when the connection has ended without a reason.
 GONE = "the measured host has ended the trial, or the connection to it was lost"
 #: Between two tries to connect: the port opens with the window, s.
 _AGAIN_S = 0.1
@@ -78,8 +78,8 @@ class Link:
             trip_s = time.monotonic() - began_s
             if not line.startswith(b"{"):
                 raise LinkError(line.decode("utf-8", "replace") or GONE)
-            told = json.loads(line)
-            best = min(best, (trip_s, told["unix_s"] - (asked_s + trip_s / 2), told["cpu_s"]))
+            answer = json.loads(line)
+            best = min(best, (trip_s, answer["unix_s"] - (asked_s + trip_s / 2), answer["cpu_s"]))
         return {"ahead_s": best[1], "trip_s": best[0], "relay_cpu_s": best[2]}
 
     def hand_over(self, path: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow  # attempts in real time
 
-#: A workload that tells its pid and then blocks until somebody opens the other end of a fifo.
+#: A workload that prints its pid and then blocks until the test opens the other end of a fifo.
 BLOCK = (
     'echo $$ > "{0}/pid.new"; mv "{0}/pid.new" "{0}/pid"; mkfifo "{0}/gate"; read x < "{0}/gate"'
 )
@@ -271,7 +271,7 @@ def test_cleanup_stops_the_owner_s_attempt_and_the_host_is_free(
     spec = leased.sh(blocking(tmp_path))
     leased.call("start", spec)
     workload = started_pid(tmp_path)
-    assert leased.call("cleanup", {"owner": "somebody"})["attempts"] == []
+    assert leased.call("cleanup", {"owner": "another"})["attempts"] == []
     assert leased.call("cleanup", {"run": "run-1"})["attempts"] == [spec["id"]]
     assert gone(workload)
     report = leased.over(spec)

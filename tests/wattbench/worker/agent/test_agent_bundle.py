@@ -158,11 +158,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         info = folder / f"{name}-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(
-            f"[{agent_bundle.GROUP}]\n{name} = somebody_s_{name}\n"
-        )
-        (folder / f"somebody_s_{name}.py").write_text(textwrap.dedent(source))
-        made.append(f"somebody_s_{name}")
+        (info / "entry_points.txt").write_text(f"[{agent_bundle.GROUP}]\n{name} = other_s_{name}\n")
+        (folder / f"other_s_{name}.py").write_text(textwrap.dedent(source))
+        made.append(f"other_s_{name}")
         importlib.invalidate_caches()
 
     folder.mkdir()
@@ -222,7 +220,7 @@ def test_a_meter_that_can_t_be_used_is_one_warning_that_names_it(
         content = agent_bundle.bundle().content
     assert content == agent_bundle.build({}).content
     [record] = caplog.records
-    assert record.getMessage().startswith("meter broken = somebody_s_broken is left out: ")
+    assert record.getMessage().startswith("meter broken = other_s_broken is left out: ")
     assert why in record.getMessage()
 
 

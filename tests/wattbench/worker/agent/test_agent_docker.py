@@ -53,7 +53,7 @@ def test_container_is_named_offline_recorded_and_removed(
     assert seen["net"] == "lo"
     assert (folder / "stderr.log").read_text().strip().endswith("4711")
     assert containers(leased.spool) == ""
-    # the trial's containers are told from the rest of the host
+    # the trial's containers are distinguished from the rest of the host
     assert report["edges"]["after"]["cpu_busy_ns"] is not None
 
 
@@ -128,7 +128,7 @@ def test_container_is_stopped_at_the_timeout(leased: Any, contained: Any) -> Non
     assert containers(leased.spool) == ""
 
 
-def test_container_that_outlives_its_meter_is_told_and_removed(
+def test_container_that_outlives_its_meter_is_reported_and_removed(
     leased: Any, contained: Any, tmp_path: Path
 ) -> None:
     """The real tool ends with the docker client killed and the container at work."""
@@ -213,7 +213,7 @@ def test_facts_show_docker_and_who_else_runs(leased: Any, image: str) -> None:
     problem = next(p for p in facts["problems"] if p["code"] == "foreign-containers")
     assert problem["severity"] == "soft"
     assert name in problem["message"]
-    leased.environment["DOCKER_HOST"] = f"unix://{leased.spool}/nobody.sock"
+    leased.environment["DOCKER_HOST"] = f"unix://{leased.spool}/absent.sock"
     facts = leased.call("facts", {"sample_s": 0})
     assert facts["docker"]["ok"] is False
     problem = next(p for p in facts["problems"] if p["code"] == "docker-unreachable")
@@ -224,10 +224,10 @@ def test_container_can_compute_and_little_else(leased: Any, contained: Any) -> N
     spec = contained("grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status >&2")
     report = leased.run(spec)
     assert report["state"] == "done", report["message"]
-    told = (leased.attempt_folder(spec) / "stderr.log").read_text()
-    assert "CapEff:\t0000000000000000" in told
-    assert "CapBnd:\t0000000000000000" in told
-    assert "NoNewPrivs:\t1" in told
+    status = (leased.attempt_folder(spec) / "stderr.log").read_text()
+    assert "CapEff:\t0000000000000000" in status
+    assert "CapBnd:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
 
 
 def test_container_s_bounds_are_docker_s_own(leased: Any, contained: Any) -> None:
@@ -246,7 +246,7 @@ def test_container_s_bounds_are_docker_s_own(leased: Any, contained: Any) -> Non
 
 
 def test_variables_of_a_container_stand_on_no_command_line(leased: Any, contained: Any) -> None:
-    secret = f"word-{os.getpid()}-of-nobody"
+    secret = f"word-{os.getpid()}-of-no-user"
     spec = contained(
         'echo "{\\"event\\": \\"$TOKEN\\"}"; sleep 600', env={"TOKEN": secret, "B": "x y"}
     )

@@ -178,7 +178,7 @@ def test_an_attempt_that_lost_its_supervisor_and_its_spec_is_corrupt(
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_documents_of_the_spool_lock_nobody_out(
+def test_damaged_documents_of_the_spool_lock_no_run_out(
     leased: Any, damage: Callable[[Path], None]
 ) -> None:
     for name in ("lease.json", "warm.json", "busy.json"):
@@ -382,7 +382,7 @@ def test_a_process_that_forks_twice_does_not_survive_the_timeout_either(
 # ── meters that hang ────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_meter_that_hangs_after_its_workload_is_told_from_a_timeout(leased: Any) -> None:
+def test_a_meter_that_hangs_after_its_workload_is_distinguished_from_a_timeout(leased: Any) -> None:
     leased.meter = leased.make_meter("hangs", run='"$@" > "$out"; exec sleep 600')
     report = leased.run(leased.sh("true", timeout_s=600))
     assert report["state"] == "failed"
@@ -394,7 +394,7 @@ def test_a_meter_that_hangs_after_its_workload_is_told_from_a_timeout(leased: An
     assert window["ended"]["mono_s"] > window["started"]["mono_s"]
 
 
-def test_a_meter_that_hangs_before_its_workload_is_told_from_a_timeout(
+def test_a_meter_that_hangs_before_its_workload_is_distinguished_from_a_timeout(
     leased: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leased.meter = leased.make_meter("hangs", before="exec sleep 600")

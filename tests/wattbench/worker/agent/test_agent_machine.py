@@ -234,7 +234,7 @@ def test_a_process_of_the_host_or_of_another_container_is_foreign_to_a_container
 
 def test_facts_report_the_settings(agent: Any, root: Path) -> None:
     agent.environment["WATTBENCH_SYSROOT"] = str(root)
-    told = agent.call("facts", {"sample_s": 0, "docker": False})["machine"]
-    assert {k: v for k, v in told.items() if k in KNOWN} == KNOWN
+    machine = agent.call("facts", {"sample_s": 0, "docker": False})["machine"]
+    assert {k: v for k, v in machine.items() if k in KNOWN} == KNOWN
     one = dict(itertools.islice(KNOWN.items(), 3))
-    assert not list(machine_state.differences(told, one))
+    assert not list(machine_state.differences(machine, one))

@@ -92,7 +92,7 @@ def test_edges_hold_what_the_platform_tells(agent: Any, platform: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["cpu", "cpu,cpuacct", "."], ids=["v1", "v1 joined", "v2"])
-def test_a_virtual_host_tells_how_often_its_quota_held_it_back(
+def test_a_virtual_host_reports_how_often_its_quota_held_it_back(
     agent: Any, platform: Path, folder: str
 ) -> None:
     (platform / ".dockerenv").touch()
@@ -101,8 +101,8 @@ def test_a_virtual_host_tells_how_often_its_quota_held_it_back(
     stat.write_text("nr_periods 90\nnr_throttled 17\nthrottled_time 4000\n")
     agent.take()
     report = agent.run(agent.sh(f"sed -i s/17/19/ {stat}"))
-    told = [report["edges"][edge]["throttle"]["cpu_quota"] for edge in ("before", "after")]
-    assert told == [17, 19]
+    counts = [report["edges"][edge]["throttle"]["cpu_quota"] for edge in ("before", "after")]
+    assert counts == [17, 19]
 
 
 def test_powercap_as_the_meter_brackets_the_window(agent: Any, platform: Path) -> None:
@@ -140,7 +140,7 @@ def test_powercap_is_sampled_often_enough_to_see_every_wrap(tmp_path: Path) -> N
     sampler.finish()
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [int(r["zone"]) for r in rows] == list(range(len(rows)))
-    times = [float(row["mono_s"]) for row in rows[:-1]]  # the last comes when it is told to
+    times = [float(row["mono_s"]) for row in rows[:-1]]  # the last comes when it is asked to
     steps = [after - before for before, after in itertools.pairwise(times)]
     assert min(steps) >= 0.049
 
@@ -185,7 +185,7 @@ def test_facts_name_the_machine_and_what_speaks_against_it(agent: Any, platform:
     assert problems["meter-failed"]["action"] == "sudo modprobe intel_rapl_msr"
 
 
-def test_what_a_platform_does_not_tell_is_unknown_and_no_problem(
+def test_what_a_platform_does_not_report_is_unknown_and_no_problem(
     agent: Any, platform: Path
 ) -> None:
     shutil.rmtree(platform / "sys")
@@ -422,7 +422,7 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, platform: Path, 
     assert ended["nvml_mj"]["1"] - started["nvml_mj"]["1"] == 250
     edge = report["edges"]["before"]["nvml"]
     assert [(g["index"], g["uuid"], g["throttle"]) for g in edge] == [(1, "GPU-b", None)]
-    assert edge[0]["processes"] == 3  # somebody else's: the trial's own has not begun
+    assert edge[0]["processes"] == 3  # another process's: the trial's own has not begun
 
 
 def test_levels_of_the_given_gpus_are_read_while_they_are_warmed(agent: Any, nvml: None) -> None:

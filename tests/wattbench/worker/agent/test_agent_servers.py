@@ -244,7 +244,7 @@ def test_a_restarted_host_s_network_is_removed_before_the_next_window(
 def test_no_network_no_window(leased: Any, served: Any) -> None:
     spec = served()
     name = f"wattbench-run-1-worker-{spec['trial']}-1"
-    docker("network", "create", name)  # somebody else's
+    docker("network", "create", name)  # another owner's
     try:
         report = leased.run(spec)
     finally:

@@ -95,7 +95,7 @@ class Meter:
         return None
 
     def idle_levels(self, mark: Any, seconds: float) -> Json:
-        """Levels that tell an idle host from a busy one, as ``power_w`` or ``gpu_temperature_c``."""
+        """Levels that distinguish an idle host from a busy one, as ``power_w`` or ``gpu_temperature_c``."""
         del mark, seconds
         return {}
 

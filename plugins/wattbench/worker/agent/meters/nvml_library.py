@@ -54,10 +54,10 @@ class _FieldValue(ctypes.Structure):
 
 
 class Nvml:
-    """What NVIDIA's driver tells, through ctypes; a reading that it refuses is None.
+    """What NVIDIA's driver reports, through ctypes; a reading that it refuses is None.
 
     ``power_mw`` is the mean of the last second on most GPUs since Ampere, ``power_instant_mw`` is not;
-    drivers before 530 don't tell it.
+    drivers before 530 don't report it.
 
     Source: NVML API reference, device queries and field values.
     """
@@ -97,8 +97,8 @@ class Nvml:
             rc = self._lib.nvmlDeviceGetFieldValues(device, 1, ctypes.byref(asked))
         except AttributeError:
             return None
-        told = rc == asked.status == self._SUCCESS and asked.kind == self._UNSIGNED_INT
-        return int(asked.value) if told else None
+        is_read = rc == asked.status == self._SUCCESS and asked.kind == self._UNSIGNED_INT
+        return int(asked.value) if is_read else None
 
     def _string(self, function: str, *arguments: Any) -> str | None:
         buffer = ctypes.create_string_buffer(96)
@@ -191,7 +191,7 @@ class Nvml:
         return int(sizes.total) if rc == self._SUCCESS else None
 
     def processes(self, index: int) -> int | None:
-        """How many processes compute on it: with no room for a list, NVML tells the number."""
+        """How many processes compute on it: with no room for a list, NVML gives the number."""
         for version in ("_v3", "_v2", ""):
             query = getattr(self._lib, "nvmlDeviceGetComputeRunningProcesses" + version, None)
             if query is not None:
