@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
-from wattbench.analysis.stats import simulation
 from wattbench.analysis.stats.endpoints import HostTrials, host_trials, images_of
 from wattbench.analysis.stats.ranks import RankShift
 from wattbench.analysis.stats.results import Settings, StopDecision
@@ -173,97 +171,3 @@ def _reason(
     a, b, width = max(wide, key=lambda w: math.inf if w[2] is None else w[2])
     so_far = "has no bounded interval yet" if width is None else f"is known to ±{width:.2f} %"
     return f"{a} against {b} {so_far} after {complete} complete blocks; asked for: ±{precision:g} %"
-
-
-@dataclass(frozen=True)
-class Saving:
-    """One precision on simulated blocked campaigns of known truth, stopped early and in full.
-
-    ``share_of_time``: mean blocks used of those planned.
-    """
-
-    precision_pct: float
-    share_of_time: float
-    early: simulation.Rates
-    full: simulation.Rates
-
-
-def saving(
-    precisions_pct: Sequence[float],
-    effects_pct: Sequence[float],
-    cvs_pct: Sequence[float],
-    *,
-    blocks_min: int = EARLIEST,
-    blocks_max: int = 30,
-    campaigns: int = 2000,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Saving, ...]:
-    """What stopping early saves, and what it does to the error rates.
-
-    Args:
-        precisions_pct: half-widths to stop at.
-        effects_pct: true energy of each image relative to a common level, %.
-        cvs_pct: noise of each image, %.
-        blocks_min: earliest stop.
-        blocks_max: planned blocks, and those of the fixed design.
-        campaigns: simulated a precision.
-        seed: of the campaigns, the same ones for both designs.
-        progress: called with (precisions done, precisions).
-    """
-    share = calibrated(len(effects_pct), blocks_max).factor
-    rows = []
-    for done, precision in enumerate(precisions_pct):
-        logs = simulation.blocked_logs(
-            effects_pct, cvs_pct, blocks_max, campaigns, np.random.default_rng(seed)
-        )
-        early = simulation.run(logs, precision_pct=precision, blocks_min=blocks_min, factor=share)
-        full = simulation.rates(simulation.run(logs), effects_pct)
-        rates = simulation.rates(early, effects_pct)
-        rows.append(Saving(precision, rates.mean_blocks / blocks_max, rates, full))
-        if progress:
-            progress(done + 1, len(precisions_pct))
-    return tuple(rows)
-
-
-def calibrate(
-    images: int,
-    blocks_max: int,
-    *,
-    campaigns: int = 20_000,
-    alpha: float = 0.05,
-    seed: int = 20260101,
-) -> Calibration:
-    """Finds the largest share of α that keeps the joint coverage, by simulation.
-
-    Campaigns have equal images, either all equally noisy or one of them three times as noisy, and
-    are stopped at five precisions between "at once" and "hardly ever"; the worst of them counts.
-    """
-    fixed = _worst_miss(images, blocks_max, 1.0, campaigns, alpha, seed)
-    share, miss = 1.0, fixed
-    while miss > alpha and share > 0.3:
-        share = round(share - 0.05, 2)
-        miss = _worst_miss(images, blocks_max, share, campaigns, alpha, seed)
-    return Calibration(images, blocks_max, share, 1 - miss, 1 - fixed)
-
-
-def _worst_miss(
-    images: int, blocks_max: int, share: float, campaigns: int, alpha: float, seed: int
-) -> float:
-    pairs = images * (images - 1) // 2
-    z = float(stats.norm.ppf(1 - share * alpha / pairs / 2))
-    worst = 0.0
-    patterns = [[1.0] * images] + ([[3.0] + [1.0] * (images - 1)] if images > 2 else [])
-    looks = np.linspace(EARLIEST + 1, 0.85 * blocks_max, 5)
-    for cvs in patterns:
-        logs = simulation.blocked_logs(
-            [0.0] * images, cvs, blocks_max, campaigns, np.random.default_rng(seed)
-        )
-        sd = math.hypot(*sorted(cvs)[-2:])
-        for look in looks:
-            outcomes = simulation.run(
-                logs, alpha=alpha, precision_pct=z * sd / math.sqrt(look), factor=share
-            )
-            rates = simulation.rates(outcomes, [0.0] * images, alpha=alpha)
-            worst = max(worst, 1 - rates.coverage)
-    return worst

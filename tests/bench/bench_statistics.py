@@ -1,7 +1,7 @@
 """Coverage and error rates of the product's statistics, and what stopping early saves.
 
 ``python tests/bench/bench_statistics.py`` prints the tables (``make bench`` runs it);
-``--calibrate`` prints the rows of ``analysis.sequential.CALIBRATIONS``;
+``--calibrate`` prints the rows of ``analysis.stats.early_stopping.CALIBRATIONS``;
 ``--campaigns N`` sets how many campaigns are simulated a row.
 """
 
@@ -18,8 +18,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from wattbench.analysis.stats.early_stopping import calibrate, saving
-from wattbench.analysis.stats.simulation import STUDY_CVS_PCT, Rates, blocked_logs, rates, run
+from tests.support.simulated_campaigns import (
+    STUDY_CVS_PCT,
+    Rates,
+    blocked_logs,
+    calibrate,
+    rates,
+    run,
+    saving,
+)
 
 SEED = 20260101
 

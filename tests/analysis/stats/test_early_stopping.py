@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support import simulated_campaigns
+from tests.support.simulated_campaigns import saving
 from wattbench.analysis.model.trials import TrialRow, to_frame
-from wattbench.analysis.stats import early_stopping, simulation
+from wattbench.analysis.stats import early_stopping
 from wattbench.analysis.stats.conclude import conclude
 from wattbench.analysis.stats.early_stopping import (
     calibrated,
-    saving,
     stop_after_block,
 )
 from wattbench.analysis.stats.results import Settings
@@ -132,11 +133,11 @@ def test_fixed_designs_spend_all_of_alpha() -> None:
 
 
 def test_stopped_early_one_pair_is_covered_with_the_calibration_and_not_without() -> None:
-    logs = simulation.blocked_logs((0, 0), (1, 1), 30, 6000, np.random.default_rng(5))
+    logs = simulated_campaigns.blocked_logs((0, 0), (1, 1), 30, 6000, np.random.default_rng(5))
     share = calibrated(2, 30).factor
     kept, naive = (
-        simulation.rates(
-            simulation.run(logs, precision_pct=0.62, blocks_min=10, factor=f), (0, 0)
+        simulated_campaigns.rates(
+            simulated_campaigns.run(logs, precision_pct=0.62, blocks_min=10, factor=f), (0, 0)
         ).coverage
         for f in (share, 1.0)
     )
@@ -149,7 +150,7 @@ def test_simulated_intervals_are_those_of_the_product() -> None:
     frame = campaign(12, 1.0, planned=12)
     (host,) = conclude(frame, Settings(reference="a", correction="bonferroni")).hosts
     wide = frame.pivot_table(index="block", columns="image", values="energy_j")
-    outcome = simulation.run(np.log(wide.to_numpy())[None])
+    outcome = simulated_campaigns.run(np.log(wide.to_numpy())[None])
     for k, pair in enumerate(host.pairs):
         assert pair.simultaneous is not None
         assert pair.simultaneous.lower_pct == pytest.approx(100 * np.expm1(outcome.lower[0, k]))

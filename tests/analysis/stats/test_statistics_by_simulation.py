@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.support.simulated_campaigns import STUDY_CVS_PCT, blocked_logs, rates, run, saving
 from wattbench.analysis.stats.across_hosts import common_effect, hartung_knapp
-from wattbench.analysis.stats.early_stopping import CALIBRATIONS, Calibration, saving
+from wattbench.analysis.stats.early_stopping import CALIBRATIONS, Calibration
 from wattbench.analysis.stats.ranks import RankShift
 from wattbench.analysis.stats.results import Settings
-from wattbench.analysis.stats.simulation import STUDY_CVS_PCT, blocked_logs, rates, run
 from wattbench.analysis.stats.verdicts import to_log
 from wattbench.analysis.stats.within_host import blocked_omnibus, cliffs_delta
 
