@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from wattbench.remote_meters import raw_file
@@ -65,12 +64,7 @@ class Watch:
             polling.wait_for(EDGE_READINGS)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for polling in self._live if kind is None else ():
             polling.wait_for(EDGE_READINGS, after_s=polling.reader.settings.settle_s)
         for polling in self._live:

@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 from wattbench.errors import HostError
@@ -99,12 +98,7 @@ class Host:
         self.connect()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- connection ------------------------------------------------------------------------------
@@ -587,7 +581,9 @@ class Host:
                 log.warning("%s", error)
                 local.close()
                 continue
-            pumps[:] = [pump for pump in pumps if not pump.closed]
+            for over in [pump for pump in pumps if pump.closed]:
+                over.close()
+                pumps.remove(over)
             pumps.append(SocketForward(local, channel))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -319,6 +320,19 @@ def test_forwarded_socket_carries_both_ways_and_several_at_once(host: Host, tmp_
     assert not Path(path).exists()
     service.shutdown(socket.SHUT_RDWR)
     service.close()
+
+
+def test_a_connection_that_is_over_is_closed_before_the_next_one(
+    host: Host, tmp_path: Path
+) -> None:
+    """One that was only dropped is an unclosed socket, of which Python warns: an error here."""
+    with host.forward_socket(str(tmp_path / "absent.sock")) as path:
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(30)
+                client.connect(path)
+                assert client.recv(1) == b""
+    gc.collect()
 
 
 def test_forwarding_to_a_dead_socket_ends_the_local_connection(host: Host, tmp_path: Path) -> None:
