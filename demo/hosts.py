@@ -175,7 +175,7 @@ def run(host: VirtualHost, command: str, timeout_s: float = 20) -> tuple[int, st
     kind, blob = host.host_key.public.split()[:2]
     client = paramiko.SSHClient()
     client.get_host_keys().add(
-        host.address, kind, paramiko.PKey.from_type_string(kind, _decode(blob))
+        host.address, kind, paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
     )
     with client:
         client.connect(
@@ -195,10 +195,6 @@ def run(host: VirtualHost, command: str, timeout_s: float = 20) -> tuple[int, st
         except TimeoutError as error:
             raise OSError(f"no end of {command!r} within {timeout_s:.0f} s") from error
         return stdout.channel.recv_exit_status(), text.strip() or (errors or [""])[-1]
-
-
-def _decode(blob: str) -> bytes:
-    return base64.b64decode(blob)
 
 
 def _existing(client: docker.DockerClient, name: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.errors import InputError, UserError
+from wattbench.analysis.model.escaping import say
 from wattbench.analysis.presentation.progress import Progress
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     images = args.images or images
     pairs = images * (images - 1) // 2
     per_pair = args.alpha / pairs
-    _say(
+    say(
         f"Trials an image to find an effect with {100 * args.power:g} % power; {images} images, "
         f"{pairs} pair{'s' if pairs > 1 else ''}, family-wise α = {args.alpha:g}\n"
     )
@@ -131,22 +132,18 @@ def run(args: argparse.Namespace) -> int:
     for done, noise in enumerate(noises, start=1):
         rows += power.needs([noise], args.effect, alpha=per_pair, target=args.power)
         progress(f"{done}/{len(noises)} noise levels")
-    _say(_needs_table(rows, args.effect))
+    say(_needs_table(rows, args.effect))
     least = power.smallest_n(per_pair), power.smallest_n(per_pair, blocked=False)
-    _say(
+    say(
         f"\nBelow {least[0]} blocks ({least[1]} unblocked trials per image) the exact test decides "
         "nothing, however large the effect."
     )
     if args.blocks:
-        _say("\n" + _detectable_table(noises, args.blocks, per_pair, args.power))
+        say("\n" + _detectable_table(noises, args.blocks, per_pair, args.power))
     if args.plot:
         _plot(noises, args.effect, per_pair, args.power, args.plot)
-        _say(f"\nfigure: {args.plot}")
+        say(f"\nfigure: {args.plot}")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)
 
 
 def _check(args: argparse.Namespace) -> None:

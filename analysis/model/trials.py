@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wattbench.analysis.model.escaping import cell, uncell, write_frame
+from wattbench.analysis.model.escaping import cell, uncell
 
 # pandas takes a second to import: readers of raw files in processes of their own do without it.
 if TYPE_CHECKING:
@@ -224,13 +224,8 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reindex(columns=list(COLUMNS)).astype(_DTYPES)
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write rows as CSV; missing cells are empty."""
-    write_frame(frame, path)
-
-
 def write_rows(rows: Iterable[TrialRow], path: Path) -> None:
-    """Write rows as :func:`write_csv` writes a frame, without making one."""
+    """Write rows as ``escaping.write_frame`` writes a frame, without making one."""
     cells = operator.attrgetter(*COLUMNS)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -240,14 +235,14 @@ def write_rows(rows: Iterable[TrialRow], path: Path) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_csv` wrote, with the schema's types."""
+    """Read what :func:`write_rows` or ``escaping.write_frame`` wrote, with the schema's types."""
     import pandas as pd
 
     return without_apostrophes(_typed(pd.read_csv(path, dtype=_DTYPES)))
 
 
 def without_apostrophes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Texts as they were before :func:`write_csv` kept spreadsheets from reading formulas in them."""
+    """Texts as they were before ``escaping`` kept spreadsheets from reading formulas in them."""
     texts = {name: frame[name].map(uncell, na_action="ignore").astype("string") for name in _TEXTS}
     return frame.assign(**texts)
 

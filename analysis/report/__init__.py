@@ -15,7 +15,6 @@ from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.model.finding_codes import Verdict
 from wattbench.analysis.model.findings import Finding, dump
-from wattbench.analysis.model.trials import write_csv
 from wattbench.analysis.presentation import html
 from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.findings import groups
@@ -155,8 +154,8 @@ def _silent(_: str) -> None:
 def write_data(done: Study, out: Path) -> None:
     """Write all of a report that needs no drawing: every file but ``index.html`` and ``figures/``."""
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(done.data.trials, out / "trials.csv")
-    write_csv(done.data.attempts, out / "attempts.csv")
+    write_frame(done.data.trials, out / "trials.csv")
+    write_frame(done.data.attempts, out / "attempts.csv")
     write_frame(done.data.phases, out / "phases.csv")
     (out / "findings.json").write_text(dump(done.findings), encoding="utf-8")
     summary = json.dumps(summary_of(done), indent=1, ensure_ascii=False, allow_nan=False)

@@ -13,9 +13,9 @@ from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.storage import s3
 from wattbench.analysis.storage.source import (
     FolderSource,
+    S3Source,
     Source,
     SourceError,
-    from_client,
     s3_client,
 )
 
@@ -128,7 +128,7 @@ def _in_bucket(client: S3Client, place: str) -> list[Place]:
 
 
 def _object(client: S3Client, bucket: str, prefix: str, *, named: bool) -> Place:
-    return Place(from_client(client, bucket, prefix, verify=False), named)
+    return Place(S3Source(client, bucket, prefix, verify=False), named)
 
 
 def _list(client: S3Client, bucket: str, prefix: str) -> tuple[list[str], list[str]]:

@@ -272,7 +272,7 @@ def open_source(place: str | Path) -> Source:
         parts = urlsplit(text)
         if not parts.netloc:
             raise SourceError(f"{text}: names no bucket; write s3://BUCKET/PREFIX/runs/RUN")
-        return from_client(s3_client(), parts.netloc, parts.path)
+        return S3Source(s3_client(), parts.netloc, parts.path)
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"{text}: no such folder; name a run's folder or s3://BUCKET/…/runs/RUN")
@@ -293,11 +293,6 @@ def s3_client() -> S3Client:
         raise SourceError(f"the S3 client can't be made: {error}; check the AWS_* variables") from (
             error
         )
-
-
-def from_client(client: S3Client, bucket: str, prefix: str, *, verify: bool = True) -> S3Source:
-    """A run by a configured boto3 client."""
-    return S3Source(client, bucket, prefix, verify=verify)
 
 
 def from_store(store: KeyedStore, key: str) -> StoreSource:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from wattbench.analysis import report
-from wattbench.analysis.model.trials import write_csv
+from wattbench.analysis.model.escaping import write_frame
 from wattbench.analysis.report import registry
 from wattbench.analysis.report.figures import Artist
 
@@ -15,7 +15,7 @@ Row = dict[str, str]
 
 def write_tables(study: report.Study, folder: Path) -> Path:
     """Write trials.csv and every table into a folder; returns the folder."""
-    write_csv(study.data.trials, folder / "trials.csv")
+    write_frame(study.data.trials, folder / "trials.csv")
     for table in study.tables.values():
         table.write(folder)
     return folder

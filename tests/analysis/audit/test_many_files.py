@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattbench.analysis.__main__ import main
-from wattbench.analysis.model.trials import TrialRow, to_frame, write_csv, write_rows
+from wattbench.analysis.model.escaping import write_frame
+from wattbench.analysis.model.trials import TrialRow, to_frame, write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +168,6 @@ integers = st.none() | st.integers(0, 2**53)
 )
 def test_rows_are_written_as_a_frame_is(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("csv")
-    write_csv(to_frame(rows), folder / "frame.csv")
+    write_frame(to_frame(rows), folder / "frame.csv")
     write_rows(rows, folder / "rows.csv")
     assert (folder / "rows.csv").read_bytes() == (folder / "frame.csv").read_bytes()

@@ -59,7 +59,7 @@ def test_tables_of_trials_hold_no_formula_and_read_back(tmp_path: Path) -> None:
     row = TrialRow("=cmd|' /C calc'!A0", "@host", "workload", 1, 1, 1, "-image", energy_j=-1.5,
                    reason="+49")  # fmt: skip
     frame = trials.to_frame([row])
-    trials.write_csv(frame, tmp_path / "a.csv")
+    escaping.write_frame(frame, tmp_path / "a.csv")
     trials.write_rows([row], tmp_path / "b.csv")
     for name in ("a.csv", "b.csv"):
         (cells,) = csv.DictReader((tmp_path / name).read_text(encoding="utf-8").splitlines())

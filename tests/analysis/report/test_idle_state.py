@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wattbench.analysis.model.trials import read_csv, write_csv
+from wattbench.analysis.model.escaping import write_frame
+from wattbench.analysis.model.trials import read_csv
 from wattbench.analysis.report import Study, study
 from wattbench.analysis.report.sections import method
 from wattbench.analysis.storage.source import open_source
@@ -67,7 +68,7 @@ def test_a_report_says_what_was_loaded_in_idle_trials(
     states = found.data.trials["idle_state"]
     assert states[~idle].isna().all()
     assert set(states[idle].dropna()) == ({state} if state else set())
-    write_csv(found.data.trials, tmp_path / "trials.csv")
+    write_frame(found.data.trials, tmp_path / "trials.csv")
     assert read_csv(tmp_path / "trials.csv")["idle_state"].equals(states)
 
 

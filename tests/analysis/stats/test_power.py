@@ -11,9 +11,11 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
+from tests.support.simulated_campaigns import blocked_logs, rates, run
 from wattbench.analysis.commands import power as command
 from wattbench.analysis.model.errors import UserError
-from wattbench.analysis.model.trials import TrialRow, to_frame, write_csv
+from wattbench.analysis.model.escaping import write_frame
+from wattbench.analysis.model.trials import TrialRow, to_frame
 from wattbench.analysis.stats.power import (
     EFFICIENCY,
     detectable_pct,
@@ -26,7 +28,6 @@ from wattbench.analysis.stats.power import (
     trials_to_decide,
 )
 from wattbench.analysis.stats.ranks import RankShift
-from wattbench.analysis.stats.simulation import blocked_logs, rates, run
 
 
 @pytest.mark.parametrize(("n", "effect"), [(12, 1.0), (30, 0.5), (60, 2.0)])
@@ -133,7 +134,7 @@ def test_the_noise_can_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFix
         for block in range(1, 21) for k, image in enumerate(("a", "b"))
     ]  # fmt: skip
     frame = to_frame(rows)
-    write_csv(frame, tmp_path / "trials.csv")
+    write_frame(frame, tmp_path / "trials.csv")
     assert command.run(parse("--from", str(tmp_path))) == 0
     from_csv = capsys.readouterr().out
     assert "2 images, 1 pair," in from_csv
@@ -149,7 +150,7 @@ def test_the_noise_can_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_run_of_one_image_has_no_noise_to_tell(tmp_path: Path) -> None:
     rows = [TrialRow("r", "h", "workload", b, b, b, "a", status="valid", energy_j=1.0 + b)
             for b in range(1, 9)]  # fmt: skip
-    write_csv(to_frame(rows), tmp_path / "trials.csv")
+    write_frame(to_frame(rows), tmp_path / "trials.csv")
     with pytest.raises(UserError, match="no two images have at least two valid trials"):
         command.run(parse("--from", str(tmp_path)))
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import simulated_run as simulated
+from tests.support.s3_server import KEY, RCLONE, SECRET, Server
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.runs import assemble, load
 from wattbench.analysis.storage.source import (
     DamagedError,
     MissingError,
+    S3Source,
     SourceError,
-    from_client,
     open_source,
     s3_client,
 )
-
-RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-KEY, SECRET = "SOURCETESTKEY", "source-test-secret"
 
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed: no S3 server")
 
@@ -39,29 +32,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(root: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    served = root.parents[3]
-    server = subprocess.Popen(
-        [str(RCLONE), "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}",
-         "--config", "/dev/null", str(served)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None, "rclone ended"
-                assert time.monotonic() < deadline, "rclone does not listen"
-                time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
+    server = Server(root.parents[3])
+    server.start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture
@@ -87,7 +61,7 @@ def test_the_same_run_comes_from_the_bucket_and_from_the_folder(root: Path, plac
 
 def test_a_configured_client_reads_it_too(root: Path, place: str) -> None:
     prefix = place.removeprefix("s3://lab/")
-    source = from_client(s3_client(), "lab", prefix)
+    source = S3Source(s3_client(), "lab", prefix)
     assert source.read("run.json") == (root / "run.json").read_bytes()
 
 
