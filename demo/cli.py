@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 from demo import (
+    airflow,
     bed,
     campaign,
     down,
@@ -76,6 +77,7 @@ def _run(up: bed.Bed, experiment: str, timings: Timings) -> int:
     if experiment != settings.EXPERIMENT:
         out = out.with_name(f"report-{experiment}")
         settings.add_example(up.checkout, experiment, up.registry, _say)
+        airflow.parse_again(up.checkout)
         with timings.step(f"images of {experiment}"):
             workloads.ensure_variants(up.checkout, experiment, up.registry, _say)
     with timings.step("the run, to its report"):

@@ -133,6 +133,7 @@ class Lab:
             },
         } | changes  # fmt: skip
         (self.config / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(base))
+        airflow.parse_again(self.bed.checkout)
 
     def add_hosts(self, added: dict[str, Any], connections: dict[str, Any]) -> None:
         path = self.config / "hosts.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import settings
+from demo import airflow, settings
 from tests.integration.conftest import Lab
 from tests.support import console_blocks
 
@@ -33,6 +33,7 @@ def experiments(request: pytest.FixtureRequest, lab: Lab) -> Iterator[list[str]]
             written.append(name)
     bed = lab.bed
     settings.write(bed.checkout, bed.hosts, bed.store, bed.registry, print)  # as `demo up` does
+    airflow.parse_again(bed.checkout)
     yield written
     for name in written:
         for folder in (lab.bed.checkout.root / "config", lab.config):

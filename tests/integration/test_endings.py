@@ -159,8 +159,12 @@ def test_a_run_that_is_cleared_in_mid_window_measures_all_in_the_end(lab: Lab) -
 
 
 @pytest.fixture(scope="module")
-def finished(lab: Lab, experiments: None) -> Run:
-    run = lab.follow(lab.trigger("it-ends", blocks=1))
+def finished(lab: Lab) -> Run:
+    """Two trials, no idle window: what is measured again comes before another trial."""
+    lab.write_experiment(
+        "it-again", hosts=["virtual-1"], images={"pip-numpy": {"ref": lab.image("pip-numpy")}}
+    )
+    run = lab.follow(lab.trigger("it-again"))
     assert run.state == "success", lab.table(run)
     return run
 

@@ -41,7 +41,8 @@ def even_power(lab: Lab) -> Iterator[None]:
     lab.in_container(0, "rm", path)
 
 
-def write(lab: Lab, name: str, steps: list[dict[str, Any]]) -> None:
+def write(lab: Lab, name: str, steps: list[dict[str, Any]], **slower: dict[str, Any]) -> None:
+    """One fast server and the slower ones, loaded by virtual-2."""
     folder, ref = lab.config / "experiments", lab.image("pip-numpy")
     (folder / "server.py").write_text(SERVER)
     lines = [json.dumps({"path": "/predict", "json": {"n": n}}) for n in range(30)]
@@ -60,15 +61,14 @@ def write(lab: Lab, name: str, steps: list[dict[str, Any]]) -> None:
             },
         },
         reference="fast",
-        images={"fast": server(ref), "slow": server(ref, delay_s=0.1)},
+        images={"fast": server(ref)} | {name: server(ref, **does) for name, does in slower.items()},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(lab: Lab, even_power: None) -> Run:
-    write(
-        lab, "it-load-host", [{"concurrency": 2, "requests": 60}, {"rate_per_s": 20, "seconds": 8}]
-    )
+    steps = [{"concurrency": 2, "requests": 60}, {"rate_per_s": 20, "seconds": 8}]
+    write(lab, "it-load-host", steps, slow={"delay_s": 0.1})
     return lab.follow(lab.trigger("it-load-host"), within_s=600)
 
 

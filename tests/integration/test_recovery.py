@@ -41,7 +41,7 @@ def assert_measured_once(lab: Lab, run: Run) -> None:
 
 
 def test_killing_the_scheduler_in_mid_trial_loses_and_repeats_nothing(lab: Lab) -> None:
-    run = lab.trigger("it-kill", seed="1")
+    run = lab.trigger("it-kill", seed="1", blocks=1)
     wait_for_window(lab, run)
     scheduler = service(lab.bed.checkout, "scheduler")
     pid = scheduler.pid()

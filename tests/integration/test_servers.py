@@ -45,6 +45,10 @@ def run(lab: Lab) -> Run:
             "files": {"/bench/server.py": "server.py"},
             "load": LOAD,
         },
+        protocol={
+            "blocks": 1, "warm_up": {"seconds": 1, "until_steady": False}, "timeout_s": 120,
+            "rest": {"min_s": 0.5, "max_s": 5}, "idle_baseline": None, "attempts": 1,
+        },
         reference="fast",
         images={
             "fast": server(ref),
@@ -54,8 +58,8 @@ def run(lab: Lab) -> Run:
             "lies": server(ref, lies=True),
             "never": server(ref, ready_after_s=600),
         },
-    )
-    return lab.follow(lab.trigger("it-servers", blocks=1), within_s=900)
+    )  # fmt: skip
+    return lab.follow(lab.trigger("it-servers"), within_s=900)
 
 
 def requests(lab: Lab, run: Run, image: str, step: str) -> list[dict[str, float]]:
