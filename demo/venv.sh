@@ -41,7 +41,8 @@ locked() { awk -v names=" $* " '/^[a-z0-9]/ { split($1, n, "=="); keep = index(n
   locked uv | .venv/bin/pip install -qq --force-reinstall --require-hashes -r /dev/stdin || unfetched
 echo "setup: installing the locked packages into .venv"
 install_locked() { .venv/bin/uv pip install -q --python .venv/bin/python "$@" || unfetched; }
-install_locked --require-hashes -r requirements.txt
+# Hundreds of processes import them, three at once in the tests alone: compiled once, not by each of them.
+install_locked --compile-bytecode --require-hashes -r requirements.txt
 export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
 if [ -n "$UV_FIND_LINKS" ]; then
   install_locked -c requirements.txt "$(grep -o '^torch==[^ ]*' requirements-torch.txt)"
