@@ -34,7 +34,8 @@ import yaml
 from figures import Figure, show
 
 from demo import airflow
-from tests.support.s3_server import Server, wait_until_listening
+from tests.support.local_server import wait_until_listening
+from tests.support.s3_server import Server
 from wattbench.airflow.watchdog import descendants
 from wattbench.local import airflow_services, credentials
 from wattbench.local.airflow_services import Layout

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from wattbench.errors import ConfigError
 
 HOSTS = """
 store: {conn_id: wattbench_store, bucket: wattbench, prefix: ""}
@@ -91,3 +96,12 @@ def write_bad_files(folder: Path, sound: str) -> None:
     (folder / "zero.yaml").symlink_to("/dev/zero")
     for name in PASSED_OVER:
         (folder / name).write_text("")
+
+
+def refusal(read: Callable[..., object], *arguments: object) -> str:
+    """The line in which a configuration is refused; fails if it is accepted or takes several lines."""
+    with pytest.raises(ConfigError) as caught:
+        read(*arguments)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line

@@ -3,57 +3,32 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
+from tests.support.local_server import LocalServer
 from wattbench.storage.object_store import StoreTarget
 
 RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
 KEY, SECRET = "WATTBENCHTESTKEY", "wattbench-test-secret"
 
 
-def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until something listens there; fails if the process ends before."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert process.poll() is None, f"{process.args!r} ended"
-            time.sleep(0.02)
-    raise AssertionError(f"{process.args!r} does not listen")
-
-
-class Server:
-    """``rclone serve s3`` over a folder; ends by its own process handle only."""
+class Server(LocalServer):
+    """``rclone serve s3`` over a folder, whose folders are buckets; ``wattbench`` is one of them."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
+        self.url = f"http://{self.address}"
         (folder / "wattbench").mkdir(parents=True)
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         assert RCLONE
-        self.process = subprocess.Popen(
-            [RCLONE, "serve", "s3", "--auth-key", f"{KEY},{SECRET}",
-             "--addr", f"127.0.0.1:{self.port}", "--config", "/dev/null", str(self.folder)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        self.serve(
+            RCLONE, "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", self.address,
+            "--config", "/dev/null", str(self.folder),
         )  # fmt: skip
-        wait_until_listening(self.port, self.process)
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
     @property
     def target(self) -> StoreTarget:
-        return StoreTarget(f"http://127.0.0.1:{self.port}", KEY, SECRET, "wattbench", "team/a")
+        return StoreTarget(self.url, KEY, SECRET, "wattbench", "team/a")

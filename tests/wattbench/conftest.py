@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +12,23 @@ import pytest
 import yaml
 
 from demo.checkout import here
+from tests.support.local_server import LocalServer
 from tests.support.pushed_images import RegistryWriter
-from tests.support.s3_server import RCLONE, Server, wait_until_listening
+from tests.support.s3_server import RCLONE, Server
 from wattbench.analysis.model.errors import UserError
 from wattbench.local import packages
 from wattbench.storage.object_store import Store, StoreTarget
 
 
-class TestRegistry(RegistryWriter):
-    """One ``docker-registry serve``; started and ended by its own process handle."""
+class TestRegistry(LocalServer, RegistryWriter):
+    """One ``docker-registry serve``."""
 
     __test__ = False
 
     def __init__(self, binary: str, folder: Path) -> None:
+        LocalServer.__init__(self)
+        RegistryWriter.__init__(self, self.address)
         self.binary, self.folder = binary, folder
-        self.process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
-        super().__init__(f"127.0.0.1:{self.port}")
 
     def start(self, extra: Mapping[str, Any] | None = None) -> None:
         config = self.folder / "config.yml"
@@ -46,17 +42,7 @@ class TestRegistry(RegistryWriter):
             "http": {"addr": self.address},
         }
         config.write_text(yaml.safe_dump(settings | dict(extra or {})))
-        self.process = subprocess.Popen(
-            [self.binary, "serve", str(config)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        wait_until_listening(self.port, self.process)
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        self.serve(self.binary, "serve", str(config))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import simulated_run as simulated
+from tests.support.s3_server import KEY, RCLONE, SECRET, Server
 from wattbench.analysis.__main__ import main
 from wattbench.analysis.model.trials import COLUMNS, read_csv
 from wattbench.analysis.runs.assemble import assemble
@@ -29,7 +27,6 @@ from wattbench.analysis.storage.source import open_source
 from wattbench.analysis.trends.compare import Options, compare
 
 ROOT = Path(__file__).resolve().parents[3]
-RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -281,11 +278,6 @@ def test_bad_input_is_one_line_and_exit_2(
     assert not (tmp_path / "out").exists()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def store(nights, tmp_path, monkeypatch) -> Iterator[str]:
     """Nine nights in an authenticated S3 server; gives the prefix of the runs."""
@@ -296,29 +288,15 @@ def store(nights, tmp_path, monkeypatch) -> Iterator[str]:
         shutil.copytree(
             runs / planted.run_id(n), tmp_path / "s3/bucket/lab/runs" / planted.run_id(n)
         )
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    server = subprocess.Popen(
-        [RCLONE, "serve", "s3", "--auth-key", "KEYKEY,SECRETSECRET", "--addr", f"127.0.0.1:{port}",
-         "--config", "/dev/null", str(tmp_path / "s3")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    server = Server(tmp_path / "s3")
     for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "KEYKEY",
-        "AWS_SECRET_ACCESS_KEY": "SECRETSECRET", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    try:
-        deadline = time.monotonic() + 20
-        while not _listens(port):
-            assert server.poll() is None, "rclone ended"
-            assert time.monotonic() < deadline, "rclone does not listen"
-            time.sleep(0.02)
-        yield "s3://bucket/lab/runs"
-    finally:
-        server.terminate()
-        server.wait(10)
+    server.start()
+    yield "s3://bucket/lab/runs"
+    server.stop()
 
 
 def test_runs_are_read_straight_from_the_store(store, nights, tmp_path, capsys) -> None:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.config_mistakes import refusal
 from wattbench.config.dockerfile_ladder import ladder
 from wattbench.config.experiment import Experiment
 from wattbench.config.factors import MOST_IMAGES, Change, expand
@@ -133,12 +134,9 @@ def test_a_mistake_gets_one_line_with_file_path_and_next_action(
     tmp_path: Path, old: str, new: str, said: str
 ) -> None:
     assert old in EXPERIMENT
-    with pytest.raises(ConfigError) as caught:
-        read(tmp_path, EXPERIMENT.replace(old, new))
-    line = str(caught.value)
+    line = refusal(read, tmp_path, EXPERIMENT.replace(old, new))
     assert said in line
     assert re.match(rf"{tmp_path.name}/night\.yaml( line \d+)?: ", line)
-    assert "\n" not in line
 
 
 def test_a_factorial_of_one_factor_is_refused(tmp_path: Path) -> None:
@@ -191,10 +189,7 @@ def test_levels_change_the_workload_and_the_container_of_the_reference(tmp_path:
 
 def test_a_level_with_an_unknown_key_of_the_workload_is_refused_in_one_line(tmp_path: Path) -> None:
     text = EXPERIMENT.replace("1: {env: {OMP_NUM_THREADS: 1}}", "1: {workload: {batches: 2}}")
-    with pytest.raises(ConfigError) as caught:
-        read(tmp_path, text)
-    assert "images.omp-1.workload.batches: unknown key" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "images.omp-1.workload.batches: unknown key" in refusal(read, tmp_path, text)
 
 
 # Dockerfiles ------------------------------------------------------------------------------------

@@ -42,13 +42,19 @@ def attempted(run: Run, here: Any, trial: PlannedTrial) -> Path:
     return Path(answer["path"])
 
 
+@pytest.fixture
+def planned(store: Store, tmp_path: Path) -> tuple[Run, Any, PlannedTrial]:
+    """A run, its host and the first trial."""
+    run = prepared(store, experiment())
+    return run, Here(tmp_path / "spool"), run.plan(HOST)[0]
+
+
 def test_files_are_verified_stored_and_then_forgotten_on_the_host(
-    store: Store, tmp_path: Path
+    store: Store, planned: tuple[Run, Any, PlannedTrial]
 ) -> None:
-    run, here = prepared(store, experiment()), Here(tmp_path / "spool")
-    trial = run.plan(HOST)[0]
+    run, here, trial = planned
     folder = attempted(run, here, trial)
-    record = collect(run, here, HOST, trial)  # type: ignore[arg-type]
+    record = collect(run, here, HOST, trial)
     assert record is not None
     assert record.row.status == "failed"
     key = trial_key(run.run_id, HOST, trial.name, 1)
@@ -57,15 +63,14 @@ def test_files_are_verified_stored_and_then_forgotten_on_the_host(
 
 
 def test_a_malformed_report_fails_its_attempt_and_the_host_keeps_the_files(
-    store: Store, tmp_path: Path
+    planned: tuple[Run, Any, PlannedTrial],
 ) -> None:
-    run, here = prepared(store, experiment()), Here(tmp_path / "spool")
-    trial = run.plan(HOST)[0]
+    run, here, trial = planned
     folder = attempted(run, here, trial)
     report = json.loads((folder / "report.json").read_text())
     report["files"] = {"stderr.log": {"sha256": 5}, "stdout.log": "x"}
     (folder / "report.json").write_text(json.dumps(report))
-    record = collect(run, here, HOST, trial)  # type: ignore[arg-type]
+    record = collect(run, here, HOST, trial)
     assert record is not None
     assert record.row.status == "failed"
     assert str(record.row.reason).startswith(
@@ -86,19 +91,17 @@ def brought(run: Run, here: Any, trial: PlannedTrial) -> Path:
 
 
 def test_what_was_brought_early_is_collected_without_the_host_which_then_forgets_it(
-    store: Store, tmp_path: Path
+    store: Store, planned: tuple[Run, Any, PlannedTrial], tmp_path: Path
 ) -> None:
-    run, here = prepared(store, experiment()), Here(tmp_path / "spool")
-    host: Any = here
-    trial = run.plan(HOST)[0]
+    run, here, trial = planned
     assert collect_stored(run, HOST, trial) is None
     folder = brought(run, here, trial)
-    assert not forget_collected(run, host, HOST, trial, 1)
+    assert not forget_collected(run, here, HOST, trial, 1)
     early = collect_stored(run, HOST, trial)
     assert early is not None
     assert [r.row for r in run.records(HOST)[trial.name]] == [early.row]
     assert folder.exists()
-    assert forget_collected(run, host, HOST, trial, 1)
+    assert forget_collected(run, here, HOST, trial, 1)
     assert not folder.exists()
     other = prepared(store, experiment(), "other")
     attempted(other, Here(tmp_path / "elsewhere"), trial)
@@ -114,11 +117,9 @@ def test_what_was_brought_early_is_collected_without_the_host_which_then_forgets
     ids=["no gzip", "another file", "gone"],
 )
 def test_a_copy_that_is_not_what_the_host_had_is_collected_from_the_host(
-    store: Store, tmp_path: Path, damage: bytes | None
+    store: Store, planned: tuple[Run, Any, PlannedTrial], damage: bytes | None
 ) -> None:
-    run, here = prepared(store, experiment()), Here(tmp_path / "spool")
-    host: Any = here
-    trial = run.plan(HOST)[0]
+    run, here, trial = planned
     brought(run, here, trial)
     key = trial_key(run.run_id, HOST, trial.name, 1)
     report = store.get_json(f"{key}/attempt.json")
@@ -135,20 +136,18 @@ def test_a_copy_that_is_not_what_the_host_had_is_collected_from_the_host(
         assert collect_stored(run, HOST, trial) is None
         if name.endswith(".gz"):
             store.put(f"{key}/{name}", before)
-    assert collect(run, host, HOST, trial) is not None
+    assert collect(run, here, HOST, trial) is not None
     assert store.get(f"{key}/stderr.log") == before
 
 
 def test_a_malformed_report_that_was_brought_early_stays_on_the_host(
-    store: Store, tmp_path: Path
+    store: Store, planned: tuple[Run, Any, PlannedTrial]
 ) -> None:
-    run, here = prepared(store, experiment()), Here(tmp_path / "spool")
-    host: Any = here
-    trial = run.plan(HOST)[0]
+    run, here, trial = planned
     folder = brought(run, here, trial)
     key = trial_key(run.run_id, HOST, trial.name, 1)
     report = store.get_json(f"{key}/attempt.json")
     store.put_json(f"{key}/attempt.json", report | {"files": {"stderr.log": {"sha256": 5}}})
     assert collect_stored(run, HOST, trial) is not None
-    assert forget_collected(run, host, HOST, trial, 1)
+    assert forget_collected(run, here, HOST, trial, 1)
     assert folder.exists()

@@ -95,6 +95,15 @@ def until_docker_answers(name: str) -> None:
         time.sleep(0.2)
 
 
+def start_in_container(host: Host, name: str, payload: dict[str, Any]) -> None:
+    """Start an attempt and wait until its container runs."""
+    assert host.call("start", payload)["state"] == "started"
+    deadline = time.monotonic() + 60
+    while not docker("exec", name, "docker", "ps", "-q"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def host(worker: tuple[str, HostTarget]) -> Iterator[Host]:
     with Host(worker[1]) as connected:
@@ -177,11 +186,7 @@ def test_reboot_in_mid_window_ends_as_lost_and_leaves_nothing(
 ) -> None:
     name, _ = worker
     payload = spec("002-reboot", "echo up; sleep 600")
-    assert host.call("start", payload)["state"] == "started"
-    deadline = time.monotonic() + 60
-    while not docker("exec", name, "docker", "ps", "-q"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    start_in_container(host, name, payload)
     docker("restart", "-t", "10", name)
     until_docker_answers(name)
     answer = host.wait(payload["id"], 90)
@@ -201,11 +206,7 @@ def test_docker_daemon_that_dies_in_the_window_leaves_no_container(
 ) -> None:
     name, _ = worker
     payload = spec("003-daemon", "sleep 600")
-    assert host.call("start", payload)["state"] == "started"
-    deadline = time.monotonic() + 60
-    while not docker("exec", name, "docker", "ps", "-q"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    start_in_container(host, name, payload)
     docker("exec", name, "sh", "-c", "kill -9 $(cat /var/run/docker.pid)")
     report = host.wait(payload["id"], 120)["report"]
     assert report["state"] == "failed"

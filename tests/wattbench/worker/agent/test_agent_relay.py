@@ -177,13 +177,19 @@ def until_loaded(capfd: pytest.CaptureFixture[str], event: str = "steady:") -> N
         time.sleep(0.05)
 
 
-def test_a_load_that_is_killed_is_named_with_its_phase(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def load(bench: Bench, capfd: pytest.CaptureFixture[str]) -> subprocess.Popen[str]:
+    """A load in mid-step, through a relay."""
     bench.serve()
     bench.relay()
     load = bench.load(**LONG)
     until_loaded(capfd)
+    return load
+
+
+def test_a_load_that_is_killed_is_named_with_its_phase(
+    bench: Bench, load: subprocess.Popen[str]
+) -> None:
     load.send_signal(signal.SIGKILL)
     ended(load)
     bench.end()
@@ -195,12 +201,8 @@ def test_a_load_that_is_killed_is_named_with_its_phase(
 
 
 def test_a_load_ends_by_itself_when_the_measured_host_is_gone(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
+    bench: Bench, load: subprocess.Popen[str]
 ) -> None:
-    bench.serve()
-    bench.relay()
-    load = bench.load(**LONG)
-    until_loaded(capfd)
     control = bench.open._control
     assert control is not None
     control.shutdown(socket.SHUT_RDWR)  # what the kernel does for a process that was killed
@@ -245,11 +247,7 @@ def test_nothing_passes_without_the_token(bench: Bench, capfd: pytest.CaptureFix
     assert bench.outcome == [True]
 
 
-def test_another_address_is_turned_away(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-    bench.serve()
-    bench.relay()
-    load = bench.load(**LONG)
-    until_loaded(capfd)
+def test_another_address_is_turned_away(bench: Bench, load: subprocess.Popen[str]) -> None:
     with (
         contextlib.suppress(ConnectionResetError, BrokenPipeError),
         socket.create_connection(
