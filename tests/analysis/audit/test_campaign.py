@@ -334,6 +334,7 @@ def test_the_same_campaign_gives_the_same_bytes(audited, tmp_path):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_runs_as_a_module(audited, tmp_path):
     planted, _, _ = audited
     done = subprocess.run(

@@ -112,12 +112,19 @@ def test_steady_nights_say_so_and_exit_0(tmp_path, capsys) -> None:
     assert len(found(tmp_path / "out", "regression", "not-found")) == 2
 
 
-def test_every_file_is_there_and_the_rows_are_the_runs_own(nights, tmp_path) -> None:
+@pytest.fixture(scope="module")
+def compared(nights, tmp_path_factory) -> Path:
+    """The files of a comparison of all thirty nights."""
+    out = tmp_path_factory.mktemp("compared")
+    main(["compare", str(nights[0]), "--out", str(out)])
+    return out
+
+
+def test_every_file_is_there_and_the_rows_are_the_runs_own(nights, compared) -> None:
     runs, planted = nights
-    main(["compare", str(runs), "--out", str(tmp_path)])
-    tables = {p.stem for p in (tmp_path / "tables").glob("*.csv")}
+    tables = {p.stem for p in (compared / "tables").glob("*.csv")}
     assert tables == {"runs", "changed_facts", "levels", "changes", "control"}
-    trials = read_csv(tmp_path / "trials.csv")
+    trials = read_csv(compared / "trials.csv")
     assert tuple(trials.columns) == COLUMNS
     stored = pd.concat(
         [pq.read_table(p).to_pandas() for p in sorted(runs.glob("*/trials.parquet"))],
@@ -126,16 +133,15 @@ def test_every_file_is_there_and_the_rows_are_the_runs_own(nights, tmp_path) -> 
     pd.testing.assert_frame_equal(
         trials.reset_index(drop=True), stored.astype(trials.dtypes.to_dict()), rtol=1e-12
     )
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((compared / "summary.json").read_text())
     assert summary["trials"] == len(stored)
     assert summary["valid"] == int((stored["status"] == "valid").sum())
     assert [r["run_id"] for r in summary["runs"]] == [planted.run_id(n) for n in range(30)]
 
 
-def test_levels_in_the_table_are_medians_over_the_control_workload(nights, tmp_path) -> None:
+def test_levels_in_the_table_are_medians_over_the_control_workload(nights, compared) -> None:
     runs, planted = nights
-    main(["compare", str(runs), "--out", str(tmp_path)])
-    levels = pd.read_csv(tmp_path / "tables" / "levels.csv")
+    levels = pd.read_csv(compared / "tables" / "levels.csv")
     name = planted.run_id(5)
     stored = pq.read_table(runs / name / "trials.parquet").to_pandas()
     stored = stored[stored["status"] == "valid"]
