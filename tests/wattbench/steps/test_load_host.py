@@ -91,6 +91,7 @@ def test_what_the_check_finds_of_a_load_host_is_kept_with_the_measured_one(
         socket.create_connection(("127.0.0.1", port))
 
 
+@pytest.mark.slow
 def test_a_port_that_is_in_use_is_named_by_the_check(hosts: tuple[Any, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -280,16 +280,15 @@ class Supervisor:
         return list({*processes_of(self.session, self.attempt.folder), *descendants()})
 
     def _end(self) -> None:
-        """Stop what still runs, gently first: after its workload a meter writes its last row."""
+        """Stop what still runs, gently first: after its workload, if any, a meter writes its last row."""
         ran_on = self.meter is None or self.meter.poll() is not None
+        mark = (command_record(self.attempt) or {}).get("process")
         if self.uses_docker:
             self._end_container(ran_on)
-        elif self.stopped:
-            mark = (command_record(self.attempt) or {}).get("process")
-            if isinstance(mark, dict) and is_alive(mark):
-                send_signal([mark["pid"]], signal.SIGTERM)
+        elif self.stopped and isinstance(mark, dict) and is_alive(mark):
+            send_signal([mark["pid"]], signal.SIGTERM)
         if self.meter is not None:
-            if self.stopped in (TIMEOUT, KILLED):
+            if self.stopped in (TIMEOUT, KILLED) and mark is not None:
                 self._wait_for_meter(self._meter_grace_s)
             elif self.uses_docker and self.outlived:
                 self._wait_for_command(limits.GRACE_S)
