@@ -373,6 +373,7 @@ class MeasuredAttempt(ThreadTrigger):
                     ),
                 )
                 window = open_window(run, name, planned, started, None)
+            window.joined.set()
             log.info("waiting for %s; nothing touches the host until it is over", window.begun.id)
             ended = stop.wait_for(window.end)
             window.measured.set()

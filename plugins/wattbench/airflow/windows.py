@@ -18,6 +18,7 @@ from wattbench.airflow.task_context import log
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.errors import UserError
 from wattbench.run import store_keys
+from wattbench.worker.agent import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,7 @@ class Window:
         trial: which trial.
         begun: the attempt on the host.
         end: how it ended.
+        joined: set once its ``measure`` waits too, so that Airflow has nothing left to do for it.
         measured: set when its ``measure`` ends by itself; a person may end that task sooner.
     """
 
@@ -64,6 +66,7 @@ class Window:
     trial: PlannedTrial
     begun: Begun
     end: Future[Ended]
+    joined: threading.Event = field(default_factory=threading.Event, compare=False)
     measured: threading.Event = field(default_factory=threading.Event, compare=False)
 
     @property
@@ -176,16 +179,21 @@ def open_window(
     started: Started,
     place: tuple[str, int] | None,
 ) -> Window:
-    """Wait for an attempt's end in a thread, which opens its window."""
+    """Wait for an attempt's end in a thread, which opens its window.
+
+    A controller that runs on the host first does all that ``measure`` needs of it.
+    """
+    joined = threading.Event()
 
     def see_through() -> Ended:
         with started.reading:
+            if run.host_config(host_name).controller:
+                joined.wait(limits.CONTROLLER_LEAD_S)
             report = Stop().on_host(host_name, lambda host: _end(run, host, host_name, started))
         return _bring(run, host_name, trial, started.begun, report)
 
-    window = Window(
-        run.run_id, place, trial, started.begun, in_thread(see_through, f"window on {host_name}")
-    )
+    end = in_thread(see_through, f"window on {host_name}")
+    window = Window(run.run_id, place, trial, started.begun, end, joined)
     with _lock:
         others = windows_of(host_name, run.run_id)
         _windows[host_name] = (*others, window)

@@ -13,7 +13,13 @@ from wattbench.config.hosts import HostConfig, MeterConfig
 from wattbench.run.plan import IDLE_HOST, PlannedTrial
 from wattbench.run.store_keys import attempt_id
 from wattbench.worker.agent.documents import AttemptSpec, MeterSpec, ServeSpec
-from wattbench.worker.agent.limits import INTERVAL_MS, LOAD_REACH_S, MIN_FREE_BYTES
+from wattbench.worker.agent.limits import (
+    CONTROLLER_LEAD_S,
+    INTERVAL_MS,
+    LEAD_S,
+    LOAD_REACH_S,
+    MIN_FREE_BYTES,
+)
 from wattbench.workloads import workload_of
 from wattbench.workloads.protocol import Expectation, HoldsModel, WarmsGpus
 from wattbench.workloads.settings import Settings
@@ -87,6 +93,7 @@ def attempt_spec(
         "times_lines": works and not _expected(experiment, trial.image).reports_itself,
         "gpus": list(host.gpus) if experiment.device == "cuda" else [],
         "controller": host.controller,
+        "lead_s": CONTROLLER_LEAD_S if host.controller else LEAD_S,
         "meter": _meter(host),
         "timeout_s": experiment.protocol.timeout_s,
         "user": None,

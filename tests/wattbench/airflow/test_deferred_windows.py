@@ -232,6 +232,29 @@ def test_a_remote_meter_is_read_around_a_deferred_window_and_the_host_is_left_al
     assert sum(at_s > end for at_s in read) >= EDGE_READINGS
 
 
+def test_a_controller_on_the_host_has_done_all_for_the_trial_before_its_window_opens(
+    lab: Lab, tmp_path: Path
+) -> None:
+    config = lab.run.document["hosts"][HOST]["config"]
+    config["controller"] = str(tmp_path)
+    joined: list[bool] = []
+
+    def note() -> None:
+        if lab.server.commands[-1].endswith(" wait"):
+            joined.append(windows._windows[HOST][-1].joined.is_set())
+
+    lab.server.before_each = note
+
+    async def rest_then_measure() -> None:
+        await events(lab, lab.rest())
+        lab.states[f"{GROUP}.rest_0"] = "success"
+        (measured,) = await events(lab, lab.measure())
+        assert isinstance(measured, TaskSuccessEvent), measured.payload
+
+    asyncio.run(rest_then_measure())
+    assert joined == [True]
+
+
 def test_a_second_triggerer_leaves_the_readings_to_the_one_that_began_the_attempt(
     lab: Lab,
 ) -> None:

@@ -23,6 +23,12 @@ METER_START_S = 30.0
 DOCKER_PATIENCE_S = 40.0
 #: How long the supervisor waits for a ``wait`` to arrive before it opens the window, s.
 LEAD_S = 3.0
+#: The same where the controller runs on this host: it waits once all of the trial's tasks wait, s.
+CONTROLLER_LEAD_S = 30.0
+#: How long such a controller is waited for until it is at rest, s.
+CONTROLLER_REST_S = 15.0
+#: At rest it uses less than this, of one core, in so many seconds.
+CONTROLLER_REST_SHARE, CONTROLLER_LOOK_S = 0.1, 1.0
 #: How long an attempt that only holds may take until it accepts the request to end, s.
 FINISH_S = 30.0
 

@@ -54,7 +54,7 @@ from wattbench.worker.agent.processes import (
 from wattbench.worker.agent.sampler import start_samplers
 from wattbench.worker.agent.settle import command_record, end_lost, write_report
 from wattbench.worker.agent.spool import Attempt, Spool
-from wattbench.worker.agent.sysfs import ContainerCpu
+from wattbench.worker.agent.sysfs import ContainerCpu, family_cpu_ns
 from wattbench.worker.agent.text import complaint, tail
 from wattbench.worker.agent.wrapper import ENDED, PROGRESS, STARTED
 
@@ -113,7 +113,8 @@ class Supervisor:
             self._sweep()
         version = self.meter_kind.version(spec["meter"])
         lead_s = spec.get("lead_s")
-        select.select([attached], [], [], limits.LEAD_S if lead_s is None else float(lead_s))
+        self._pause(limits.LEAD_S if lead_s is None else float(lead_s), attached)
+        self._rest_controller()
         before, offset = edges(spec, readers, containers, False), unix_minus_mono()
         samplers = start_samplers(spec, self.attempt.folder, readers, containers)
         margin_s = max(meter.margin_s for meter in readers)
@@ -151,6 +152,28 @@ class Supervisor:
                 "boot": {"before": boot, "after": boot_mark()}, "rest": spec.get("rest"),
             },
         )  # fmt: skip
+
+    def _pause(self, seconds: float, *until: int) -> None:
+        """Wait for a time, for a request to stop, or until one of some descriptors can be read."""
+        deadline = time.monotonic() + seconds
+        while not self.stopped and (left_s := deadline - time.monotonic()) > 0:
+            ready = select.select([self._wake_r, *until], [], [], left_s)[0]
+            if self._wake_r in ready:
+                os.read(self._wake_r, 512)
+            if set(until).intersection(ready):
+                return
+
+    def _rest_controller(self) -> None:
+        """Wait until a controller on this host has done what led to this attempt, and the one before."""
+        folder = self.spec.get("controller")
+        if not folder:
+            return
+        deadline, used_ns = time.monotonic() + limits.CONTROLLER_REST_S, family_cpu_ns(folder)
+        while not self.stopped and time.monotonic() < deadline:
+            self._pause(limits.CONTROLLER_LOOK_S)
+            before_ns, used_ns = used_ns, family_cpu_ns(folder)
+            if used_ns - before_ns < limits.CONTROLLER_REST_SHARE * limits.CONTROLLER_LOOK_S * 1e9:
+                return
 
     def _output(self) -> Json:
         """What became of the workload's output; where the wrapper couldn't count, what was kept."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,3 +55,44 @@ def test_the_cpu_time_of_services_and_all_that_they_started_is_counted(tmp_path:
 def test_an_empty_folder_has_used_nothing(tmp_path: Path) -> None:
     assert family_cpu_ns(str(tmp_path)) == 0
     assert family_cpu_ns(str(tmp_path / "absent")) == 0
+
+
+#: Burns CPU for three seconds, writes when it was done, and waits.
+BUSY = """\
+import sys, time
+end = time.monotonic() + 3
+print(flush=True)
+while time.monotonic() < end: pass
+open(sys.argv[1], "w").write(str(time.monotonic()))
+input()
+"""
+
+
+def test_a_window_opens_once_the_controller_on_the_host_is_at_rest(
+    agent: Any, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, str(done)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        (tmp_path / "scheduler.pid").write_text(f"{process.pid} 123 boot settings\n")
+        agent.take("run-1")
+        report = agent.run(agent.sh("true", controller=str(tmp_path)))
+        process.communicate("\n")
+    assert report["state"] == "done"
+    assert report["edges"]["before"]["mono_s"] > float(done.read_text())
+
+
+def test_an_attempt_that_is_ended_before_its_window_starts_no_workload(
+    agent: Any, tmp_path: Path
+) -> None:
+    agent.take("run-1")
+    spec = agent.sh(f"touch {tmp_path}/started", controller=str(tmp_path), lead_s=600)
+    agent.call("start", spec)
+    agent.call("cleanup", {"owner": "run-1"})
+    report = json.loads((agent.attempt_folder(spec) / "attempt.json").read_text())
+    assert report["state"] == "killed"
+    assert not (tmp_path / "started").exists()
