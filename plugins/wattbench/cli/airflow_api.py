@@ -369,6 +369,10 @@ class Client:
             self._gave_up = False
             if response.ok:
                 return response
+            # A locked database is such an answer; a run that is triggered twice would be two.
+            if response.status_code >= 500 and request.verb != "POST" and wait_s is not None:
+                time.sleep(wait_s)
+                continue
             kind = NotFoundError if response.status_code == 404 else UserError
             raise kind(
                 f"Airflow: {request.verb} {request.path}: {response.status_code} {_detail(response)}"

@@ -56,6 +56,31 @@ def test_a_file_that_was_just_written_is_waited_for(
     assert triggered(airflow)
 
 
+LOCKED: Answer = (500, {"detail": {"reason": "Database error"}})
+
+
+def test_what_a_locked_database_refuses_is_asked_again(airflow: FakeAirflow) -> None:
+    airflow.answers |= {
+        "/api/v2/dags/small": in_turn(LOCKED, LOCKED, (200, PARSED)),
+        "/api/v2/dags/small/dagRuns": (200, TRIGGERED),
+    }
+    client = Client(Login(airflow.url, "ann", "secret"), waits_s=(0.0, 0.0))
+    assert client.trigger("small", {}).run_id.startswith("small-20260102T010000Z-")
+    asked = [(verb, path) for verb, path, _ in airflow.asked if path.endswith("small")]
+    assert asked == [("PATCH", "/api/v2/dags/small")] * 3
+
+
+def test_a_trigger_that_may_have_been_heard_is_not_repeated(airflow: FakeAirflow) -> None:
+    airflow.answers |= {
+        "/api/v2/dags/small": (200, PARSED),
+        "/api/v2/dags/small/dagRuns": LOCKED,
+    }
+    client = Client(Login(airflow.url, "ann", "secret"), waits_s=(0.0, 0.0))
+    with pytest.raises(UserError, match="Database error"):
+        client.trigger("small", {})
+    assert sum(verb == "POST" and path.endswith("dagRuns") for verb, path, _ in airflow.asked) == 1
+
+
 def test_a_refused_file_is_not_waited_for(
     airflow: FakeAirflow, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
