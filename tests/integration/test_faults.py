@@ -247,7 +247,7 @@ def small_spool(lab: Lab) -> After:
     trials = f"{SPOOL}/trials"
     lab.in_container(
         0, "sh", "-c",
-        f"mkdir -p {trials} && mount -t tmpfs -o size=24m,uid=$(id -u bench),gid=$(id -g bench) tmpfs {trials}",
+        f"install -d -o bench -g bench {trials} && mount -t tmpfs -o size=24m,uid=$(id -u bench),gid=$(id -g bench) tmpfs {trials}",
     )  # fmt: skip
 
     def unmount() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,14 @@ class Place:
             "meter": {"kind": "modelled", "command": [str(STAND_IN)], "interval_ms": 100},
         })  # fmt: skip
         return identity
+
+    def until_at_work(self, identity: str) -> None:
+        """Wait until an attempt's workload has been started."""
+        record = self.host.spool / "trials" / identity.replace(f"/{HOST}/", "/") / "command.json"
+        deadline = time.monotonic() + 60
+        while not record.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def lease(self) -> dict[str, Any]:
         return dict(self.host.call("lease", {"action": "show"}))
@@ -131,6 +140,7 @@ def test_what_lies_there_is_collected_what_runs_is_ended_and_the_host_is_free(pl
     done = place.start(0, 0.2)
     over(place, done)
     running = place.start(1, LONG_S)
+    place.until_at_work(running)
     assert close_host(place.run, place.host, HOST) == 2
     names = [t.name for t in place.run.plan(HOST)]
     records = place.run.records(HOST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +92,5 @@ def test_an_attempt_that_is_ended_before_its_window_starts_no_workload(
     spec = agent.sh(f"touch {tmp_path}/started", controller=str(tmp_path), lead_s=600)
     agent.call("start", spec)
     agent.call("cleanup", {"owner": "run-1"})
-    report = json.loads((agent.attempt_folder(spec) / "attempt.json").read_text())
-    assert report["state"] == "killed"
+    assert agent.over(spec)["state"] == "killed"
     assert not (tmp_path / "started").exists()
