@@ -69,7 +69,11 @@ def add_parsers(commands: Any) -> None:
         "--gpu", metavar="UUID", help="with --device cuda, where there are several"
     )
     command.add_argument(
-        "--rest", type=float, default=5, metavar="S", help="least rest before a trial, s (5)"
+        "--rest",
+        type=float,
+        default=2,
+        metavar="S",
+        help="least rest before a trial, s (2); what the controller does between trials comes on top",
     )
     command.add_argument(
         "--timeout", type=int, default=3600, metavar="S", help="longest trial, s (3600)"

@@ -50,7 +50,7 @@ class Measurement:
     ready: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
-    rest_s: float = 5.0
+    rest_s: float = 2.0
     timeout_s: int = 3600
 
     @property
