@@ -156,3 +156,7 @@ class StoreError(UserError):
 
 class RegistryError(UserError):
     """An image registry can't be reached, refused, or doesn't know an image."""
+
+
+class UnreachableRegistryError(RegistryError):
+    """An image registry did not answer, however often it was asked."""

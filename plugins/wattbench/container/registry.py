@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing_extensions import TypedDict
 
 from wattbench.analysis.model.facts_document import first_fault
 from wattbench.container.image_ref import DOCKER_HUB, DOCKER_HUB_API, ImageRef
-from wattbench.errors import RegistryError
+from wattbench.errors import RegistryError, UnreachableRegistryError
 
 if TYPE_CHECKING:
     import requests
@@ -38,6 +39,9 @@ _MANIFESTS = (
 )
 _TIMEOUT_S = (5.0, 30.0)  # to connect, between bytes
 WAITS_S = (1.0, 3.0)
+#: Pauses of a run's tasks, where the registry may be away for a moment: a minute and a half.
+PATIENT_WAITS_S = (1.0, 3.0, 6.0, 12.0, 24.0, 45.0)
+log = logging.getLogger(__name__)
 D = TypeVar("D")
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
@@ -128,7 +132,8 @@ def resolve(
         waits_s: pauses between tries where the registry does not answer.
 
     Raises:
-        RegistryError: unreachable, unknown tag or digest, not allowed, or nothing for the platform.
+        UnreachableRegistryError: no answer.
+        RegistryError: unknown tag or digest, not allowed, or nothing for the platform.
     """
     image = ImageRef.parse(ref)
     access = registries.get(image.registry) or Access()
@@ -329,10 +334,11 @@ class _Repository:
                 ) from error
             wait = next(waits, None)
             if wait is None:
-                raise RegistryError(
+                raise UnreachableRegistryError(
                     f"{self.image.registry}: unreachable ({reason}); "
                     "check that the registry runs and its name and port in the image reference"
                 )
+            log.warning("%s: %s; again in %.0f s", self.image.registry, reason, wait)
             time.sleep(wait)
 
     def _log_in(self, challenge: str) -> str:

@@ -20,7 +20,8 @@ from wattbench.analysis.model.run_document import (
 from wattbench.config.experiment import Experiment
 from wattbench.config.hosts import HostsConfig
 from wattbench.container import registry
-from wattbench.errors import ConfigError
+from wattbench.container.image_ref import ImageRef
+from wattbench.errors import ConfigError, UnreachableRegistryError
 from wattbench.history import deadline
 from wattbench.run import host_claims, store_keys
 from wattbench.run.plan import make_plan, seed_of
@@ -172,6 +173,7 @@ def _resolve_images(
     """Every image with its digest, and why the others have none."""
     images: dict[str, dict[str, Any]] = {}
     unresolved: dict[str, str] = {}
+    away: set[str] = set()  # each registry is waited for once
     rungs = {layer.image for layers in experiment.ladders.values() for layer in layers[:-1]}
     for name, image in experiment.images.items():
         plain = image.model_dump(mode="json")
@@ -179,8 +181,12 @@ def _resolve_images(
             images[name] = plain
             continue
         try:
-            found = registry.resolve(image.ref, registries=registries)
+            server = ImageRef.parse(image.ref).registry
+            waits_s = () if server in away else registry.PATIENT_WAITS_S
+            found = registry.resolve(image.ref, registries=registries, waits_s=waits_s)
         except UserError as error:
+            if isinstance(error, UnreachableRegistryError):
+                away.add(server)
             hint = _UNBUILT if name in rungs else ""
             unresolved[name] = f"{error}{hint}"
             log.error("image %s is left out: %s%s", name, error, hint)

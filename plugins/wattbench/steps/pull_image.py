@@ -97,7 +97,7 @@ def pull_image(
     facts = run.facts(host_name)
     found = PullDocument()
     try:
-        resolved = registry.resolve(ref, _platform(facts), registries)
+        resolved = registry.resolve(ref, _platform(facts), registries, registry.PATIENT_WAITS_S)
         if moved_to := _moved_tag(run, image, resolved.digest, registries):
             found["tag_moved_to"] = moved_to
         with host.forward_socket() as socket_path:

@@ -13,10 +13,11 @@ import pytest
 
 from tests.support.live_chain import STAND_IN, Here, Shelf
 from wattbench.config.experiment import Experiment
-from wattbench.container.registry import resolve
+from wattbench.container.registry import PATIENT_WAITS_S, resolve
 from wattbench.errors import HostError
 from wattbench.run.store_keys import file_key
 from wattbench.run.stored_run import Run
+from wattbench.steps.prepare import _resolve_images
 from wattbench.steps.pull_image import _moved_tag, _platform, pull_image
 from wattbench.workloads.builtin import PATH
 from wattbench.workloads.program_bundle import bundle
@@ -59,6 +60,60 @@ def test_a_digest_has_no_tag_to_move_and_a_tag_that_is_gone_moves_nothing(regist
     pinned = a_run(f"{registry.address}/stays@{digest}")
     assert _moved_tag(pinned, "pip", "sha256:" + 64 * "0", {}) is None
     assert _moved_tag(a_run(f"{registry.address}/stays:v2"), "pip", digest, {}) is None
+
+
+@pytest.fixture
+def away(spare_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A registry that is down, and comes back when it has been waited for 20 s: all pauses."""
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if sum(pauses) >= 20 > sum(pauses[:-1]):
+            monkeypatch.undo()
+            spare_registry.start()
+
+    spare_registry.start()
+    spare_registry.push_image("x", "v1", {"a": b"1"})
+    spare_registry.stop()
+    monkeypatch.setattr("wattbench.container.registry.time.sleep", pause)
+    return pauses
+
+
+def test_a_registry_that_is_away_while_images_are_pulled_is_waited_for(
+    spare_registry: Any, away: list[float]
+) -> None:
+    class ReachedError(HostError):
+        """The host was asked, so that the registry has answered."""
+
+    class AsFarAsThis:
+        def forward_socket(self) -> Any:
+            raise ReachedError("here", code="docker")
+
+    run = a_run(f"{spare_registry.address}/x:v1", hosts={"h1": {}})
+    run.document["experiment"]["images"]["pip"]["resolved_ref"] = f"{spare_registry.address}/x:v1"
+    host: Any = AsFarAsThis()
+    with pytest.raises(ReachedError):
+        pull_image(run, host, "h1", "pip", {})
+    assert sum(away) >= 20
+
+
+def test_a_registry_that_is_away_when_the_run_begins_is_waited_for_once(
+    spare_registry: Any, away: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = f"{spare_registry.address}/x:v1"
+    two = a_run(ref).experiment.model_dump(mode="json")
+    two["images"] |= {"other": {"ref": ref}}
+    found, missing = _resolve_images(Experiment.model_validate(two), {})
+    assert set(found) == {"pip", "other"}
+    assert not missing
+    waited = list(away)
+    spare_registry.stop()
+    monkeypatch.setattr("wattbench.container.registry.time.sleep", away.append)
+    found, missing = _resolve_images(Experiment.model_validate(two), {})
+    assert not found
+    assert all("unreachable" in why for why in missing.values())
+    assert away[len(waited) :] == list(PATIENT_WAITS_S)
 
 
 @pytest.mark.parametrize(
