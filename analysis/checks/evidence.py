@@ -50,6 +50,16 @@ def series(record: Record, pattern: str) -> list[Mapping[str, float]]:
     return [record.series[name] for name in matching(pattern, tuple(record.series))]
 
 
+def gpu_powers(record: Record) -> list[Mapping[str, float]]:
+    """Summaries of the GPUs' power, W."""
+    found = []
+    for name in matching(GPU_POWER, tuple(record.series)):
+        of_one_w = 1000 if name.endswith("_mw") else 1
+        values = record.series[name]
+        found.append({key: values[key] / of_one_w for key in ("mean", "min", "max")})
+    return found
+
+
 def device_of(record: Record) -> str | None:
     """The device that the workload reports, lower case without index."""
     device = record.work.device_actual or record.log.get("device") or record.row.device

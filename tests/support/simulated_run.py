@@ -29,12 +29,16 @@ WRAP_J = 262144.0
 
 @dataclass(frozen=True)
 class Image:
-    """One treatment. ``energy`` and ``time`` are factors of the steady phases; start-up in s."""
+    """One treatment. ``energy`` and ``time`` are factors of the steady phases; start-up in s.
+
+    ``carries`` is a factor of the power that the trial executed after it has.
+    """
 
     energy: float = 1.0
     time: float = 1.0
     startup_s: float = 4.0
     size_gb: float = 3.0
+    carries: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -268,7 +272,7 @@ def _write_host(
     root: Path, design: Design, host: str, plan: list[dict[str, Any]]
 ) -> dict[str, dict[str, str]]:
     rng = np.random.default_rng([design.seed, *host.encode()])
-    clock, again, outcomes = RUN_START, [], {}
+    clock, again, outcomes, carried = RUN_START, [], {}, 1.0
     for trial in plan:
         if trial["block"] > design.skipped.get(host, design.blocks):
             reason = f"precise enough after {design.skipped[host]} blocks"
@@ -279,7 +283,10 @@ def _write_host(
             continue
         place = (host, trial["planned_position"])
         fails = place in design.lost or design.failing.get(place, 0) > 0
-        clock = _attempt(root, design, host, trial, 1, clock + 60, rng, fails=fails)
+        clock = _attempt(
+            root, design, host, trial | {"carried": carried}, 1, clock + 60, rng, fails=fails
+        )
+        carried = design.images[trial["image"]].carries if trial["kind"] == "workload" else 1.0
         if fails:
             again.append(trial)
     for trial in again:
@@ -298,6 +305,7 @@ def _parts(
     drift = machine.drift * trial["planned_position"] / 60
     bias = machine.bias.get(trial["image"], 1.0)
     watts = machine.watts * image.energy / image.time / slow * (1 + noise + drift) * bias
+    watts *= trial.get("carried", 1.0)
     calm = machine.idle_w + 0.35 * (machine.watts - machine.idle_w)
     return [
         _Part("start", 0.6, calm),

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from wattbench.analysis.checks.evidence import (
-    GPU_POWER,
     GPU_USAGE,
     device_of,
+    gpu_powers,
     matching,
     place,
     series,
@@ -132,7 +132,7 @@ def gpu_idle(record: Record) -> Outcomes:
     if usage is None:
         yield Unknown("GPU utilisation was not sampled")
     elif usage <= IDLE_GPU_PCT:
-        power = series(record, GPU_POWER)
+        power = gpu_powers(record)
         watts = power[0]["mean"] if power else None
         text = f"GPU utilisation never exceeds {usage:.0f} %" + (
             f", mean power {watts:.1f} W" if watts is not None else ""

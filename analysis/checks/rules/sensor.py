@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wattbench.analysis.checks.evidence import (
-    GPU_POWER,
     GPU_USAGE,
+    gpu_powers,
     increase,
     place,
     place_of_note,
@@ -68,7 +68,7 @@ def sensor_stale(record: Record) -> Outcomes:
 def _constant_power(record: Record) -> Outcomes:
     """A GPU's power that is one value in all of the window, although the GPU worked."""
     samples = record.row.samples or 0
-    for power, usage in zip(series(record, GPU_POWER), series(record, GPU_USAGE), strict=False):
+    for power, usage in zip(gpu_powers(record), series(record, GPU_USAGE), strict=False):
         if power["min"] != power["max"]:
             continue
         value = place(record, power_w=power["max"])

@@ -142,7 +142,8 @@ class PlanHost(BaseOperator):
         with one_clear_line():
             run = load_run(context)
             pulls = run.pulls(self.host)
-            return run, [_marked(t, run.image_ref(t.image), pulls) for t in self.trials(run)]
+            images = run.experiment.images
+            return run, [_marked(t, t.image in images, pulls) for t in self.trials(run)]
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The trials in planned order; fails where no two images can be compared."""
@@ -166,10 +167,15 @@ class PlanHost(BaseOperator):
 
 
 def _marked(
-    trial: PlannedTrial, ref: str | None, pulls: Mapping[str, PullDocument]
+    trial: PlannedTrial, of_image: bool, pulls: Mapping[str, PullDocument]
 ) -> dict[str, Any]:
+    """A trial as its tasks get it, with why its image is not there.
+
+    Args:
+        of_image: false of what has no image and no pull: the control workload, an idle host.
+    """
     spec: dict[str, Any] = {**trial.to_dict()}
-    if ref is not None:
+    if of_image:
         pull: PullDocument = pulls.get(trial.image, {"error": "was not pulled"})
         if error := pull.get("error"):
             spec["unavailable"] = error

@@ -455,6 +455,13 @@ def test_an_idle_second_gpu_is_named_and_makes_the_trial_invalid():
     assert verdicts(two_gpus(60.0))["gpu-idle"] == "not-found"
 
 
+def test_power_of_idle_gpus_is_stated_in_watts_whichever_meter_read_it():
+    power = dict.fromkeys(("mean", "min", "max", "first", "last"), 61_500.0)
+    idle = {"gpu0_util_pct": GOOD_USAGE | {"max": 0.0}, "gpu0_power_mw": power}
+    (found,) = by_code(checks.check_trial(replace(live(), series=idle)), "gpu-idle")
+    assert found.message == "GPU utilisation never exceeds 0 %, mean power 61.5 W"
+
+
 def test_a_gpu_that_the_trial_was_not_given_may_be_idle():
     other = replace(two_gpus(2.0), domains=two_gpus(2.0).domains[:-1])
     assert verdicts(other)["gpu-idle"] == "not-found"
@@ -536,11 +543,12 @@ def test_nothing_at_all_is_undecidable_and_not_fine():
 @pytest.mark.parametrize(
     ("watts", "severity"), [(187.342, "error"), (187.0, "warning"), (0.0, None)], ids=str
 )
-def test_gpu_power_of_one_value_under_steady_work_is_a_stale_sensor(watts, severity):
-    power = dict.fromkeys(("mean", "min", "max", "first", "last"), watts)
-    frozen = replace(
-        live(), series={"GPU0_USAGE": GOOD_USAGE, "GPU0_POWER (mWatts)": power}, edges=live().edges
-    )
+@pytest.mark.parametrize(
+    ("column", "scale"), [("GPU0_POWER (mWatts)", 1.0), ("gpu0_power_mw", 1e3)]
+)
+def test_gpu_power_of_one_value_under_steady_work_is_a_stale_sensor(watts, severity, column, scale):
+    power = dict.fromkeys(("mean", "min", "max", "first", "last"), watts * scale)
+    frozen = replace(live(), series={"GPU0_USAGE": GOOD_USAGE, column: power}, edges=live().edges)
     (finding,) = by_code(checks.check_trial(frozen), "sensor-stale")
     assert (finding.severity if finding.verdict == "found" else None) == severity
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Made:
 @pytest.fixture(scope="module")
 def out(made: report.Made) -> Path:
     return made.page.parent
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.04])
+def test_a_planted_carry_over_is_reported_and_none_where_none_is(
+    tmp_path: Path, factor: float
+) -> None:
+    """From raw logs: what runs after one of the images draws that much more."""
+    design = small(
+        hosts={"lab-a": simulated.HOSTS["lab-a"]}, blocks=12, idle_every=None, failing={}, kind="modelled", steady_s=3.0,
+        images={**small().images, "nvcr": replace(simulated.IMAGES["nvcr"], carries=factor)},
+    )  # fmt: skip
+    done = make(tmp_path, design)
+    (found,) = [f for f in done.findings if f.code == "carry-over"]
+    assert found.verdict == ("not-found" if factor == 1.0 else "found"), found.message
 
 
 def test_every_file_of_the_contract_is_there_and_not_empty(out: Path) -> None:

@@ -418,9 +418,12 @@ def test_given_gpus_are_recorded_and_the_others_not(agent: Any, platform: Path, 
     ]  # fmt: skip
     assert [rows[0][c] for c in list(rows[0])[3:]] == ["61500", "97", "55", "1410", "", "", ""]
     assert int(rows[0]["gpu1_energy_mj"]) > 2**32  # a counter of 64 bits
-    started, ended = report["command"]["started"], report["command"]["ended"]
-    assert ended["nvml_mj"]["1"] - started["nvml_mj"]["1"] == 250
-    edge = report["edges"]["before"]["nvml"]
+    # The library's counter shows when it was read: at the window's edges, between those of the report.
+    edges, command = report["edges"], report["command"]
+    read_s = [(command[at]["nvml_mj"]["1"] - 5e9) / 61500 for at in ("started", "ended")]
+    moments = [edges["before"]["mono_s"], *read_s, edges["after"]["mono_s"]]
+    assert moments == sorted(moments)
+    edge = edges["before"]["nvml"]
     assert [(g["index"], g["uuid"], g["throttle"]) for g in edge] == [(1, "GPU-b", None)]
     assert edge[0]["processes"] == 3  # another process's: the trial's own has not begun
 
