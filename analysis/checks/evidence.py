@@ -50,7 +50,7 @@ def series(record: Record, pattern: str) -> list[Mapping[str, float]]:
     return [record.series[name] for name in matching(pattern, tuple(record.series))]
 
 
-def gpu_powers(record: Record) -> list[Mapping[str, float]]:
+def gpu_powers(record: Record) -> list[dict[str, float]]:
     """Summaries of the GPUs' power, W."""
     found = []
     for name in matching(GPU_POWER, tuple(record.series)):

@@ -27,8 +27,6 @@ from wattbench.run import store_keys
 
 pytestmark = pytest.mark.docker
 
-Records = dict[str, list[Record]]
-
 # ── a machine of files ──────────────────────────────────────────────────────────────────────────
 
 MACHINE = "it-machine"
@@ -57,15 +55,16 @@ LINKS = {
     "root/proc/self/ns/pid": f"pid:[{0xEFFFFFFC}]",
 }  # fmt: skip
 #: Works on both GPUs, and in the first attempt of its trial does what its image is named after.
-PROGRAM = f"""\
+PROGRAM = """\
 import os, pathlib, sys, time
-home, image = pathlib.Path({HOME!r}), sys.argv[1]
+home, image = pathlib.Path(sys.argv[1]), sys.argv[2]
+cap = home / "root/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
 attempt = pathlib.Path(os.environ["WATTBENCH_ATTEMPT"])
 first = attempt.name == "1" and attempt.parent.name[:3].isdigit()  # of a trial, not the probe of the image
 used_b = 0 if image == "never-both" or (image == "one-gpu" and first) else 97
 
 def show(**values):
-    lines = [f"{{name}} {{value}}\\n" for name, value in values.items()]
+    lines = [f"{name} {value}\\n" for name, value in values.items()]
     (home / "new").write_text((home / "standing").read_text() + "".join(lines))  # of a name the last counts
     os.replace(home / "new", home / "state")
 
@@ -74,14 +73,14 @@ def until_sampled(rows=10):
     while len((attempt / "nvml.csv").read_text().splitlines()) < rows:
         time.sleep(0.02)
 
-mine = {{"pid": os.getpid(), "usage_a": 97, "usage_b": used_b}}
+mine = {"pid": os.getpid(), "usage_a": 97, "usage_b": used_b}
 try:
     show(**mine)
     until_sampled()
     if image == "intruder" and first:
-        show(**mine | {{"pid": (home / "intruder").read_text().strip()}})
+        show(**mine | {"pid": (home / "intruder").read_text().strip()})
     if image == "cap" and first:
-        (home / "root/{ZONE}/constraint_0_power_limit_uw").write_text("120000000\\n")
+        cap.write_text("120000000\\n")
         (home / "standing").write_text((home / "standing").read_text() + "limit_mw 300000\\n")
         show(**mine)
     until_sampled()
@@ -97,8 +96,9 @@ def furnish(lab: Lab, folder: Path) -> None:
     library = nvml_library.build(folder).read_bytes()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, text in (FILES | {"libnvidia-ml.so": library}).items():
-            entry, data = tarfile.TarInfo(name), text if isinstance(text, bytes) else text.encode()
+        files = {name: text.encode() for name, text in FILES.items()}
+        for name, data in (files | {"libnvidia-ml.so": library}).items():
+            entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o755
             tar.addfile(entry, io.BytesIO(data))
         for name, target in LINKS.items():
@@ -108,12 +108,8 @@ def furnish(lab: Lab, folder: Path) -> None:
     lab.in_container(0, "mkdir", "-p", HOME)
     container = docker.from_env().containers.get(lab.bed.hosts[0].container)
     assert container.put_archive(HOME, packed.getvalue())
-    lab.in_container(
-        0,
-        "sh",
-        "-c",
-        f"sleep 3600 >/dev/null 2>&1 & echo $! >{HOME}/intruder; chown -R bench {HOME}",
-    )
+    begin = f"sleep 3600 >/dev/null 2>&1 & echo $! >{HOME}/intruder; chown -R bench {HOME}"
+    lab.in_container(0, "sh", "-c", begin)
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +126,11 @@ def machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
     lab.write_experiment(
         MACHINE, hosts=[MACHINE], device="cuda", reference="both",
         workload={
-            "command": ["python3", "/bench/gpu_work.py"], "files": {"/bench/gpu_work.py": "gpu_work.py"},
+            "kind": "command", "files": {"/bench/gpu_work.py": "gpu_work.py"},
             "unit": {"name": "document", "pattern": r"processed (\d+)"},
         },
         images={
-            name: {"runtime": "process", "command": ["python3", "/bench/gpu_work.py", name]}
+            name: {"runtime": "process", "command": ["python3", "/bench/gpu_work.py", HOME, name]}
             for name in IMAGES
         },
     )  # fmt: skip
@@ -149,7 +145,10 @@ WALLED = "it-walled"
 LOW_W, HIGH_W, STEP_S = 40.0, 240.0, 3.0
 #: By this share of its first gain a plug that drifts shows less each second, down to the least.
 DRIFT_PER_S, LEAST = 0.03, 0.02
+#: How far the clock of the server that has scraped it is ahead.
 AHEAD_S = 5.0
+#: Path of a plug of Shelly's second generation.
+STATUS = "/rpc/Switch.GetStatus"
 
 
 def square(from_s: float, until_s: float) -> Load:
@@ -173,6 +172,11 @@ def drifting(load: Load, since_s: float) -> Load:
     )
 
 
+def shows(device: Device) -> tuple[int, str, bytes]:
+    """What a plug answers now."""
+    return shelly(device).by_path[STATUS]({})
+
+
 class Meters:
     """Wall meters of one load: exact, late, drifting, and a server that has scraped it."""
 
@@ -181,20 +185,14 @@ class Meters:
         self.drifting = self.load
         series: Any = {"pdu": [({}, lambda at_s: f"{self.load.energy_j(at_s - AHEAD_S):.3f}")]}
         past = Prometheus(series, scrape_s=0.5, ahead_s=AHEAD_S, selectors=frozenset({"pdu"}))
-        ask = {
-            "exact": lambda: Device(self.load),
-            "late": lambda: Device(self.load, lag_s=3.0),
-            "drifts": lambda: Device(self.drifting),
-        }
-        plugs = {
-            f"/{name}{path}": lambda query, device=device, path=path: shelly(device()).by_path[
-                path
-            ](query)
-            for name, device in ask.items()
-            for path in ["/rpc/Switch.GetStatus"]
-        }
         self.answers = Answers(
-            plugs | past.answers().by_path | {"/page": lambda _: (200, "text/html", b"<html>")}
+            {
+                f"/exact{STATUS}": lambda _: shows(Device(self.load)),
+                f"/late{STATUS}": lambda _: shows(Device(self.load, lag_s=3.0)),
+                f"/drifts{STATUS}": lambda _: shows(Device(self.drifting)),
+                f"/page{STATUS}": lambda _: (200, "text/html", b"<html>"),
+                **past.answers().by_path,
+            }
         )
 
     def drift(self) -> None:
@@ -204,7 +202,7 @@ class Meters:
 
 def plug(url: str, name: str, **keys: Any) -> dict[str, Any]:
     return {
-        "kind": "http", "name": name, "url": f"{url}/{name}/rpc/Switch.GetStatus", "interval_ms": 200,
+        "kind": "http", "name": name, "url": f"{url}/{name}{STATUS}", "interval_ms": 200,
         "averaged_s": 0, "energy": {"path": "aenergy.total", "unit": "Wh"}, **keys,
     }  # fmt: skip
 
@@ -231,11 +229,10 @@ def walled(lab: Lab, machine: Run) -> Iterator[Walled]:
         }  # fmt: skip
         host = {"ssh_conn_id": "it_walled", "spool": f"/var/spool/wattbench/{WALLED}"}
         late = plug(url, "late", lag_s=3.0, lag_uncertainty_s=0.1)
-        page = plug(url, "page") | {"url": f"{url}/page"}
         lab.add_hosts(
             {
                 WALLED: host | {"meters": [modelled, plug(url, "exact"), late, plug(url, "drifts"), pdu]},
-                "it-page": host | {"meters": [modelled, page], "spool": "/var/spool/wattbench/it-page"},
+                "it-page": host | {"meters": [modelled, plug(url, "page")], "spool": "/var/spool/wattbench/it-page"},
             },
             {"it_walled": lab.connection(1)},
         )  # fmt: skip
