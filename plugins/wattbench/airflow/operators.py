@@ -176,7 +176,7 @@ def _marked(
     """
     spec: dict[str, Any] = {**trial.to_dict()}
     if of_image:
-        pull: PullDocument = pulls.get(trial.image, {"error": "was not pulled"})
+        pull: PullDocument = pulls.get(trial.image, {"error": "was not brought"})
         if error := pull.get("error"):
             spec["unavailable"] = error
     return spec

@@ -14,7 +14,7 @@ from wattbench.run.plan import PlannedTrial
     [
         (True, {"a": PullDocument(digest="sha256:0")}, None),
         (True, {"a": PullDocument(error="its workload failed")}, "its workload failed"),
-        (True, {}, "was not pulled"),
+        (True, {}, "was not brought"),
         (False, {}, None),
     ],
     ids=["there", "refused", "not brought", "without an image"],
