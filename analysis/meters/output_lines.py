@@ -106,9 +106,14 @@ def _only(lines: Sequence[Line], pattern: str, key: str, problems: list[str]) ->
         for line in lines
         for found in re.finditer(pattern, line.text[:LINE_CHARACTERS])
     ]
-    if len(matches) == 1:
+    if len(matches) == 1 and matches[0][1]:
         return str(matches[0][1])
-    if not matches:
+    if len(matches) == 1:
+        problems.append(
+            f"{key} {pattern!r} finds no value in line {matches[0][0]}: its group is empty; correct the "
+            "pattern, or print the value"
+        )
+    elif not matches:
         last = repr(lines[-1].text[:80]) if lines else "nothing"
         problems.append(
             f"{key} {pattern!r} matches no line of the output, whose last is {last}; correct the pattern, "

@@ -54,6 +54,10 @@ def clear_task(lab: Lab, run: Run, task_id: str, map_index: int, **options: Any)
     return [t["task_id"] for t in answer["task_instances"]]
 
 
+def clear_run(lab: Lab, run: Run) -> None:
+    lab.client._call("POST", f"/dags/{run.dag_id}/dagRuns/{run.id}/clear", json={"dry_run": False})
+
+
 def delete(lab: Lab, run: Run) -> None:
     """Airflow deletes no run that is running: a person sets it back to queued, then deletes it."""
     for _ in range(20):  # the scheduler may be faster
@@ -106,6 +110,23 @@ def assert_closed(lab: Lab, run: Run) -> None:
                 stored.run_id, host, name, record.row.attempt or 0, "attempt.json"
             )
             assert lab.store.exists(key)
+
+
+# ── what a fault does to a host ─────────────────────────────────────────────────────────────────
+
+
+def cut_link(lab: Lab, index: int, seconds: float) -> None:
+    """Let a host drop all that comes and goes for a while."""
+    rules = ("INPUT -i eth0", "OUTPUT -o eth0")
+
+    def each(action: str) -> str:
+        return "; ".join(f"iptables {action} {rule} -j DROP" for rule in rules)
+
+    try:
+        lab.in_container(index, "sh", "-ec", each("-I"))
+        time.sleep(seconds)
+    finally:
+        lab.in_container(index, "sh", "-ec", each("-D"))
 
 
 # ── processes ───────────────────────────────────────────────────────────────────────────────────

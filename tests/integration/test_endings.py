@@ -20,6 +20,7 @@ from tests.integration.interventions import (
     assert_closed,
     at_work,
     children,
+    clear_run,
     clear_task,
     delete,
     pause,
@@ -149,9 +150,7 @@ def test_a_trial_that_is_marked_in_mid_window_is_collected_all_the_same(
 def test_a_run_that_is_cleared_in_mid_window_measures_all_in_the_end(lab: Lab) -> None:
     run = lab.trigger("it-ends")
     wait_for_idle_window(lab, run)
-    lab.client._call(
-        "POST", f"/dags/{run.dag_id}/dagRuns/{run.id}/clear", json={"dry_run": False}
-    )  # fmt: skip
+    clear_run(lab, run)
     run = lab.follow(run)
     assert run.state == "success", lab.table(run)
     assert_closed(lab, run)

@@ -23,6 +23,8 @@ from tests.integration.interventions import (
     assert_closed,
     at_work,
     children,
+    clear_run,
+    cut_link,
     delete,
     pause,
     processes_of,
@@ -157,18 +159,6 @@ def lock_database(scene: Scene) -> None:
 
 
 # ── between controller and host ─────────────────────────────────────────────────────────────────
-
-
-def cut_link(seconds: float) -> Inject:
-    def inject(scene: Scene) -> None:
-        rules = ("INPUT -i eth0", "OUTPUT -o eth0")
-        try:
-            scene.root("; ".join(f"iptables -I {rule} -j DROP" for rule in rules))
-            time.sleep(seconds)
-        finally:
-            scene.root("; ".join(f"iptables -D {rule} -j DROP" for rule in rules))
-
-    return inject
 
 
 def kill_on_host(pattern: str, signal_name: str = "KILL") -> Inject:
@@ -339,12 +329,6 @@ def mark(state: str) -> Inject:
     return lambda scene: set_state(scene.lab, scene.run, state)
 
 
-def clear(scene: Scene) -> None:
-    scene.lab.client._call(
-        "POST", f"/dags/{scene.run.dag_id}/dagRuns/{scene.run.id}/clear", json={"dry_run": False}
-    )
-
-
 def pause_for_a_while(scene: Scene) -> None:
     pause(scene.lab, scene.run.dag_id, True)
     try:
@@ -382,8 +366,8 @@ INJECT: dict[str, Inject] = {
     "api-server killed": kill_service("api-server"),
     "dag-processor killed": kill_service("dag-processor"),
     "database locked for 30 s": lock_database,
-    "link down for 5 s": cut_link(5),
-    "link down for 5 min": cut_link(300),
+    "link down for 5 s": lambda scene: cut_link(scene.lab, 0, 5),
+    "link down for 5 min": lambda scene: cut_link(scene.lab, 0, 300),
     "sshd killed": kill_on_host("[s]shd"),
     # A call of ours is `python3 AGENT.pyz VERB`; the supervisor, the wrapper and the burner go on.
     "agent killed": kill_on_host("[.]pyz (facts|wait|warm|quiet|start|status|list|pipe|finish|lease)"),
@@ -408,7 +392,7 @@ INJECT: dict[str, Inject] = {
     "a second run is triggered": second_run,
     "run marked failed": mark("failed"),
     "run marked success": mark("success"),
-    "run cleared": clear,
+    "run cleared": lambda scene: clear_run(scene.lab, scene.run),
     "run paused for 20 s": pause_for_a_while,
     "run deleted": lambda scene: delete(scene.lab, scene.run),
     "experiment's file broken for 20 s": broken_file(own_file),

@@ -84,6 +84,21 @@ def assert_nothing_left(lab: Lab, run: Run) -> None:
         socket.create_connection((lab.bed.hosts[0].address, PORT), 5)
 
 
+def wait_for_load(lab: Lab, run: Run) -> str:
+    """The load generator's process, once its step is under way."""
+
+    def loading(tasks: list[Task]) -> str | None:
+        if at_work(tasks, "trial.measure") is None:
+            return None
+        spool = f"/var/spool/wattbench/trials/{run.run_id}"
+        begun = lab.in_container(
+            0, "sh", "-c", f"grep -l steady: {spool}/0*/1/stdout.log 2>/dev/null || true"
+        )
+        return lab.on_host(1, "pgrep -f 'load[.]json' || true") if begun else None
+
+    return str(lab.wait_for(run, loading, within_s=300).split()[0])
+
+
 def seconds(lab: Lab, run: Run, row: TrialRow, step: str) -> float:
     """Length of a step by the load host's own monotonic clock."""
     stored = lab.stored(run)
@@ -143,17 +158,7 @@ def test_a_generator_that_is_killed_in_mid_step_fails_its_attempt_and_another_is
     run = lab.trigger("it-load-killed")
     host, other = (one.name for one in lab.bed.hosts[:2])
 
-    def loading(tasks: list[Task]) -> str | None:
-        """The generator's process, once its step is under way."""
-        if at_work(tasks, "trial.measure") is None:
-            return None
-        spool = f"/var/spool/wattbench/trials/{run.run_id}"
-        begun = lab.in_container(
-            0, "sh", "-c", f"grep -l steady: {spool}/0*/1/stdout.log 2>/dev/null || true"
-        )
-        return lab.on_host(1, "pgrep -f 'load[.]json' || true") if begun else None
-
-    (pid, *_) = str(lab.wait_for(run, loading, within_s=300)).split()
+    pid = wait_for_load(lab, run)
     lab.in_container(1, "kill", "-KILL", pid)
     run = lab.follow(run, within_s=600)
     stored = lab.stored(run)

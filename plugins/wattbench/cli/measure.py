@@ -151,10 +151,13 @@ def _measure(options: argparse.Namespace) -> int:
         same_work=options.same_work,
         ready=options.ready,
         env=dict(map(measurements.parse_env, options.env)),
-        files=dict(map(measurements.parse_file, options.files)),
+        files=measurements.files_of(options.files),
         rest_s=options.rest,
         timeout_s=options.timeout,
     )
+    wanted.check()
+    if options.gpu is not None and options.device != "cuda":
+        raise UserError("--gpu: only --device cuda gives a GPU to the containers; add it")
     require_extra()
     if options.out is not None and options.out.exists():
         raise UserError(f"--out {options.out}: exists; name a new folder")

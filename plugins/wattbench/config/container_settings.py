@@ -36,6 +36,8 @@ _SYSTEM = (
     "/usr",
     "/var",
 )
+#: The sockets of the host's services lie here, and what leads to its root: read-only does not keep them away.
+_REACHING = ("/proc", "/run", "/var/run")
 #: Capabilities that reach beyond the container.
 _PRIVILEGED = frozenset(
     {
@@ -88,6 +90,11 @@ Network = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*
 Capability = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]+$"), AfterValidator(_capability)]
 
 
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    """Whether a path is one of the folders, or lies in one."""
+    return any(posixpath.commonpath([path, folder]) == folder for folder in folders)
+
+
 class Volume(Model):
     """A folder or file of the host.
 
@@ -101,11 +108,10 @@ class Volume(Model):
 
     @model_validator(mode="after")
     def _keeps_the_host_out(self) -> Volume:
-        if self.host in ("/", "/run", "/var/run", "/proc", "/sys", "/dev") or self.host.endswith(
-            "docker.sock"
-        ):
+        whole = self.host in ("/", "/sys", "/dev") or self.host.endswith(".sock")
+        if whole or _is_below(self.host, _REACHING):
             raise ValueError(f"{self.host} would give the container the host; mount what it needs")
-        if self.writable and any(posixpath.commonpath([self.host, s]) == s for s in _SYSTEM):
+        if self.writable and _is_below(self.host, _SYSTEM):
             raise ValueError(f"{self.host} belongs to the host's system; remove writable")
         return self
 
@@ -120,6 +126,13 @@ class Ulimit(Model):
 
     soft: Annotated[int, Field(ge=-1)]
     hard: Annotated[int, Field(ge=-1)] | None = None
+
+    @model_validator(mode="after")
+    def _soft_within_hard(self) -> Ulimit:
+        unlimited = self.hard in (None, -1)
+        if not unlimited and (self.soft == -1 or self.soft > (self.hard or 0)):
+            raise ValueError(f"soft: {self.soft} is more than hard: {self.hard}; raise hard")
+        return self
 
 
 UlimitName = Literal[

@@ -7,12 +7,16 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
+from wattbench.config.experiment import Experiment
+from wattbench.config.mistakes import describe
 from wattbench.config.types import NAME_LENGTH, NAME_PATTERN
+from wattbench.config.yaml_document import YamlDocument
 from wattbench.errors import ConfigError
 
 #: Folder in a container where `--file` puts a script.
@@ -60,12 +64,8 @@ class Measurement:
         asked = json.dumps(asdict(self) | ordered, sort_keys=True, default=str)
         return f"measure-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
-    def document(self, refs: Mapping[str, str]) -> dict[str, object]:
-        """The experiment.
-
-        Args:
-            refs: image → its reference by digest.
-        """
+    def workload(self) -> dict[str, object]:
+        """The experiment's workload."""
         workload: dict[str, object] = {"kind": "command", "command": list(self.command) or None}
         if self.files:
             folder = self.name
@@ -76,6 +76,14 @@ class Measurement:
             workload["same_work"] = {"pattern": self.same_work}
         if self.ready is not None:
             workload["ready"] = {"pattern": self.ready}
+        return workload
+
+    def document(self, refs: Mapping[str, str]) -> dict[str, object]:
+        """The experiment.
+
+        Args:
+            refs: image → its reference by digest.
+        """
         env = {"env": dict(self.env)} if self.env else {}
         what = shlex.join(self.command) or "each image's own entry point"
         modelled = " Energy is modelled, not measured." if self.modelled else ""
@@ -83,7 +91,7 @@ class Measurement:
             "description": f"{what}, in {' and '.join(self.images)}.{modelled}",
             "hosts": [self.host],
             "device": self.device,
-            "workload": workload,
+            "workload": self.workload(),
             "images": {name: {"ref": refs[name], **env} for name in self.images},
             "reference": next(iter(self.images)),
             "protocol": {
@@ -95,6 +103,21 @@ class Measurement:
                 "timeout_s": self.timeout_s,
             },
         }
+
+    def check(self) -> None:
+        """Refuse what no experiment can say, before anything is started for it.
+
+        Raises:
+            ConfigError: with the key that an option stands for.
+        """
+        asked = replace(self, files={}, host="this-machine")
+        document = asked.document(dict.fromkeys(self.images, "image"))
+        files = {path: {"name": file.name, "sha256": "0" * 64} for path, file in self.files.items()}
+        try:
+            Experiment.model_validate(document | {"workload": asked.workload() | {"files": files}})
+        except ValidationError as error:
+            read = YamlDocument("measure", document, {})
+            raise ConfigError(describe(error, Experiment, read)) from None
 
     def text(self, refs: Mapping[str, str]) -> str:
         """The experiment as YAML."""
@@ -171,6 +194,25 @@ def parse_file(text: str) -> tuple[str, Path]:
     if not path.is_file():
         raise ConfigError(f"--file {text!r}: {path} is not a file; correct the path")
     return (target if colon else f"{FILES_IN_CONTAINER}/{path.name}"), path
+
+
+def files_of(given: Sequence[str]) -> dict[str, Path]:
+    """Files by their paths in the containers, from those of `--file`.
+
+    Raises:
+        ConfigError: one is not there, or two have the same path or the same name.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        target, path = parse_file(text)
+        if target in found:
+            raise ConfigError(f"--file {text!r}: {target} is {found[target]} already; remove one")
+        # Beside the experiment, and so for whoever reads it, a file has its own name alone.
+        for other in found.values():
+            if other.name == path.name and other != path:
+                raise ConfigError(f"--file {text!r}: {other} has the same name; rename one of them")
+        found[target] = path
+    return found
 
 
 def parse_env(text: str) -> tuple[str, str]:

@@ -7,11 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+#: Linux numbers CPUs below it.
+MOST_CPUS = 1 << 13
 
 
 def _argv(value: object) -> object:
     return shlex.split(value) if isinstance(value, str) else value
+
+
+def _ascending(cpuset: str) -> str:
+    for part in cpuset.split(","):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) < MOST_CPUS:
+            raise ValueError(
+                f"{part!r} is not a range of CPUs; write the lower number first, below {MOST_CPUS}"
+            )
+    return cpuset
 
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -19,7 +39,11 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Command = Annotated[
     list[str], BeforeValidator(_argv, json_schema_input_type=list[str] | str), Field(min_length=1)
 ]
-CpuSet = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$")]
+CpuSet = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$"),
+    AfterValidator(_ascending),
+]
 
 
 def cpus_of(cpuset: str) -> tuple[int, ...]:
@@ -54,9 +78,9 @@ class Serving:
 
 
 class Model(BaseModel):
-    """A model that refuses unknown keys and never changes."""
+    """A model that refuses unknown keys and numbers that are not finite, and never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Settings(Model):

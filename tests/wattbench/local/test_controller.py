@@ -183,9 +183,17 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (["measure", "a", "b", "--unit", "document:", "--", "true"], "--unit"),
         (["measure", "a", "b", "--file", "/nowhere.py"], "is not a file"),
         (["measure", "a", "b", "--out", "/"], "--out /: exists"),
+        (["measure", "a", "b", "--blocks", "0"], "protocol.blocks: 0: must be at least 1"),
+        (["measure", "a", "b", "--unit", "document:processed"], "workload.unit.pattern: 'processed' has 0 groups"),
+        (["measure", "a", "b", "--ready", "("], "workload.ready.pattern: '(' is not a regular expression"),
+        (["measure", "a", "b", "--rest", "nan"], "protocol.rest.min_s: nan: must be a finite number"),
+        (["measure", "a", "b", "--timeout", "0"], "protocol.timeout_s: 0: must be at least 10"),
+        (["measure", "a", "b", "--env", "1A=2"], "images.a.env: '1A' is not a variable name"),
+        (["measure", "a", "b", "--file", f"{__file__}:x"], "workload.files: 'x' is not an absolute path in the container"),
+        (["measure", "a", "b", "--gpu", "0"], "--gpu: only --device cuda"),
         (["measure", "a", "b", "--", "true"], "DOCKER_HOST=unix:///nowhere/docker.sock"),
     ],
-)
+)  # fmt: skip
 def test_what_can_t_be_measured_is_one_line_and_starts_nothing(
     elsewhere: Path, capsys: pytest.CaptureFixture[str], words: list[str], reason: str
 ) -> None:

@@ -17,6 +17,7 @@ from wattbench.container.image_ref import ImageRef
 from wattbench.errors import ConfigError
 from wattbench.local.measurement import (
     Measurement,
+    files_of,
     image_names,
     parse_env,
     parse_file,
@@ -161,6 +162,20 @@ def test_files_and_variables_are_read_from_the_command_line(tmp_path: Path) -> N
         parse_file(str(tmp_path))
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         parse_env("A")
+
+
+def test_two_files_never_take_each_other_s_place(tmp_path: Path) -> None:
+    first, second = (tmp_path / name / "bench.py" for name in "ab")
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    assert files_of([str(first), f"{first}:/opt/again.py"]) == {
+        "/bench/bench.py": first, "/opt/again.py": first,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=f"/bench/bench.py is {first} already"):
+        files_of([str(first), str(second)])
+    with pytest.raises(ConfigError, match=f"{first} has the same name; rename one"):
+        files_of([str(first), f"{second}:/opt/other.py"])
 
 
 def test_a_copy_s_name_is_a_reference_by_digest() -> None:

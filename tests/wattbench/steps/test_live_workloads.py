@@ -148,6 +148,8 @@ def test_a_file_that_is_edited_while_a_run_lasts_changes_nothing(bench: Bench) -
          "finds 'all', which is not a number above 0"),
         ({"unit": {"name": "row", "count": 3}}, 'print("checksum 0")', "workload.ready.pattern 'model loaded' matches no"),
         ({"unit": {"name": "row"}}, 'print("model loaded, checksum 0")', "no event line reports rows done"),
+        ({"same_work": {"pattern": "checksum ?([0-9a-f]*)"}}, 'print("model loaded, processed 1, checksum")',
+         "workload.same_work.pattern 'checksum ?([0-9a-f]*)' finds no value in line 1: its group is empty"),
         ({"same_work": {"pattern": "checksum (.*)", "tolerance": 0.1}}, 'print("processed 1, checksum x")',
          "'x' is not a number, so it can't have a tolerance"),
         ({}, "import sys; sys.exit('no such model')", "its workload failed: the workload ended with 1: no such model"),

@@ -112,7 +112,7 @@ def _no_foreign_containers(facts: Json, _wanted: Json) -> Said:
         yield "soft", text, "stop them for the time of the run"
 
 
-_NEVER_MOUNTED = ("/", "/dev", "/proc", "/run", "/sys")
+_NEVER_MOUNTED, _NEVER_MOUNTED_BELOW = ("/", "/dev", "/sys"), ("/proc/", "/run/")
 
 
 def _containers_fit(facts: Json, wanted: Json) -> Said:
@@ -132,7 +132,11 @@ def _misfits(facts: Json, settings: Json) -> Iterator[tuple[str, str, str]]:
         if not os.path.exists(path):
             text = "%s is not on this host" % volume["host"]
             yield "volumes.%s" % target, text, "create it there, or correct the path"
-        elif path in _NEVER_MOUNTED or stat.S_ISSOCK(os.stat(path).st_mode):
+        elif (
+            path in _NEVER_MOUNTED
+            or (path + "/").startswith(_NEVER_MOUNTED_BELOW)
+            or stat.S_ISSOCK(os.stat(path).st_mode)
+        ):
             text = "%s leads to %s, which would give the container the host" % (
                 volume["host"],
                 path,

@@ -42,7 +42,10 @@ def test_a_link_to_a_socket_or_to_the_root_is_never_mounted(agent: Any, tmp_path
         listener.bind(str(tmp_path / "engine"))
         (tmp_path / "link").symlink_to(tmp_path / "engine")
         (tmp_path / "all").symlink_to("/")
-        for name in ("link", "all"):
+        (tmp_path / "root").symlink_to("/proc/self/root")
+        (tmp_path / "services").symlink_to("/run")
+        (tmp_path / "service").symlink_to("/run/lock")
+        for name in ("link", "all", "root", "services", "service"):
             settings = {"volumes": {"/data": {"host": str(tmp_path / name)}}}
             (problem,) = problems(agent, settings)
             assert "would give the container the host" in problem["message"]
