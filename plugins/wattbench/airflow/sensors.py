@@ -25,6 +25,7 @@ from wattbench.run.plan import PlannedTrial
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from wattbench.run.stored_run import Run
     from wattbench.worker.ssh import Host
 
 WEEK = timedelta(days=7)
@@ -55,10 +56,8 @@ class CheckHost(BaseSensorOperator):
 
     def _take(self, context: Context) -> str:
         from wattbench.airflow.connections import meter_readers
-        from wattbench.airflow.triggers import FreeHost
-        from wattbench.run import host_claims
         from wattbench.steps import check_host
-        from wattbench.steps.load_host import check_load_host
+        from wattbench.steps.load_host import check_load_host, own_attempt
 
         def take(name: str, host: Host) -> str | None:
             return check_host.take_lease(run, host, name, anew=True)
@@ -68,6 +67,8 @@ class CheckHost(BaseSensorOperator):
                 return refused
             if load_host and load_host > self.host and (refused := take_load_host()):
                 return refused
+            if load_host and (attempt := own_attempt(run, host)):
+                return f"{attempt} is not over, and its load has the port"
             readers = meter_readers(self.host, run.host_config(self.host))
             check_host.check(run, host, self.host, readers)
             if load_host:
@@ -88,14 +89,7 @@ class CheckHost(BaseSensorOperator):
                 skip(reason)
             load_host = run.experiment.load_host or ""
             for name in filter(None, (self.host, load_host)):
-                if other := host_claims.holder(run, name):
-                    until = datetime.fromtimestamp(other.expires_unix_s, UTC)
-                    log.info(
-                        "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
-                        name, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
-                    )  # fmt: skip
-                    waiting = FreeHost(run_id=run.run_id, host=name)
-                    self.defer(trigger=waiting, method_name="try_again", timeout=WEEK)
+                self._defer_while_held(run, name)
             with check_host.kept_refusal(run, self.host):
                 # By their names, so that two runs that need the same two hosts don't wait for each other.
                 refused = take_load_host() if load_host and load_host < self.host else None
@@ -103,6 +97,20 @@ class CheckHost(BaseSensorOperator):
             if refused:
                 self._ask_less_and_less(context, refused)
         return "fit"
+
+    def _defer_while_held(self, run: Run, name: str) -> None:
+        """Wait in the triggerer where another run of this store has a host."""
+        from wattbench.airflow.triggers import FreeHost
+        from wattbench.run import host_claims
+
+        if other := host_claims.holder(run, name):
+            until = datetime.fromtimestamp(other.expires_unix_s, UTC)
+            log.info(
+                "waiting for %s: it is held by %s, at the latest until %s unless it asks for more",
+                name, other.run_id, f"{until:%Y-%m-%dT%H:%M:%SZ}",
+            )  # fmt: skip
+            waiting = FreeHost(run_id=run.run_id, host=name)
+            self.defer(trigger=waiting, method_name="try_again", timeout=WEEK)
 
     def _ask_less_and_less(self, context: Context, refused: str) -> NoReturn:
         """Come back later: the holder is not in our store, so that only the host can say when it is free."""

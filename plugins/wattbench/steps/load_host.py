@@ -95,6 +95,15 @@ def load_host_of(run: Run, on_host: OnHost) -> LoadHost | None:
     return None if name is None else LoadHost(run, name, on_host)
 
 
+def own_attempt(run: Run, host: Host) -> str | None:
+    """The run's attempt that goes on on the measured host, where its relay has the port; None: there is none.
+
+    A person who clears the run's tasks in mid-window gets there: the check has to wait for its end.
+    """
+    attempts = host.call("list", {"run": run.run_id})["attempts"]
+    return next((str(one["id"]) for one in attempts if one["state"] == "running"), None)
+
+
 def check_load_host(run: Run, host: Host, host_name: str, there: Host, name: str) -> None:
     """Show that a load from another host is possible, and keep what was found with the measured one.
 

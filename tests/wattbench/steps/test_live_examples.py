@@ -1,11 +1,13 @@
-"""Every experiment that README, tutorial and docs/experiments.md show, and those of config/experiments/examples,
+"""Every experiment that README and the pages for its kind show, and those of config/experiments/examples,
 from their plan to a start that nothing refuses: in containers of stand-in images, on this machine's Docker.
 
-Changed are the references, a GPU for the CPU, paths of the host, and a number of documents; nothing else is.
+Changed are the references, a GPU for the CPU, paths and CPUs of the host, and a number of documents; nothing else
+is. A load from another host needs two: tests/integration/test_load_host.py.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -28,7 +30,14 @@ pytestmark = [pytest.mark.docker]
 
 REPO = Path(__file__).resolve().parents[3]
 EXAMPLES = REPO / "config/experiments/examples"
-PAGES = (REPO / "README.md", REPO / "docs/experiments.md", REPO / "docs/tutorial.md")
+CPUS = [str(number) for number in sorted(os.sched_getaffinity(0))]
+DOCS = ("experiments.md", "tutorial.md", "workload-protocol.md", "servers.md")
+PAGES = (REPO / "README.md", *(REPO / "docs" / name for name in DOCS))
+#: What the pages have beside their experiments.
+BESIDE = {
+    "bench.py": "print('model loaded\\nprocessed 500 documents\\nchecksum 00ff')",
+    "requests.jsonl": '{"path": "/predict", "json": {"n": 1}}\n',
+}
 
 #: Speaks for the built-in program and for the servers of large language models; else it is Python.
 PYTHON = f"""\
@@ -38,7 +47,7 @@ words = sys.argv[1:]
 is_server = "--port" in words
 if is_server or "--program" in words:
     does = {{"port": int(words[words.index("--port") + 1]), "answer": {{
-        "topic": "a", "choices": [{{"message": {{"content": "a"}}}}], "usage": {{"completion_tokens": 128}},
+        "topic": "a", "label": "a", "choices": [{{"message": {{"content": "a"}}}}], "usage": {{"completion_tokens": 128}},
     }}}} if is_server else {{"seconds": 0.1}}
     sys.argv[1:] = [json.dumps(does), *words[1:]]
     exec({SERVER!r} if is_server else {SPOKEN!r})
@@ -52,7 +61,9 @@ def shown() -> Iterator[Any]:
     for page in PAGES:
         for code in re.findall(r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
             data = yaml.safe_load(code)
-            if {"hosts", "images", "workload"} <= set(data):
+            if not {"hosts", "images", "workload"} <= set(data):
+                continue
+            if "host" not in data["workload"].get("load", {}).get("from", {}):
                 name = re.search(r"config/experiments/([\w-]+)\.yaml", code)
                 yield pytest.param(data, page.parent, id=f"{page.name}-{name and name[1]}")
     for path in sorted(EXAMPLES.glob("*.yaml")):
@@ -87,16 +98,27 @@ def ref(registry: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     docker("rmi", name)
 
 
+def container_here(settings: dict[str, Any], models: Path) -> dict[str, Any]:
+    """The same settings with a folder and a CPU of this machine."""
+    here = {"volumes": dict.fromkeys(settings.get("volumes", ()), str(models)), "cpuset": CPUS[0]}
+    return settings | {key: here[key] for key in settings.keys() & here.keys()}
+
+
 def stand_in(data: dict[str, Any], ref: str, python: Path, models: Path) -> dict[str, Any]:
     images = {
         name: image
         | ({"python": str(python)} if image.get("runtime") == "process" else {"ref": ref})
+        | (
+            {"container": container_here(image["container"], models)}
+            if "container" in image
+            else {}
+        )
         for name, image in data["images"].items()
     }
-    container = data.get("container", {})
-    if "volumes" in container:
-        container = container | {"volumes": dict.fromkeys(container["volumes"], str(models))}
+    container = container_here(data.get("container", {}), models)
     workload = dict(data["workload"])
+    if "cpuset" in workload.get("load", {}).get("from", {}):
+        workload["load"] = workload["load"] | {"from": {"cpuset": CPUS[-1]}}
     if "command" in workload:
         workload["command"] = ["200" if w == "20000" else w for w in workload["command"]]
     return data | {
@@ -123,6 +145,8 @@ class Memory(Shelf):
 def test_an_experiment_that_is_shown_is_planned_and_starts(
     data: dict[str, Any], folder: Path, ref: str, python: Path, host: Here, tmp_path: Path
 ) -> None:
+    for name, text in BESIDE.items():
+        (tmp_path / name).write_text(text)
     if folder == EXAMPLES:
         for path in EXAMPLES.iterdir():
             if path.is_file():

@@ -14,7 +14,7 @@ from wattbench.errors import HostError
 from wattbench.run import host_claims
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
-from wattbench.steps.load_host import check_load_host, load_host_of
+from wattbench.steps.load_host import check_load_host, load_host_of, own_attempt
 from wattbench.worker.attempt_spec import attempt_spec
 from wattbench.workloads import workload_of
 from wattbench.workloads.program_bundle import load_bundle
@@ -129,25 +129,38 @@ def test_an_address_without_a_number_is_refused(hosts: tuple[Any, Any]) -> None:
     assert error.value.code == "load-host"
 
 
+def spec(run: Run, attempt: int) -> Any:
+    return attempt_spec(
+        run.experiment, run.host_config("h1"), run_id="run-1", host_name="h1",
+        trial=PlannedTrial(1, 1, "workload", "a"), attempt=attempt, ref="r.example/a@sha256:1",
+        files=run.files("a"), rest={}, seed="s", address="127.0.0.1",
+    )  # fmt: skip
+
+
+def test_a_check_in_mid_window_finds_the_attempt_that_has_the_port(hosts: tuple[Any, Any]) -> None:
+    _, other = hosts
+    run = run_with(free_port())
+    load = load_host_of(run, lambda _, work: work(other))
+    assert load is not None
+    assert own_attempt(run, other) is None
+    load.prepare("a")
+    load.ask(spec(run, 1))
+    assert own_attempt(run, other) == "run-1/load-1/001-a/1"
+    other.call("cleanup", {"owner": "run-1"})
+    assert own_attempt(run, other) is None
+
+
 def test_a_load_is_asked_for_once_and_an_earlier_one_is_removed(hosts: tuple[Any, Any]) -> None:
     _, other = hosts
     run = run_with(free_port())
     load = load_host_of(run, lambda _, work: work(other))
     assert load is not None
-
-    def spec(attempt: int) -> Any:
-        return attempt_spec(
-            run.experiment, run.host_config("h1"), run_id="run-1", host_name="h1",
-            trial=PlannedTrial(1, 1, "workload", "a"), attempt=attempt, ref="r.example/a@sha256:1",
-            files=run.files("a"), rest={}, seed="s", address="127.0.0.1",
-        )  # fmt: skip
-
     load.prepare("a")
     assert host_claims.own_claim(run, "load-1") is not None
-    load.ask(spec(1))
-    load.ask(spec(1))  # a repeated step attaches
+    load.ask(spec(run, 1))
+    load.ask(spec(run, 1))  # a repeated step attaches
     assert [one["id"] for one in other.call("list", {})["attempts"]] == ["run-1/load-1/001-a/1"]
-    load.ask(spec(2))
+    load.ask(spec(run, 2))
     assert [one["id"] for one in other.call("list", {})["attempts"]] == ["run-1/load-1/001-a/2"]
     assert other.call("cleanup", {"owner": "run-1"})["attempts"] == ["run-1/load-1/001-a/2"]
 
