@@ -25,21 +25,23 @@ from wattbench.dag_runs import Run
 
 pytestmark = [pytest.mark.docker, pytest.mark.faults]
 
-#: Long enough to be met in its middle, also where Airflow takes 20 s to end a task of a marked run.
-STEP = {"rate_per_s": 20, "seconds": 45}
-EXPERIMENT, MEASURE = "it-load-ends", "virtual-1.trial.measure"
+#: Long enough to be met in its middle; of the second it is also where Airflow takes a minute to end a marked run.
+SECONDS = {"it-load-ends": 45, "it-load-ended": 100}
+ENDS, ENDED = SECONDS
+MEASURE = "virtual-1.trial.measure"
 #: After this time without an answer both sides of the load's connection give it up, s.
 LOST_S = 60
 
 
 @pytest.fixture(scope="module", autouse=True)
-def experiment(lab: Lab) -> None:
-    write(lab, EXPERIMENT, [STEP])
+def experiments(lab: Lab) -> None:
+    for name, seconds in SECONDS.items():
+        write(lab, name, [{"rate_per_s": 20, "seconds": seconds}])
 
 
-def begun(lab: Lab) -> Run:
+def begun(lab: Lab, name: str = ENDS) -> Run:
     """A run whose only trial is in its window, its load under way."""
-    run = lab.trigger(EXPERIMENT)
+    run = lab.trigger(name)
     wait_for_load(lab, run)
     return run
 
@@ -92,7 +94,7 @@ def test_a_trial_that_is_marked_failed_under_load_is_collected_all_the_same(lab:
 
 
 def test_a_run_that_is_marked_failed_under_load_ends_red_with_its_books_closed(lab: Lab) -> None:
-    run = begun(lab)
+    run = begun(lab, ENDED)
     set_state(lab, run, "failed")
     run = lab.follow(run)
     assert run.state == "failed", lab.table(run)
@@ -103,7 +105,7 @@ def test_a_run_that_is_marked_failed_under_load_ends_red_with_its_books_closed(l
 
 
 def test_a_run_that_is_deleted_under_load_is_closed_from_outside(lab: Lab) -> None:
-    run = begun(lab)
+    run = begun(lab, ENDED)
     delete(lab, run)
     upkeep = lab.follow(lab.trigger("wattbench-housekeeping"))
     assert f"{run.run_id} closed from outside" in lab.log(upkeep, "keep_house")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Time between two questions whether the server is ready, s.
 READY_EVERY_S = 0.1
+#: How long such a question waits for its answer: one that is lost on its way costs no more, s.
+READY_ANSWER_S = 5.0
 #: How long a worker waits after a refused connection: the server's end is known by then, s.
 REFUSED_S = 0.1
 #: Time between two looks at how late the generator is, in a step without planned times, s.
@@ -115,9 +117,9 @@ class Load:
     async def _until_ready(self) -> None:
         plan, request = self.plan, Request("GET", self.plan.ready_path)
         deadline_s = time.monotonic() + plan.ready_timeout_s
-        last = None
+        answer_s, last = min(plan.timeout_s, READY_ANSWER_S), None
         while True:
-            within_s = max(min(deadline_s - time.monotonic(), plan.timeout_s), 0.001)
+            within_s = max(min(deadline_s - time.monotonic(), answer_s), 0.001)
             client = Client(plan.host, plan.port, within_s)
             exchange = await client.ask(request, lambda: Plain(None))
             client.close()
@@ -126,7 +128,7 @@ class Load:
             if exchange.error == "protocol":
                 raise LoadError("%s: %s" % (request.what, exchange.message))
             # A question that only the deadline cut short says less than the one before it.
-            if last is None or exchange.error != "timeout" or within_s >= plan.timeout_s:
+            if last is None or exchange.error != "timeout" or within_s >= answer_s:
                 last = exchange.message or "it is answered %s" % exchange.status
             if time.monotonic() + READY_EVERY_S > deadline_s:
                 raise LoadError(

@@ -469,6 +469,19 @@ def test_the_last_answer_is_the_reason_though_the_deadline_cuts_the_next_questio
     )
 
 
+def test_a_question_that_is_lost_is_asked_again(serving: Any, load: Run) -> None:
+    questions = itertools.count(1)
+
+    async def loading() -> bytes:
+        if next(questions) == 1:
+            await asyncio.Event().wait()
+        return answer(b"")
+
+    done = load(serving(cats, loading).port, closed(1, 1), ready_timeout_s=600)
+    assert done.reason == ""
+    assert next(questions) == 3
+
+
 def test_what_is_said_on_stdin_ends_the_load_with_its_phase(serving: Any, load: Run) -> None:
     async def slow(_asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
