@@ -94,9 +94,10 @@ class StatusAnswer(TypedDict):
 
 @with_config(DOCUMENT)
 class ListedAttempt(TypedDict):
-    """An attempt that lies on the host."""
+    """An attempt that lies on the host; ``state`` is ``running`` or ``over``."""
 
     id: str
+    state: str
 
 
 @with_config(DOCUMENT)
