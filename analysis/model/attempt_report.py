@@ -57,6 +57,7 @@ class AttemptReport:
         container: of the container; None: there was none.
         output: how much the workload printed; None: not reported.
         files: raw file → SHA-256 that the host took when the attempt ended.
+        stored: object beside the report → SHA-256 that it had when it was put into the store.
         faults: fields that are not what was agreed.
     """
 
@@ -81,6 +82,7 @@ class AttemptReport:
     container: Mapping[str, object] | None = None
     output: Output | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
     @classmethod
@@ -115,6 +117,7 @@ class AttemptReport:
             container=top.fields("container").values or None,
             output=top.fields("output").output(),
             files=top.fields("files").sums(),
+            stored=top.fields("stored").sums(),
             faults=tuple(dict.fromkeys(top.faults)),
         )
 

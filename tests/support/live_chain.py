@@ -8,6 +8,7 @@ real supervisor and wrapper, metered by the stand-in with known truth, then eval
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import itertools
 import json
 import math
@@ -31,7 +32,7 @@ from wattbench.config.hosts import HostConfig
 from wattbench.errors import HostError
 from wattbench.run.plan import PlannedTrial
 from wattbench.run.store_keys import attempt_id
-from wattbench.storage.object_store import Listed, ObjectMissingError
+from wattbench.storage.object_store import Listed, ObjectMissingError, StoredObject
 from wattbench.worker.agent import cli, limits
 from wattbench.worker.agent.processes import processes_of
 from wattbench.worker.agent_bundle import bundle
@@ -189,8 +190,9 @@ class Shelf:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes) -> StoredObject:
         self.kept[key] = data
+        return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
 
     put_gzip = put
 

@@ -7,6 +7,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.run_document import HostDocument, RunDocument
 from wattbench.history import host_history
@@ -48,9 +49,20 @@ def analyze(run: Run) -> dict[str, str]:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     for event in run_events.write(run, summary):
         log.warning("%s: %s", event.title, event.text)
-    run.store.write_manifest(store_keys.run_key(run.run_id))
+    run.store.write_manifest(store_keys.run_key(run.run_id), _raw_files_as_put(run))
     host_claims.close_run(run.store, run.run_id)
     return {"sentence": made.headline, "report": store_keys.report_key(run.run_id, "index.html")}
+
+
+def _raw_files_as_put(run: Run) -> dict[str, str]:
+    """SHA-256 of the attempts' raw files when they were put into the store, by their names in the run."""
+    run_key, found = store_keys.run_key(run.run_id), dict[str, str]()
+    for listed in run.store.list(f"{run_key}/hosts/"):
+        if listed.key.endswith("/attempt.json"):
+            folder = listed.key.removeprefix(f"{run_key}/").removesuffix("attempt.json")
+            stored = AttemptReport.of(run.store.get_json(listed.key)).stored
+            found |= {f"{folder}{name}": sha256 for name, sha256 in stored.items()}
+    return found
 
 
 def _left_by(run: Run, host: str) -> HostDocument:

@@ -388,19 +388,19 @@ def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -
     Args:
         report: the agent's.
         folder: of the attempt on the host.
-        key: of the folder in the store.
+        key: of the folder in the store; ``attempt.json`` there is the report and what was stored beside it.
 
     Returns:
         The raw files by name.
     """
     raw: dict[str, bytes] = {}
+    stored: dict[str, dict[str, object]] = {}
     for name, expected in _files_of(report):  # CSVs are compressed
         raw[name] = data = fetch_file(host, f"{folder}/{name}", expected)
-        if name.endswith(".csv"):
-            run.store.put_gzip(f"{key}/{name}.gz", data)
-        else:
-            run.store.put(f"{key}/{name}", data)
-    run.store.put_json(f"{key}/attempt.json", report)
+        put = run.store.put_gzip if name.endswith(".csv") else run.store.put
+        packed = put(f"{key}/{name}.gz" if name.endswith(".csv") else f"{key}/{name}", data)
+        stored[packed.key.rpartition("/")[2]] = {"bytes": packed.bytes, "sha256": packed.sha256}
+    run.store.put_json(f"{key}/attempt.json", {**report, "stored": stored})
     return raw
 
 

@@ -15,12 +15,13 @@ import logging
 import mimetypes
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from wattbench.analysis.storage.atomic import written_beside
@@ -241,7 +242,9 @@ class Store:
             raise StoreError(f"{folder}: holds no file to upload")
         return tuple(stored)
 
-    def write_manifest(self, key: str) -> StoredObject:
+    def write_manifest(
+        self, key: str, put: Mapping[str, str] = MappingProxyType({})
+    ) -> StoredObject:
         """Write ``<key>/manifest.json``, last: every object below ``key`` with size and SHA-256.
 
         Every object is read for it; a report, which has a manifest of its own, is left out. A manifest
@@ -250,6 +253,8 @@ class Store:
 
         Args:
             key: folder of a run or of a report.
+            put: SHA-256 by name of objects as they were put. One that differs by now is damaged: the
+                manifest lists what was put, so that whoever reads it finds the damage.
         """
         own = f"{key}/{MANIFEST}"
         objects = []
@@ -258,7 +263,9 @@ class Store:
             if listed.key == own or name.startswith("report/"):
                 continue
             size, sha256 = self.digest(listed.key)
-            objects.append({"key": name, "bytes": size, "sha256": sha256})
+            if put.get(name, sha256) != sha256:
+                log.error("%s: damaged in the store since it was put there", listed.key)
+            objects.append({"key": name, "bytes": size, "sha256": put.get(name, sha256)})
         found = {str(entry["key"]) for entry in objects}
         return self._next_manifest(own, objects, self._expired(own, found))
 

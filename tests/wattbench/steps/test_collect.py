@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from tests.support.live_chain import Here
+from tests.support.s3_server import Server
 from tests.support.stored_runs import experiment, prepared
 from wattbench.run.plan import PlannedTrial
-from wattbench.run.store_keys import trial_key
+from wattbench.run.store_keys import run_key, trial_key
 from wattbench.run.stored_run import Run
+from wattbench.steps.analyze import _raw_files_as_put
 from wattbench.steps.trial import (
     Begun,
     bring_early,
@@ -60,6 +62,20 @@ def test_files_are_verified_stored_and_then_forgotten_on_the_host(
     key = trial_key(run.run_id, HOST, trial.name, 1)
     assert store.get_json(f"{key}/attempt.json")["id"] == f"{run.run_id}/{HOST}/{trial.name}/1"
     assert not folder.exists()
+
+
+def test_what_the_store_damages_before_the_manifest_is_written_is_found_by_it(
+    store: Store, server: Server, planned: tuple[Run, Any, PlannedTrial]
+) -> None:
+    run, here, trial = planned
+    attempted(run, here, trial)
+    collect(run, here, HOST, trial)
+    key = f"{trial_key(run.run_id, HOST, trial.name, 1)}/stderr.log"
+    assert store.get(key)
+    (server.folder / "wattbench" / store.target.prefix / key).write_bytes(b"another text")
+    store.write_manifest(run_key(run.run_id), _raw_files_as_put(run))
+    (problem,) = store.verify_manifest(run_key(run.run_id))
+    assert problem.startswith(key)
 
 
 def test_a_malformed_report_fails_its_attempt_and_the_host_keeps_the_files(
