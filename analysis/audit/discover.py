@@ -196,7 +196,7 @@ def _role(
 
 def _head(path: str) -> bytes:
     """The first bytes of a file, unpacked."""
-    with safe_files.open_regular(Path(path)) as file:
+    with safe_files.open_regular(path) as file:
         head = file.read(HEAD_BYTES)
         if path.endswith((".txt", ".log", ".out")) and len(head) == HEAD_BYTES:
             # A meter writes its summary after all that the command printed.

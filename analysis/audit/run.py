@@ -209,14 +209,15 @@ def _settled(findings: Iterable[Finding]) -> list[Finding]:
     return [f for f in findings if f.verdict is not Verdict.NOT_FOUND or f.code not in found]
 
 
-def write(result: Audit, out: Path) -> None:
-    """Write tables, findings, figures and the page.
+def write(result: Audit, out: Path) -> dict[str, Any]:
+    """Write tables, findings, figures and the page; returns what ``summary.json`` holds.
 
     Raises:
         InputError: the folder can't be written.
     """
     from wattbench.analysis.audit import page
 
+    facts = summary(result)
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         write_rows((r.row for r in result.trials), out / "trials.csv")
@@ -228,13 +229,14 @@ def write(result: Audit, out: Path) -> None:
         for name, table in result.tables.tables.items():
             write_frame(table, out / "tables" / f"{name}.csv")
         (out / "summary.json").write_text(
-            json.dumps(summary(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        page.write(result, summary(result), out)
+        page.write(result, facts, out)
     except OSError as error:
         raise InputError(
             f"{out}: can't be written ({error.strerror}); name another folder with --out"
         ) from error
+    return facts
 
 
 def _status(record: Record) -> str:

@@ -23,6 +23,7 @@ _WORD = (
     r"run|runs|trial|rep|repeat|repetition|iter|iteration|it|measurement|measure|sample|test|exp|experiment"
     r"|session|attempt|r|n|no"
 )
+_IS_WORD = re.compile(_WORD, re.IGNORECASE)
 _LONG_WORD = r"run|trial|rep|repetition|iteration|iter|measurement|sample|attempt"
 #: A part of a path that counts runs, or is a date or time.
 _COUNTING = re.compile(
@@ -261,7 +262,7 @@ def _words(stem: str) -> tuple[str, ...]:
     tokens = [t for t in _TOKENS.split(stem) if t]
     kept: list[str] = []
     for place, token in enumerate(tokens):
-        after_word = place > 0 and re.fullmatch(_WORD, tokens[place - 1], re.IGNORECASE)
+        after_word = place > 0 and _IS_WORD.fullmatch(tokens[place - 1])
         last = not any(t.isdigit() for t in tokens[place + 1 :])
         if token.isdigit() and (after_word or last or len(token) >= 6):
             if after_word and kept and kept[-1] == tokens[place - 1]:
@@ -273,6 +274,6 @@ def _words(stem: str) -> tuple[str, ...]:
             continue
         kept.append(token)
     # A counting word at an end counts nothing any more.
-    while kept and re.fullmatch(_WORD, kept[-1], re.IGNORECASE) and len(kept) > 1:
+    while kept and _IS_WORD.fullmatch(kept[-1]) and len(kept) > 1:
         kept.pop()
     return tuple(kept)

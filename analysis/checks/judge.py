@@ -25,9 +25,11 @@ _EXAMPLES = 20
 
 def check_trial(record: Record) -> tuple[Finding, ...]:
     """Every check of one trial, found or not."""
+    kind, absent = record.row.kind, _is_absent(record)
     return tuple(
         to_finding(check.code, check.outcome(record), record.subject, check.fine)
-        for check in _applying(trial_checks(), record.row.kind, absent=_is_absent(record))
+        for check in trial_checks()
+        if _applies(check, kind, absent=absent)
     )
 
 
@@ -86,9 +88,9 @@ def _is_absent(record: Record) -> bool:
     return record.row.status in ("missing", "skipped") and not logged
 
 
-def _applying(checks: Iterable[TrialCheck], kind: str, *, absent: bool) -> list[TrialCheck]:
-    """The checks that apply to trials of a kind."""
-    return [c for c in checks if (c.code == "trial-missing" if absent else kind in c.kinds)]
+def _applies(check: TrialCheck, kind: str, *, absent: bool) -> bool:
+    """Whether a check applies to trials of a kind; of an absent one only its absence can be checked."""
+    return check.code == "trial-missing" if absent else kind in check.kinds
 
 
 @dataclass
@@ -110,24 +112,36 @@ class _Outcomes:
     )
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> _Outcomes:
+    def of(cls, records: Sequence[Record]) -> _Outcomes:
         """Check records."""
-        outcomes, checks = cls(), trial_checks()
-        applying: dict[tuple[str, bool], list[TrialCheck]] = {}
-        for record in records:
-            key = record.row.kind, _is_absent(record)
-            if key not in applying:
-                applying[key] = _applying(checks, key[0], absent=key[1])
-            for check in applying[key]:
-                outcome = check.outcome(record)
-                outcomes.probed[check.code] += 1
-                if isinstance(outcome, Unknown):
-                    outcomes.unknown[check.code][outcome.why] += 1
-                    continue
-                outcomes.judged[check.code] += record.row.status != "failed"
-                if outcome is not None:
-                    outcomes.found[check.code].append((record, outcome))
+        outcomes = cls()
+        keys = [(r.row.kind, _is_absent(r)) for r in records]
+        for check in trial_checks():
+            applies = {key: _applies(check, key[0], absent=key[1]) for key in set(keys)}
+            mine = [r for r, key in zip(records, keys, strict=True) if applies[key]]
+            outcomes._add(check, mine)
         return outcomes
+
+    def _add(self, check: TrialCheck, records: Sequence[Record]) -> None:
+        """One check of the records that it applies to."""
+        found: list[tuple[Record, Found]] = []
+        unknown: Counter[str] = Counter()
+        failed = sum(r.row.status == "failed" for r in records)
+        for record in records:
+            outcome = check.outcome(record)
+            if outcome is None:
+                continue
+            if isinstance(outcome, Unknown):
+                unknown[outcome.why] += 1
+                failed -= record.row.status == "failed"
+            else:
+                found.append((record, outcome))
+        self.probed[check.code] += len(records)
+        self.judged[check.code] += len(records) - unknown.total() - failed
+        if unknown:
+            self.unknown[check.code] += unknown
+        if found:
+            self.found[check.code] += found
 
 
 def _findings(

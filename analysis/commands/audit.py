@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _audit(args: argparse.Namespace) -> int:
     from wattbench.analysis.audit import mapping
-    from wattbench.analysis.audit.run import audit, summary, write
+    from wattbench.analysis.audit.run import audit, write
     from wattbench.analysis.presentation.formatting import count
     from wattbench.analysis.presentation.progress import Progress
 
@@ -123,8 +123,7 @@ def _audit(args: argparse.Namespace) -> int:
         limit=args.max_file_mb * 1024 * 1024,
         exclude=args.out,
     )
-    write(result, args.out)
-    facts = summary(result)
+    facts = write(result, args.out)
     statuses = ", ".join(f"{n} {status}" for status, n in facts["status"].items())
     counts = facts["findings"]["found"]
     say(f"audit: {facts['believed']}")

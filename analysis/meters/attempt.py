@@ -23,6 +23,7 @@ from wattbench.analysis.meters import (
     requests_log,
     workload_log,
 )
+from wattbench.analysis.meters.clocks import CLOCK_STEP_S
 from wattbench.analysis.meters.curves import Curve
 from wattbench.analysis.meters.reading import Edge, Reading
 from wattbench.analysis.meters.window import Split, domain_of, split
@@ -44,9 +45,6 @@ from wattbench.analysis.model.trials import WINDOW, TrialRow, per_unit
 
 #: Domains that hold all GPUs.
 HOLDS_GPUS = ("wall", "board", "gpu")
-
-#: A change of wall clock against monotonic clock above this is a step, not slewing, s.
-CLOCK_STEP_S = 0.1
 
 #: Rows are stamped to the ms, between the agent's own stamps on the same clock; more is not theirs, s.
 FOREIGN_CLOCK_S = 0.01

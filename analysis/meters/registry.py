@@ -7,13 +7,13 @@ when the registry is first read, and so are the entry points of the group ``watt
 from __future__ import annotations
 
 import functools
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from wattbench.analysis.meters.reading import Edge, Reading
+from wattbench.analysis.model import extensions
 from wattbench.analysis.model.errors import InputError
 from wattbench.analysis.model.records import EdgeReadings, Note
 
@@ -134,7 +134,7 @@ def meter(cls: _M) -> _M:
 @functools.cache
 def meters() -> Mapping[str, Meter]:
     """Every meter by kind, by rank and kind."""
-    importlib.import_module("wattbench.analysis.meters.readers")
+    extensions.import_modules("wattbench.analysis.meters.readers", GROUP)
     return dict(sorted(_METERS.items(), key=lambda item: (item[1].rank, item[0])))
 
 

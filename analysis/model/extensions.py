@@ -9,7 +9,7 @@ import importlib
 import logging
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 
@@ -28,15 +28,12 @@ def load(group: str) -> Iterator[tuple[str, object]]:
             )  # fmt: skip
 
 
-def import_modules(package: str, path: Iterable[str], group: str) -> None:
-    """Import every module of a package, then those of the group: they register what they hold.
-
-    Args:
-        package: its name.
-        path: its ``__path__``.
-        group: of entry points.
-    """
-    for module in sorted(m.name for m in pkgutil.iter_modules(path)):
+@cache
+def import_modules(package: str, group: str) -> None:
+    """Import every module of a package, then those of a group of entry points: each registers itself."""
+    for module in sorted(
+        m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)
+    ):
         importlib.import_module(f"{package}.{module}")
     for _ in load(group):
         pass

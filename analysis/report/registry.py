@@ -7,11 +7,11 @@ imported when the registry is first read, and so are the entry points of the gro
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from wattbench.analysis.model import extensions
 from wattbench.analysis.presentation import html
 from wattbench.analysis.presentation.canvas import Drawing
 from wattbench.analysis.presentation.table import Table
@@ -120,5 +120,5 @@ def section(cls: _S) -> _S:
 
 def sections() -> tuple[Section, ...]:
     """Every section, in the order of the page."""
-    importlib.import_module("wattbench.analysis.report.sections")
+    extensions.import_modules("wattbench.analysis.report.sections", GROUP)
     return tuple(sorted(_SECTIONS.values(), key=lambda s: (s.place, s.name)))

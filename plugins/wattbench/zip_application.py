@@ -7,7 +7,6 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 #: zip's earliest date.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -29,12 +28,6 @@ class Bundle:
     def name(self) -> str:
         """The file's name on a host."""
         return f"{self.sha256[:12]}.pyz"
-
-    def write_to(self, folder: Path) -> Path:
-        """Write it into a folder under its name."""
-        path = folder / self.name
-        path.write_bytes(self.content)
-        return path
 
 
 def zipped(files: Mapping[str, bytes]) -> Bundle:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import extension, simulated_run
+from tests.support.wall_meter import Answers, as_json, serving
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +74,37 @@ print(json.dumps([record.row.energy_j, record.row.energy_scope]))
 def test_the_meter_is_a_choice_of_hosts_yaml_and_its_joules_count(installed: Path) -> None:
     energy_j, scope = json.loads(output_of(installed, METERED))
     assert (round(energy_j, 6), scope) == (50.0 * 60, "system")
+
+
+READ_OVER_THE_NETWORK = """
+from wattbench.analysis.meters import registry
+from wattbench.config.hosts import HostConfig
+from wattbench.remote_meters import raw_file, reader_of
+
+host = HostConfig.model_validate({
+    "ssh_conn_id": "a",
+    "meters": [{"kind": "energibridge", "primary": True}, {"kind": "pdu", "url": "URL"}],
+})
+(settings,) = host.remote_meters
+assert (settings.name, raw_file(settings.kind) in registry.raw_files()) == ("pdu", True)
+reader = reader_of(settings)
+reader.probe()
+sample = reader.sample()
+lines = [{"settings": settings.described(reader.units)}]
+lines += [{"clock": {"meter": "pdu", "unix_s": t, "ahead_s": 0.0, "trip_s": 0.0}} for t in (0.0, 10.0)]
+lines += [{"sample": {"meter": "pdu", "unix_s": float(t), "trip_s": 0.0, "power": sample.power}} for t in range(11)]
+raw = "".join(json.dumps(line) + "\\n" for line in lines).encode()
+(curve,) = registry.meters()["pdu"].read({"pdu.jsonl": raw}, registry.Edges()).curves
+print(curve.domain, round(float(curve.energy_j[-1]), 6))
+"""
+
+
+def test_the_meter_that_the_controller_reads_is_a_choice_of_hosts_yaml_and_its_joules_are_read(
+    installed: Path,
+) -> None:
+    with serving(Answers({"/power": lambda _: as_json(41.5)})) as url:
+        program = "import json" + READ_OVER_THE_NETWORK.replace("URL", f"{url}/power")
+        assert output_of(installed, program) == "wall 415.0\n"
 
 
 PLANNED = """

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.shipped import written
 from tests.support.side_by_side import side_by_side
 from wattbench.analysis import checks
 from wattbench.analysis.meters import attempt
@@ -226,7 +227,7 @@ class Here:
     def __init__(self, spool: Path) -> None:
         self.spool = spool
         spool.mkdir(parents=True, exist_ok=True)
-        self.agent = bundle().write_to(spool)
+        self.agent = written(bundle(), spool)
 
     def fetch_bytes(self, remote_path: str) -> bytes:
         return Path(remote_path).read_bytes()
@@ -269,7 +270,7 @@ class Chain:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self.agent = bundle().write_to(folder)
+        self.agent = written(bundle(), folder)
         self.spoken = folder / "spoken.py"
         self.spoken.write_text(SPOKEN)
         self._token, self._numbers = uuid.uuid4().hex[:8], itertools.count(1)

@@ -36,6 +36,8 @@ def pair_by_name(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
 
     The last start of such a log wrote the raw file, which each start writes anew.
     """
+    if not starts:
+        return [(None, raw) for raw in _in_time(raws)]
     last = {start.file: start for start in starts}
     named: dict[str, tuple[Start, Reduced]] = {}
     for name_of in (stem_of, run_of):
@@ -75,7 +77,7 @@ def pair(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
     Returns:
         every start and every file once, files in order of time; what has no partner stands alone.
     """
-    timed = sorted(raws, key=lambda r: (r.first_s is None, r.first_s or 0.0, r.path))
+    timed = _in_time(raws)
     match = _exact(starts, timed)
     if 2 * len(match) < sum(start.summary_j is not None for start in starts):
         near = _near(starts, timed)
@@ -92,6 +94,10 @@ def pair(starts: Sequence[Start], raws: Sequence[Reduced]) -> Pairs:
         free_j = [j for j in range(j0, j1) if j not in taken]
         match |= _align(starts, timed, free_i, free_j, usual)
     return _merge(starts, timed, match)
+
+
+def _in_time(raws: Sequence[Reduced]) -> list[Reduced]:
+    return sorted(raws, key=lambda r: (r.first_s is None, r.first_s or 0.0, r.path))
 
 
 def _exact(starts: Sequence[Start], raws: Sequence[Reduced]) -> dict[int, int]:

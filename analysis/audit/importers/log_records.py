@@ -44,6 +44,12 @@ _WITHOUT_GPU = re.compile(
 )
 
 
+@functools.cache
+def _lacks_gpu(image: str) -> bool:
+    """Whether a treatment is one in which a GPU has nothing to do, by its name."""
+    return _WITHOUT_GPU.search(image) is not None
+
+
 def lacks_closing(raw: Reduced) -> bool | None:
     """Whether the last row is not the sample that the meter takes after the command; None: unknown."""
     if raw.interval_s is None or raw.last_delta_s is None or raw.rows <= 2:
@@ -80,7 +86,7 @@ def record_of(
     """
     (image, kind), mapping = owner, context.mapping
     log = _log_facts(start, image, mapping)
-    if _WITHOUT_GPU.search(image):
+    if _lacks_gpu(image):
         log["without_gpu"] = True
     known: dict[str, Any] = {
         "run_id": context.name,

@@ -9,4 +9,4 @@ from __future__ import annotations
 from wattbench.analysis.checks.registry import GROUP
 from wattbench.analysis.model import extensions
 
-extensions.import_modules(__name__, __path__, GROUP)
+extensions.import_modules(__name__, GROUP)

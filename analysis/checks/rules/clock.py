@@ -11,11 +11,9 @@ from wattbench.analysis.checks.facts import Campaign
 from wattbench.analysis.checks.outcome import Found, Outcomes, Unknown
 from wattbench.analysis.checks.registry import campaign_check, check, code
 from wattbench.analysis.checks.selections import grouped, host_of, in_time
+from wattbench.analysis.meters.clocks import CLOCK_STEP_S
 from wattbench.analysis.model.finding_codes import Severity
 from wattbench.analysis.model.records import Record
-
-#: A wall clock step inside a window, s.
-CLOCK_STEP_S = 0.1
 
 CLOCK_SKEW = code(
     "clock-skew",

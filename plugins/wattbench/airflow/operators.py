@@ -24,6 +24,7 @@ from wattbench.airflow.task_context import (
     skip,
 )
 from wattbench.analysis.model.errors import UserError
+from wattbench.analysis.model.run_document import PlannedTrialDocument
 from wattbench.config.loader import config_dir, experiment_paths, load_experiment, load_hosts
 from wattbench.config.trigger import Selection, select
 from wattbench.errors import ConfigError
@@ -35,9 +36,21 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from wattbench.analysis.model.run_document import PlannedTrialDocument, PullDocument
+    from wattbench.analysis.model.run_document import PullDocument, RunDocument
     from wattbench.run.stored_run import Run
     from wattbench.worker.ssh import Host
+
+
+class MarkedTrial(PlannedTrialDocument, total=False):
+    """A planned trial as its mapped tasks get it.
+
+    Attributes:
+        unavailable: why its image could not be brought.
+        late: whether it is executed after its block.
+    """
+
+    unavailable: str
+    late: bool
 
 
 class Prepare(BaseOperator):
@@ -135,7 +148,7 @@ class PlanHost(BaseOperator):
         fitting = plan_out(run, self.host, datetime.now(UTC))
         return set_aside(run, self.host, fitting, quarantine(run, self.host))
 
-    def specs(self, context: Context) -> tuple[Run, list[dict[str, Any]]]:
+    def specs(self, context: Context) -> tuple[Run, list[MarkedTrial]]:
         """The run and the marked trials; this task is skipped where the host's check has not passed."""
         if context["ti"].xcom_pull(task_ids=self.check) is None:
             skip(f"{self.check} has not passed")
@@ -145,15 +158,15 @@ class PlanHost(BaseOperator):
             images = run.experiment.images
             return run, [_marked(t, t.image in images, pulls) for t in self.trials(run)]
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[MarkedTrial]:
         """The trials in planned order; fails where no two images can be compared."""
         from wattbench.steps.early_stopping import stop_without_images
 
         run, specs = self.specs(context)
         if not specs:
             skip("nothing is left to measure: see the lines above")
-        unavailable = {s["image"]: str(s["unavailable"]) for s in specs if "unavailable" in s}
-        trials = [PlannedTrial.from_dict(cast("PlannedTrialDocument", s)) for s in specs]
+        unavailable = {s["image"]: s["unavailable"] for s in specs if "unavailable" in s}
+        trials = [PlannedTrial.from_dict(s) for s in specs]
         with one_clear_line():
             stopped = stop_without_images(run, self.host, trials, unavailable)
         if stopped:
@@ -166,15 +179,8 @@ class PlanHost(BaseOperator):
         return specs
 
 
-def _marked(
-    trial: PlannedTrial, of_image: bool, pulls: Mapping[str, PullDocument]
-) -> dict[str, Any]:
-    """A trial as its tasks get it, with why its image is not there.
-
-    Args:
-        of_image: false of what has no image and no pull: the control workload, an idle host.
-    """
-    spec: dict[str, Any] = {**trial.to_dict()}
+def _marked(trial: PlannedTrial, of_image: bool, pulls: Mapping[str, PullDocument]) -> MarkedTrial:
+    spec = cast("MarkedTrial", trial.to_dict())
     if of_image:
         pull: PullDocument = pulls.get(trial.image, {"error": "was not brought"})
         if error := pull.get("error"):
@@ -262,10 +268,10 @@ class PlanAgain(PlanHost):
             return ()
         return further_attempts(run, self.host, run.to_try_again(self.host), datetime.now(UTC))
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[MarkedTrial]:
         """The trials to try again, shuffled; skipped when there are none."""
         _, marked = self.specs(context)
-        specs = [s | {"late": True} for s in marked if "unavailable" not in s]
+        specs: list[MarkedTrial] = [{**s, "late": True} for s in marked if "unavailable" not in s]
         if not specs:
             skip("nothing to try again")
         return specs
@@ -523,7 +529,7 @@ class ExpireRawLogs(BaseOperator):
 
         ti: Any = context["ti"]
 
-        def is_over(document: dict[str, Any]) -> bool:
+        def is_over(document: RunDocument) -> bool:
             # Counted, since Airflow may have forgotten a run that is long over.
             going_on = ti.get_dr_count(
                 document["dag_id"], run_ids=[document["dag_run_id"]], states=["running", "queued"]

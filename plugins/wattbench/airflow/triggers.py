@@ -40,6 +40,7 @@ from wattbench.run.plan import PlannedTrial
 
 if TYPE_CHECKING:
     from wattbench.run.stored_run import Run
+    from wattbench.steps.trial import RestReadings
     from wattbench.worker.ssh import Host
 
 #: An event that sends a task back to a worker comes no sooner than this after its deferral, s: LocalExecutor
@@ -228,7 +229,7 @@ class RestedHost(ThreadTrigger):
             stop.check()
             self._refuse_if_ended()
 
-        def rest(host: Host) -> tuple[dict[str, Any], Started | None]:
+        def rest(host: Host) -> tuple[RestReadings, Started | None]:
             forget_collected(run, host, name)
             while True:
                 look = trial.is_rested(run, host, name)
@@ -352,7 +353,8 @@ class MeasuredAttempt(ThreadTrigger):
 
         run, name = _known_run(self.arguments["run_id"]), self.arguments["host"]
         planned = PlannedTrial.from_dict(self.arguments["spec"])
-        rest, late = dict(self.arguments["rest"]), bool(self.arguments["late"])
+        rest: RestReadings = self.arguments["rest"]
+        late = bool(self.arguments["late"])
         attempt = trial.next_attempt(run, name, planned)
         ended = ended_before(run, name, planned, attempt)
         if ended is None:

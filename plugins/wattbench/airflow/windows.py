@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.airflow.connections import meter_readers
 from wattbench.airflow.host_threads import Stop, in_thread
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from wattbench.run.plan import PlannedTrial
     from wattbench.run.stored_run import Run
     from wattbench.steps.load_host import OnHost
-    from wattbench.steps.trial import Begun, Json
+    from wattbench.steps.trial import Begun, RestReadings
+    from wattbench.worker.answers import ReportDocument
     from wattbench.worker.ssh import Host
 
 
@@ -132,7 +133,7 @@ def start_attempt(
     host: Host,
     host_name: str,
     trial: PlannedTrial,
-    rest: dict[str, Any],
+    rest: RestReadings,
     *,
     late: bool,
     check: Callable[[], None],
@@ -202,7 +203,7 @@ def open_window(
     return window
 
 
-def _end(run: Run, host: Host, host_name: str, started: Started) -> Json:
+def _end(run: Run, host: Host, host_name: str, started: Started) -> ReportDocument:
     from wattbench.steps import trial as steps
 
     report = steps.await_end(run, host, host_name, started.begun)
@@ -210,7 +211,9 @@ def _end(run: Run, host: Host, host_name: str, started: Started) -> Json:
     return report
 
 
-def _bring(run: Run, host_name: str, trial: PlannedTrial, begun: Begun, report: Json) -> Ended:
+def _bring(
+    run: Run, host_name: str, trial: PlannedTrial, begun: Begun, report: ReportDocument
+) -> Ended:
     from wattbench.steps import trial as steps
 
     ended = AttemptReport.of(report)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
-from typing import Any
+from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from wattbench.history.durations import Pace, least_pace, pace_of
@@ -22,6 +22,26 @@ from wattbench.run.plan import PlannedTrial
 from wattbench.run.stored_run import Run
 
 log = logging.getLogger(__name__)
+
+
+class BudgetDocument(TypedDict):
+    """What ``budget.json`` of a host says: the blocks that fit before the deadline, and why.
+
+    Attributes:
+        deadline: ISO 8601.
+        blocks: that fit.
+        of: all blocks of the plan.
+        block_s: expected duration of the first block.
+        source: where that is known from.
+        reason: a sentence of all this.
+    """
+
+    deadline: str
+    blocks: int
+    of: int
+    block_s: float
+    source: str
+    reason: str
 
 
 def deadline(finish_by: str, zone: str, due: datetime) -> datetime:
@@ -76,9 +96,8 @@ def plan_out(run: Run, host: str, now: datetime) -> tuple[PlannedTrial, ...]:
         return plan
     key = store_keys.host_key(run.run_id, host, "budget.json")
     if not run.store.exists(key):
-        decision = _budget(run, host, limit, now)
-        run.store.put_json(key, decision)
-    decision = run.store.get_json(key)
+        run.store.put_json(key, _budget(run, host, limit, now))
+    decision: BudgetDocument = run.store.get_json(key)
     log.info("%s", decision["reason"])
     fitting = tuple(t for t in plan if t.block <= decision["blocks"])
     for trial in plan[len(fitting) :]:
@@ -86,7 +105,7 @@ def plan_out(run: Run, host: str, now: datetime) -> tuple[PlannedTrial, ...]:
     return fitting
 
 
-def _budget(run: Run, host: str, limit: datetime, now: datetime) -> dict[str, Any]:
+def _budget(run: Run, host: str, limit: datetime, now: datetime) -> BudgetDocument:
     blocks = blocks_of(run.plan(host))
     pace, source = expected_pace(run, host)
     warm_ups = 2 if run.experiment.device == "cuda" else 1

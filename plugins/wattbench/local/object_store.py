@@ -52,22 +52,15 @@ class ObjectStore:
         }
 
     def client(self) -> S3Client:
-        """A client with short timeouts: the server is on this machine."""
-        import boto3
-        from botocore.config import Config
+        """A client that tries once: the server is on this machine."""
+        from wattbench.analysis.storage.s3 import make_client
 
-        return boto3.client(
-            "s3",
+        return make_client(
             endpoint_url=self.endpoint,
-            aws_access_key_id=self.key,
-            aws_secret_access_key=self.secret,
-            region_name="us-east-1",
-            config=Config(
-                s3={"addressing_style": "path"},
-                connect_timeout=3,
-                read_timeout=30,
-                retries={"total_max_attempts": 1},
-            ),
+            access_key=self.key,
+            secret_key=self.secret,
+            region="us-east-1",
+            attempts=1,
         )
 
 

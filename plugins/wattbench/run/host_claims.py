@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.run import store_keys
 from wattbench.storage.object_store import ObjectMissingError
@@ -147,10 +147,9 @@ def open_runs(store: Store) -> list[OpenRun]:
     found = []
     for listed in store.list(f"{store_keys.open_run_key()}/"):
         try:
-            document: dict[str, Any] = store.get_json(listed.key)
+            found.append(OpenRun(**store.get_json(listed.key)))
         except ObjectMissingError:
             continue
-        found.append(OpenRun(**document))
     return found
 
 

@@ -8,10 +8,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from wattbench.analysis.model.errors import UserError
-from wattbench.analysis.model.experiment_document import ExperimentDocument
+from wattbench.analysis.model.experiment_document import ExperimentDocument, ImageDocument
 from wattbench.analysis.model.run_document import (
     SCHEMA_VERSION,
     HostConfigDocument,
@@ -169,14 +169,14 @@ def _deadline(experiment: Experiment, run_after: str) -> str | None:
 
 def _resolve_images(
     experiment: Experiment, registries: Mapping[str, registry.Access]
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+) -> tuple[dict[str, ImageDocument], dict[str, str]]:
     """Every image with its digest, and why the others have none."""
-    images: dict[str, dict[str, Any]] = {}
+    images: dict[str, ImageDocument] = {}
     unresolved: dict[str, str] = {}
     away: set[str] = set()  # each registry is waited for once
     rungs = {layer.image for layers in experiment.ladders.values() for layer in layers[:-1]}
     for name, image in experiment.images.items():
-        plain = image.model_dump(mode="json")
+        plain = cast("ImageDocument", image.model_dump(mode="json"))
         if image.ref is None:
             images[name] = plain
             continue
@@ -191,7 +191,8 @@ def _resolve_images(
             unresolved[name] = f"{error}{hint}"
             log.error("image %s is left out: %s%s", name, error, hint)
             continue
-        images[name] = plain | {
+        images[name] = {
+            **plain,
             "resolved_ref": found.ref_by_digest,
             "digest": found.digest,
             "size_bytes": found.size_bytes,

@@ -7,7 +7,7 @@ can't pass them is refused here and not after a night of invalid trials.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wattbench.analysis.model.attempt_report import AttemptReport
@@ -54,24 +54,24 @@ def prove(run: Run, host: Host, host_name: str, image: str, load: LoadHost | Non
     )  # fmt: skip
     idle = experiment.protocol.idle_baseline
     if idle is not None and "loaded" in idle.states:
-        report, raw = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=True))
-        if report["state"] != "done" or not _held(raw):
-            failed = f": {report.get('message')}" if report["state"] != "done" else ""
+        probed = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=True))
+        if not probed.is_done or not _held(probed.raw):
+            failed = "" if probed.is_done else f": {probed.message}"
             raise HostError(
                 f"images.{image}: its idle trials can't hold the model loaded{failed}; use the built-in "
                 "program, or set protocol.idle_baseline.state: container",
                 code="workload",
             )
     if spec["runtime"] == "docker" and _idles_in_containers(idle):
-        report, _ = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=False))
-        if report["state"] != "done":
+        probed = _attempt(host, idle_probe_spec(experiment, spec, image, loaded=False))
+        if not probed.is_done:
             raise HostError(
-                f"images.{image}: its idle trials can't run: {report.get('message')}; an image needs "
+                f"images.{image}: its idle trials can't run: {probed.message}; an image needs "
                 f"{IDLE_PROGRAM!r} for them: add it, or set protocol.idle_baseline.per: host",
                 code="workload",
             )
-    report, raw = _attempt(host, spec, load if spec["serve"] else None)
-    if why := _trouble(report, raw, probe_expectation(experiment, config, image), image):
+    probed = _attempt(host, spec, load if spec["serve"] else None)
+    if why := _trouble(spec, probed, probe_expectation(experiment, config, image), image):
         raise HostError(f"images.{image}: {why}", code="workload")
     log.info("%s on %s: its workload passes the checks of a trial", image, host_name)
 
@@ -81,10 +81,28 @@ def _idles_in_containers(idle: IdleBaseline | None) -> bool:
     return idle is not None and idle.per == "image" and "container" in idle.states
 
 
-def _attempt(
-    host: Host, spec: AttemptSpec, load: LoadHost | None = None
-) -> tuple[ReportDocument, dict[str, bytes]]:
-    """An attempt's report and evidence; nothing of it stays on the host."""
+@dataclass(frozen=True)
+class _Probed:
+    """How a probe ended: the agent's report, as it came and read, and its evidence."""
+
+    document: ReportDocument
+    report: AttemptReport
+    raw: dict[str, bytes]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the workload ended by itself and well."""
+        return self.report.state == "done"
+
+    @property
+    def message(self) -> str:
+        """Why it did not, of a malformed report too."""
+        faults = "; ".join(self.report.faults[:3])
+        return self.report.message or faults or f"it ended as {self.report.state}"
+
+
+def _attempt(host: Host, spec: AttemptSpec, load: LoadHost | None = None) -> _Probed:
+    """Run an attempt; nothing of it stays on the host."""
     deadline_s = spec["timeout_s"] + limits.SETTLE_S
     if load is not None:
         load.prepare(str((spec["image"] or {}).get("name")))
@@ -101,15 +119,14 @@ def _attempt(
     answer = host.wait(spec["id"], deadline_s)
     if not answer["over"]:
         raise HostError(f"the probe {spec['id']} is still not over", code="timeout")
-    report = answer["report"]
-    sums = AttemptReport.of(report).files
+    report = AttemptReport.of(answer["report"])
     raw = {
-        name: fetch_file(host, f"{answer['path']}/{name}", sums[name])
+        name: fetch_file(host, f"{answer['path']}/{name}", report.files[name])
         for name in (*agent_bundle.raw_files(), *limits.OUTPUT_FILES)
-        if name in sums
+        if name in report.files
     }
     host.call("forget", {"id": spec["id"]})
-    return report, raw
+    return _Probed(answer["report"], report, raw)
 
 
 def _held(raw: dict[str, bytes]) -> bool:
@@ -119,9 +136,7 @@ def _held(raw: dict[str, bytes]) -> bool:
     return workload_log.parse(raw.get("workload.jsonl", b"")).held() is not None
 
 
-def _trouble(
-    report: ReportDocument, raw: dict[str, bytes], expected: Expected, image: str
-) -> str | None:
+def _trouble(spec: AttemptSpec, probed: _Probed, expected: Expected, image: str) -> str | None:
     """Why an image's trials would fail or be invalid, and what to do about it."""
     from wattbench.analysis.checks.outcome import Found, Unknown
     from wattbench.analysis.checks.rules.completion import trial_failed
@@ -130,31 +145,30 @@ def _trouble(
     from wattbench.analysis.meters import attempt as attempts
     from wattbench.analysis.model.trials import TrialRow
 
-    run_id, host = str(report["id"]).split("/")[:2]
     row = TrialRow(
-        run_id=run_id, host=host, kind="workload", block=None, position=None, planned_position=None,
-        image=image,
+        run_id=spec["run"], host=spec["host"], kind="workload", block=None, position=None,
+        planned_position=None, image=image,
     )  # fmt: skip
     record: Record = attempts.evaluate(
-        attempts.RawAttempt(report, raw),
+        attempts.RawAttempt(probed.document, probed.raw),
         expected={**expected, "meter": "powercap"},
         plan_row=row,
     )
     refused = f": {record.work.errors[0]}" if record.work.errors else ""
-    if report["state"] != "done":
-        if report["spec"].get("serve"):  # the message has its error already
+    if not probed.is_done:
+        if spec["serve"]:  # the message has its error already
             action = "try it with docker run on the host (docs/servers.md)"
-            return f"its server failed: {report.get('message')}; {action}"
+            return f"its server failed: {probed.message}; {action}"
         needs = (
             "an image needs Python 3.9 or later, numpy and the framework (docs/images.md); another "
             "interpreter is named by the image's `python`"
             if expected["reports_itself"]
             else "try its command with docker run on the host"
         )
-        return f"its workload failed: {report.get('message')}{refused}; {needs}"
+        return f"its workload failed: {probed.message}{refused}; {needs}"
     record = replace(record, row=replace(record.row, status="valid"))
     probes = [device_mismatch, unequal_work, trial_failed]
-    if not expected["reports_itself"] and not report["spec"].get("serve"):
+    if not expected["reports_itself"] and not spec["serve"]:
         probes.append(
             gpu_idle
         )  # one inference, or a few requests, are too short to show in samples

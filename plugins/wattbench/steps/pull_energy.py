@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.analysis.model.run_document import PullEnergyDocument
@@ -23,6 +23,7 @@ from wattbench.worker.attempt_spec import PREPARING, metering, metering_spec
 
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Expected
+    from wattbench.worker.answers import ReportDocument
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _end_leftovers(run: Run, host: Host) -> None:
 
 def _finished(
     run: Run, host: Host, host_name: str, key: str, identity: str
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+) -> tuple[ReportDocument, dict[str, bytes]]:
     """The attempt's report and raw files, which are in the store by then and no longer on the host."""
     answer = host.call("finish", {"id": identity, "timeout_s": FINISH_S}, 2 * FINISH_S)
     if not answer["over"]:
@@ -95,7 +96,7 @@ def _finished(
 
 
 def _joules(
-    run: Run, host_name: str, image: str, report: dict[str, Any], raw: dict[str, bytes]
+    run: Run, host_name: str, image: str, report: ReportDocument, raw: dict[str, bytes]
 ) -> PullEnergyDocument:
     from wattbench.analysis.meters import attempt as attempts
     from wattbench.analysis.model.trials import TrialRow

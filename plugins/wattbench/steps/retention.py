@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wattbench.run import store_keys
 from wattbench.run.run_id import parse_run_id
 from wattbench.storage.object_store import ObjectMissingError
 
 if TYPE_CHECKING:
+    from wattbench.analysis.model.run_document import RunDocument
     from wattbench.config.hosts import Retention
     from wattbench.storage.object_store import Listed, Store
 
@@ -103,7 +104,7 @@ def to_expire(
 def expire(
     store: Store,
     retention: Retention,
-    is_over: Callable[[dict[str, Any]], bool],
+    is_over: Callable[[RunDocument], bool],
     now: datetime | None = None,
 ) -> str:
     """Remove the raw logs that are due to go.

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from wattbench.analysis.model.attempt_report import AttemptReport
 from wattbench.errors import HostError, StoreError
@@ -38,7 +38,7 @@ from wattbench.worker.attempt_spec import attempt_spec, expectation
 if TYPE_CHECKING:
     from wattbench.analysis.model.records import Record
     from wattbench.steps.load_host import LoadHost
-    from wattbench.worker.answers import StatusAnswer, WaitAnswer
+    from wattbench.worker.answers import ReportDocument, StatusAnswer, WaitAnswer
     from wattbench.worker.ssh import Host
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,23 @@ REMOTE_PATIENCE_S = 120.0
 #: What a stored file raises that is not the gzip file it should be.
 NOT_GZIP = (OSError, EOFError, zlib.error)
 
-Json = dict[str, Any]
+
+class RestReadings(TypedDict, total=False):
+    """What the ``rest`` step read of a host, kept with the attempt; empty of one that had not rested.
+
+    Attributes:
+        rested_s: how long the host has cooled down.
+        quiet: whether it was back at its idle level.
+        timed_out: whether the longest cool-down was over before that.
+        why: what was above the idle level.
+        readings: levels by name.
+    """
+
+    rested_s: float
+    quiet: bool
+    timed_out: bool
+    why: str
+    readings: dict[str, float | None]
 
 
 def next_attempt(run: Run, host_name: str, trial: PlannedTrial) -> int:
@@ -81,7 +97,7 @@ class Readiness:
     """
 
     ready: bool
-    readings: dict[str, Any]
+    readings: RestReadings
     look_again_s: float = 1.0
     busy: bool = False
 
@@ -119,8 +135,11 @@ def is_rested(run: Run, host: Host, host_name: str) -> Readiness:
         return Readiness(False, {}, look_again_s=min(10.0, max(1.0, rest.min_s / 6)))
     how = "quiet" if answer["quiet"] else f"not quiet ({answer['why']}), but its time is over"
     log.info("%s rested %.1f s and is %s; %s", host_name, rested_s, how, shown)
-    kept = {"rested_s": rested_s, "quiet": answer["quiet"], "readings": readings}
-    return Readiness(True, kept | {"timed_out": not answer["quiet"], "why": answer.get("why", "")})
+    kept: RestReadings = {
+        "rested_s": rested_s, "quiet": answer["quiet"], "readings": readings,
+        "timed_out": not answer["quiet"], "why": answer.get("why", ""),
+    }  # fmt: skip
+    return Readiness(True, kept)
 
 
 # ── measure ─────────────────────────────────────────────────────────────────────────────────────
@@ -146,7 +165,7 @@ def begin(
     host: Host,
     host_name: str,
     trial: PlannedTrial,
-    rest: dict[str, Any],
+    rest: RestReadings,
     *,
     late: bool = False,
     load: LoadHost | None = None,
@@ -195,7 +214,7 @@ def begin(
     return Begun(spec["id"], attempt, str(started["path"]))
 
 
-def await_end(run: Run, host: Host, host_name: str, begun: Begun) -> Json:
+def await_end(run: Run, host: Host, host_name: str, begun: Begun) -> ReportDocument:
     """Wait until an attempt is over.
 
     Returns:
@@ -215,7 +234,7 @@ def await_end(run: Run, host: Host, host_name: str, begun: Begun) -> Json:
 
 
 def bring_early(
-    run: Run, host: Host, host_name: str, trial: PlannedTrial, begun: Begun, report: Json
+    run: Run, host: Host, host_name: str, trial: PlannedTrial, begun: Begun, report: ReportDocument
 ) -> None:
     """Bring an attempt's raw logs into the store before it is collected: the host has nothing to give after.
 
@@ -343,7 +362,9 @@ def collect_stored(run: Run, host_name: str, trial: PlannedTrial) -> Record | No
     return record
 
 
-def _awaited_remote_files(run: Run, host_name: str, key: str, report: Json) -> dict[str, bytes]:
+def _awaited_remote_files(
+    run: Run, host_name: str, key: str, report: ReportDocument
+) -> dict[str, bytes]:
     """The raw files of an attempt's remote meters, once whoever reads them can have put them there.
 
     Where a person has ended ``measure``, the meters are still read for some seconds after the window.
@@ -376,13 +397,13 @@ def forget_collected(
     return True
 
 
-def _files_of(report: Json) -> list[tuple[str, str]]:
+def _files_of(report: ReportDocument) -> list[tuple[str, str]]:
     sums = AttemptReport.of(report).files
     names = (*agent_bundle.raw_files(), limits.REQUESTS_FILE, *limits.OUTPUT_FILES)
     return [(name, sums[name]) for name in names if name in sums]
 
 
-def bring(run: Run, host: Host, report: dict[str, Any], folder: str, key: str) -> dict[str, bytes]:
+def bring(run: Run, host: Host, report: ReportDocument, folder: str, key: str) -> dict[str, bytes]:
     """Copy an attempt's raw files and report into the store, verified.
 
     Args:
@@ -421,7 +442,7 @@ def _evaluate(
     host_name: str,
     trial: PlannedTrial,
     attempt: int,
-    report: dict[str, Any],
+    report: ReportDocument,
     raw: dict[str, bytes],
 ) -> Record:
     from wattbench.analysis import checks

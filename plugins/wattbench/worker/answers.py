@@ -15,8 +15,8 @@ from wattbench.analysis.model.facts_document import DOCUMENT, first_fault
 
 #: An answer, or a part of one, that another reader checks.
 Json = dict[str, Any]
-#: An attempt's report; :class:`wattbench.analysis.model.attempt_report.AttemptReport` reads it.
-ReportDocument = Json
+#: An attempt's report; :class:`wattbench.analysis.model.attempt_report.AttemptReport` alone reads its fields.
+ReportDocument = dict[str, object]
 
 
 @with_config(DOCUMENT)

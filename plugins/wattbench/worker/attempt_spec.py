@@ -46,7 +46,7 @@ def attempt_spec(
     attempt: int,
     ref: str | None,
     files: Mapping[str, str],
-    rest: dict[str, object],
+    rest: Mapping[str, object],
     late: bool = False,
     seed: str = "",
     address: str = "",
@@ -97,7 +97,7 @@ def attempt_spec(
         "meter": _meter(host),
         "timeout_s": experiment.protocol.timeout_s,
         "user": None,
-        "rest": rest,
+        "rest": {**rest},
         "min_free_bytes": MIN_FREE_BYTES,
         "late": late,
     }

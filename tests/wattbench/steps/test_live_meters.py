@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.live_chain import HOME, INIT, Case, Chain, Live, Lives, home_of
+from tests.support.shipped import written
 from wattbench.analysis import checks
 from wattbench.worker.agent.meters.nvml import open_library
 from wattbench.worker.agent_bundle import bundle
@@ -202,7 +203,7 @@ def test_unreadable_counters_are_a_problem_with_the_command_that_opens_them(
 ) -> None:
     def facts(meter: dict[str, Any]) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, str(bundle().write_to(tmp_path)), "facts"],
+            [sys.executable, str(written(bundle(), tmp_path)), "facts"],
             input=json.dumps({"spool": str(tmp_path), "meter": meter, "sample_s": 0, "docker": False}),
             env=os.environ | {"WATTBENCH_SYSROOT": str(machines["closed"].root)},
             capture_output=True, text=True, check=True,

@@ -168,6 +168,26 @@ def test_a_program_that_can_t_pass_the_checks_is_refused_before_its_first_trial(
     assert bench.host.call("list", {})["attempts"] == []
 
 
+class Malformed(Here):
+    """A host whose reports have fields of other types than agreed."""
+
+    def wait(self, attempt_id: str, timeout_s: float) -> dict[str, Any]:
+        return super().wait(attempt_id, timeout_s) | {
+            "report": {"state": 7, "spec": "x", "files": []}
+        }
+
+
+def test_a_malformed_report_of_a_probe_is_an_error_of_that_image(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = bench.run()
+    bench.host = Malformed(tmp_path / "spool")
+    with pytest.raises(HostError, match=r"^images\.a: its workload failed: ") as refused:
+        bench.prove(run)
+    assert "state: 7 is not text; files: [] is not an object" in str(refused.value)
+    assert refused.value.code == "workload"
+
+
 def test_what_the_probe_refuses_would_be_invalid_and_not_tried_again(bench: Bench) -> None:
     record = bench.record(bench.run('print("model loaded")'))
     assert record.row.status == "invalid"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.shipped import written
 from wattbench.worker.agent_bundle import bundle
 
 #: The interpreter that runs the agent; set it to a Python 3.9 to see that it does.
@@ -134,7 +135,7 @@ def is_running(pid: int) -> bool:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent as it is shipped."""
-    return bundle().write_to(tmp_path_factory.mktemp("agent"))
+    return written(bundle(), tmp_path_factory.mktemp("agent"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support.live_chain import Here, Shelf
+from tests.support.shipped import written
 from wattbench.steps.trial import bring
 from wattbench.worker import agent_bundle
 from wattbench.worker.agent import limits, meters
@@ -82,7 +83,7 @@ def test_same_sources_give_the_same_bytes_and_others_do_not() -> None:
 
 
 def test_bundle_holds_every_module_of_the_package_and_nothing_else(tmp_path: Path) -> None:
-    with zipfile.ZipFile(agent_bundle.build({}).write_to(tmp_path)) as archive:
+    with zipfile.ZipFile(written(agent_bundle.build({}), tmp_path)) as archive:
         names = archive.namelist()
     assert names == sorted(names)
     outside = {"__main__.py", "wattbench/__init__.py", "wattbench/worker/__init__.py"}
@@ -99,6 +100,7 @@ PLAIN = BASE | {"documents", "spool", "settle"}
     [
         ("clock", BASE),
         ("status", PLAIN | {"status"}),
+        ("list", PLAIN | {"started"}),
         ("lease", PLAIN | {"lease"}),
         ("warm", PLAIN | {"lease", "processes", "quiet", "burner", "levels", "sysfs", "meters", "meters.extra",
                           "meters.command", "meters.rapl", "meters.hwmon", "meters.nvml"}),
@@ -180,7 +182,7 @@ def test_a_meter_in_one_file_of_another_distribution_measures_attempts(
 ) -> None:
     install("toy", TOY)
     assert "toy.csv" in agent_bundle.raw_files()
-    agent.program = agent_bundle.bundle().write_to(tmp_path)
+    agent.program = written(agent_bundle.bundle(), tmp_path)
     agent.take()
     spec = agent.sh("true", meter={"kind": "toy", "interval_ms": 20})
     report = agent.run(spec)
