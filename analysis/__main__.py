@@ -1,6 +1,6 @@
 """``python -m analysis COMMAND``: reports, audits, comparisons and power of energy measurements.
 
-Exit codes: 0 done; 1 done, with a found finding of severity error; 2 unusable input or arguments.
+Exit codes: 0 done; 1 done, and an error was found in the data; 2 unusable input or arguments.
 """
 
 from __future__ import annotations

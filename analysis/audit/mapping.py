@@ -164,7 +164,7 @@ def load(path: Path | None) -> Mapping:
             f"{path}: can't be read ({error.strerror}); correct it or leave out --mapping"
         ) from error
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds no keys; see `python -m analysis audit --help`")
+        raise InputError(f"{path}: holds no keys; see `wattbench audit --help`")
     try:
         return Mapping.model_validate(data)
     except ValidationError as error:

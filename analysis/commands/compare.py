@@ -29,7 +29,7 @@ six runs or more: nights
   For every host and image a control chart of nightly levels; changes of level with the first night,
   the plausible nights, the size with its interval, the digests on both sides and the facts that
   changed then. A rise of at least --regression-pct that still stands is an error named "regression".
-  A large one is reported on its first night, to be confirmed by two more. Fewer than 5 % of comparisons
+  A large one is reported on its first night, to be confirmed by two more. Fewer than 5 %% of comparisons
   name a false change; about one in 365 gives a false alarm on its last nights.
   A host whose control workload varies by more than --quarantine-pct is an error, "host-unsteady".
 
@@ -42,13 +42,13 @@ what lies in DIR afterwards
                   verdict_changes (few runs)
 
 exit codes
-  0 done; 1 done, with a found finding of severity error (a regression, an unsteady host, unequal
+  0 done; 1 done, and an error was found in the data (a regression, an unsteady host, unequal
   work); 2 unusable input
 
 examples
-  python -m analysis compare runs/before runs/after --out out/compare
-  python -m analysis compare s3://wattbench/runs --out out/trends
-  python -m analysis compare 'runs/nightly-2026*' --regression-pct 0.5 --out out/trends
+  %(prog)s runs/before runs/after --out out/compare
+  %(prog)s s3://wattbench/runs --out out/trends
+  %(prog)s 'runs/nightly-2026*' --regression-pct 0.5 --out out/trends
 """
 
 

@@ -10,7 +10,7 @@ from wattbench.analysis.model.finding_codes import CODES, Severity
 _INTRODUCTION = """\
 # Findings
 
-What can be wrong with a trial, a host, an image or a run, as `python -m analysis findings` prints it.
+What can be wrong with a trial, a host, an image or a run, as `wattbench findings` prints it.
 Codes are stable: some may be added, none is renamed.
 
 A check ends as *found*, *not-found* or *undecidable*; the last is shown and never taken for fine. Each
@@ -23,7 +23,7 @@ lower or raise it and says why.
 | warning | stands beside the number |
 | info | was handled |
 
-What `python -m analysis image` finds in an image has codes of its own: [image-audit.md](image-audit.md).
+What `wattbench image` finds in an image has codes of its own: [image-audit.md](image-audit.md).
 """
 
 

@@ -24,10 +24,10 @@ folder), or the name of an image in the local Docker. Nothing of it is run or un
 
 _EPILOG = """\
 examples
-  python -m analysis image wattbench/pip-torch:demo
-  python -m analysis image image.tar --device cuda --gpu-arch sm_90 --cores 64 --out audit/
-  python -m analysis image app:pr --max-size-gb 8 --max-waste-pct 5 --fail-on bytecode-missing     in CI
-  python -m analysis image app:old --diff app:new
+  %(prog)s wattbench/pip-torch:demo
+  %(prog)s image.tar --device cuda --gpu-arch sm_90 --cores 64 --out audit/
+  %(prog)s app:pr --max-size-gb 8 --max-waste-pct 5 --fail-on bytecode-missing     in CI
+  %(prog)s app:old --diff app:new
 
 Exit code: 0 done; 1 done, and an error was found (a broken threshold is one); 2 no image that can be read.
 """

@@ -20,7 +20,7 @@ _EPILOG = """\
 what the numbers mean
   An effect is a difference in energy between two images, in percent. Noise is how much the same
   image varies between trials: its coefficient of variation (CV), the SD of its joules divided by
-  their mean. Quiet machines reach 0.5 to 2 %. Half the effect needs four times as many trials.
+  their mean. Quiet machines reach 0.5 to 2 %%. Half the effect needs four times as many trials.
 
   Several images mean several comparisons (five images: ten pairs). The table corrects for all of
   them, so that the chance of any false "less" or "more" in the whole run stays at --alpha.
@@ -33,11 +33,11 @@ what the numbers mean
   An exact test of few trials can't be significant at all: five images need nine blocks or more.
 
 examples
-  python -m analysis power --cv 1                       five images, CV of 1 %
-  python -m analysis power --cv 0.8,1.9 --images 2      two images, a quiet and a noisy machine
-  python -m analysis power --cv 1 --blocks 30           what can 30 blocks find?
-  python -m analysis power --from out/run --effect 0.5  from the noise of a run measured earlier
-  python -m analysis power --cv 1 --plot power.svg      power against the number of trials
+  %(prog)s --cv 1                       five images, CV of 1 %%
+  %(prog)s --cv 0.8,1.9 --images 2      two images, a quiet and a noisy machine
+  %(prog)s --cv 1 --blocks 30           what can 30 blocks find?
+  %(prog)s --from out/run --effect 0.5  from the noise of a run measured earlier
+  %(prog)s --cv 1 --plot power.svg      power against the number of trials
 """
 
 #: Where a run, a report or an audit keeps its trials.

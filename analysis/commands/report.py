@@ -35,13 +35,13 @@ how to read the answer
   "undecided" that the data do not show which. Not significant is never called the same.
 
 exit codes
-  0 done; 1 done, with a found finding of severity error; 2 unusable input
+  0 done; 1 done, and an error was found in the data; 2 unusable input
 
 examples
-  python -m analysis report var/demo/store/wattbench/runs/RUN_ID --out out/report
-  python -m analysis report s3://wattbench/runs/RUN_ID --out out/report
-  python -m analysis report RUN --format md | gh pr comment 12 --body-file -
-  python -m analysis report RUN --format junit > energy.xml
+  %(prog)s var/demo/store/wattbench/runs/RUN_ID --out out/report
+  %(prog)s s3://wattbench/runs/RUN_ID --out out/report
+  %(prog)s RUN --format md | gh pr comment 12 --body-file -
+  %(prog)s RUN --format junit > energy.xml
 """
 
 
@@ -124,7 +124,7 @@ def _other(place: str) -> ModuleType:
 
 def _as(command: ModuleType, place: str, out: Path) -> int:
     name = command.__name__.rpartition(".")[2]
-    _progress(f"{place} is not a run: doing what `python -m analysis {name}` does")
+    _progress(f"{place} is not a run: doing what `wattbench {name}` does")
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
     return int(command.run(parser.parse_args([name, place, "--out", str(out)])))

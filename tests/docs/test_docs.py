@@ -185,7 +185,7 @@ def test_the_index_of_the_tests_names_every_shared_module() -> None:
 def test_the_findings_page_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert analysis_main(["findings"]) == 0
     page = (REPO / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out == page, "python -m analysis findings > docs/findings.md"
+    assert capsys.readouterr().out == page, "wattbench findings > docs/findings.md"
 
 
 #: Other people's scripts know these: codes may be added, none is renamed.

@@ -26,7 +26,7 @@ def add_parsers(commands: Any) -> None:
         module.add_parser(commands)
         commands.choices[name].set_defaults(do=module.run)
     report = commands.choices["report"]
-    report.description = f"{report.description} {_RUN_REPORT}"
+    report.description = f"{report.description}\n\n{_RUN_REPORT}"
     report.set_defaults(do=_report)
     add_login(report)
 

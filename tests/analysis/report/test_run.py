@@ -339,7 +339,7 @@ def test_a_folder_of_runs_is_reported_as_a_comparison(
         name = f"paper-20260314T22000{second}Z-a1b2c3"
         simulated.write(tmp_path, small(steady_s=3.0, run_id=name))
     assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) in (0, 1)
-    assert "python -m analysis compare" in capsys.readouterr().err
+    assert "wattbench compare" in capsys.readouterr().err
     assert (tmp_path / "out" / "tables" / "runs.csv").is_file()
 
 
@@ -353,7 +353,7 @@ def test_a_campaign_of_another_tool_is_reported_as_an_audit(
         )
     out = tmp_path / "out"
     assert main(["report", str(tmp_path), "--out", str(out)]) in (0, 1)
-    assert "python -m analysis audit" in capsys.readouterr().err
+    assert "wattbench audit" in capsys.readouterr().err
     energy = pd.read_csv(out / "tables" / "energy.csv")
     assert list(energy.loc[energy["basis"] == "published", "median_j"]) == [1004.5, 1004.5]
 

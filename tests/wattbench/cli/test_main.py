@@ -294,6 +294,17 @@ def test_the_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> N
         assert f"wattbench {command}" in said
 
 
+@pytest.mark.parametrize("command", ["report", "audit", "compare", "power", "image", "findings"])
+def test_the_examples_of_a_help_are_called_as_the_help_was(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main([command, "--help"])
+    said = capsys.readouterr().out
+    assert "python -m analysis" not in said
+    assert said.startswith(f"usage: wattbench {command}")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (59.6, "1 min 0 s"), (190, "3 min 10 s"), (7500, "2 h 5 min")],
