@@ -1,8 +1,9 @@
 """The documentation's pictures of pages, by one command: `python -m tests.support.pictures [OUT]`.
 
-The start page, trends, hosts, experiments and runs show the morning of `web_pages`. With `--bed` those of a running
-test bed as well: the newest good run of the demo in Airflow, and its report. The trigger form has no address of its own,
-and is taken by hand.
+The start page, trends, hosts, experiments and runs show the morning of `web_pages`, and docs/screens.md its pages on a
+desk and on a telephone, light and dark. With `--bed` those of a running test bed as well: the newest good run of the demo
+in Airflow, and its report, which then stands in docs/screens.md too. The trigger form has no address of its own, and is
+taken by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.airflow_process import REPO
-from tests.support.browser import logged_in, screenshot
+from tests.support.browser import WIDTHS, logged_in, screenshot
 from tests.support.s3_server import Server
 from tests.support.web_pages import write_pages
 
@@ -56,12 +57,28 @@ MORNING: Mapping[str, tuple[str, Shot]] = {
     "airflow-experiments": ("experiments", Shot(dark=True)),
 }
 #: Picture → part of the report of the demo's newest run.
-REPORT: Mapping[str, Shot] = {
+REPORT: dict[str, Shot] = {
     "report": Shot(width=1200, height=1000),
     "report-host": Shot(width=1200, height=1240, only="host-virtual-1"),
     "report-across": Shot(width=1200, height=740, only="across"),
     "report-size": Shot(width=1200, height=780, only="size"),
 }
+#: What docs/screens.md shows at each width, light and dark → the page of the morning.
+SCREENS: Mapping[str, str] = {
+    "report": "report",
+    "run": "run-going",
+    "hosts": "hosts",
+    "start": "overview",
+}
+
+
+def screens(name: str) -> dict[str, Shot]:
+    """Pictures of a page at each width, light and dark: file's name without ending → how it is shown."""
+    return {
+        f"screen-{name}-{width}-{'dark' if dark else 'light'}": Shot(width, 1000, dark)
+        for width in WIDTHS
+        for dark in (False, True)
+    }
 
 
 def shown(text: str, shot: Shot) -> str:
@@ -116,6 +133,10 @@ def of_morning(folder: Path) -> Iterator[tuple[str, Image]]:
         server.stop()
     for name, (page, shot) in MORNING.items():
         yield name, take((pages / f"{page}.html").read_text(encoding="utf-8"), shot, folder)
+    for screen, page in SCREENS.items():
+        text = (pages / f"{page}.html").read_text(encoding="utf-8")
+        for name, shot in screens(screen).items():
+            yield name, take(text, shot, folder)
 
 
 def of_bed(folder: Path) -> Iterator[tuple[str, Image]]:
@@ -137,7 +158,7 @@ def of_bed(folder: Path) -> Iterator[tuple[str, Image]]:
         sys.exit("pictures: no run of the demo has succeeded yet: make demo")
     (run,) = runs
     text = user.fetch(f"/wattbench/runs/{run.run_id}/report/index.html").decode()
-    for name, shot in REPORT.items():
+    for name, shot in (REPORT | screens("report")).items():
         yield name, take(text, shot, folder)
     login = {"username": known.user, "password": known.password}
     answer = requests.post(f"{known.url}/auth/token", json=login, timeout=60)
