@@ -311,7 +311,7 @@ class Artist:
                 ncols=2,
             )
             canvas.bare_y(axes, [image for image, *_ in rows])
-            axes.set_xlabel(f"energy a trial, {unit}")
+            axes.set_xlabel(f"energy per trial, {unit}")
             shares = ", ".join(f"{i} {100 * b / (b + w):.0f} %" for i, b, w in rows)
             return self._finish(
                 figure,

@@ -96,7 +96,8 @@ def page(outcomes: Mapping[str, Outcome], interventions: Iterable[str]) -> str:
 
 
 def _keys() -> set[str]:
-    return {Cell(fault, phase).key for fault in FAULTS for phase in Phase}
+    """Of the cells that are no ``n/a``."""
+    return {Cell(f, phase).key for f in FAULTS for phase in Phase if phase not in f.impossible}
 
 
 def _cell(outcome: Outcome | None) -> str:
@@ -106,10 +107,9 @@ def _cell(outcome: Outcome | None) -> str:
 
 
 def _when(known: Mapping[str, Outcome]) -> str:
-    total = len([1 for f in FAULTS for p in Phase if p not in f.impossible])
     ran = [one for key, one in known.items() if key in _keys()]
     lines = [
-        f"{len(ran)} of {total} cells have been run, {sum(o['passed'] for o in ran)} passed.\n"
+        f"{len(ran)} of {len(_keys())} cells have been run, {sum(o['passed'] for o in ran)} passed.\n"
     ]
     places: dict[tuple[str, str], list[str]] = {}
     for one in known.values():
