@@ -176,7 +176,8 @@ def main() -> int:
     parser.add_argument("--since", default="", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+    for number in (signal.SIGTERM, signal.SIGINT):  # a job in the background ignores the second
+        signal.signal(number, signal.default_int_handler)  # no outcome of the test it falls into
     until_unix_s = args.until or time.time() + 60 * args.minutes
     since = args.since or (now() if args.again else "")
     recorder = Recorder(args.only, since, until_unix_s, args.claims)
@@ -197,4 +198,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("faults: interrupted; what has been run is kept")

@@ -96,7 +96,7 @@ def page(outcomes: Mapping[str, Outcome], interventions: Iterable[str]) -> str:
 
 
 def _keys() -> set[str]:
-    """Of the cells that are no ``n/a``."""
+    """Keys of the cells that can be run."""
     return {Cell(f, phase).key for f in FAULTS for phase in Phase if phase not in f.impossible}
 
 

@@ -32,7 +32,7 @@ PROMPT = {
 }
 #: Where the controller shares the measured machine: fewer wake-ups in a window, some seconds more per trial.
 CALM = {
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
 }
 

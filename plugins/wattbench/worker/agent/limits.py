@@ -28,7 +28,7 @@ CONTROLLER_LEAD_S = 30.0
 #: How long such a controller is waited for until it is at rest, s.
 CONTROLLER_REST_S = 15.0
 #: At rest it uses less than this, of one core, in so many seconds.
-CONTROLLER_REST_SHARE, CONTROLLER_LOOK_S = 0.1, 1.0
+CONTROLLER_REST_SHARE, CONTROLLER_LOOK_S = 0.2, 1.0
 #: How long an attempt that only holds may take until it accepts the request to end, s.
 FINISH_S = 30.0
 
