@@ -5,8 +5,8 @@ LocalExecutor, the demo's settings), an object store, and for each simulated hos
 a spool; a run measures two images, each a program that sleeps, with the stand-in meter. All of it shares this
 machine's cores, so that the figures are upper bounds. The time between two windows is that between the end of
 one trial's command and the start of the next one's on the same host, by the host's clock, ``--rest`` included.
-With windows so long that most hosts wait, the memory is that of a wait; with short ones it is that of the tasks
-between them, and the trials per hour are what this machine can do.
+Long windows, in which most hosts wait, show the memory of a wait; short windows show that of the tasks between
+them, and how many trials per hour this machine can do.
 """
 
 from __future__ import annotations

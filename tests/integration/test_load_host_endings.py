@@ -55,6 +55,14 @@ def rows(lab: Lab, run: Run) -> list[TrialRow]:
     return [record.row for record in stored.records("virtual-1").get(planned.name, [])]
 
 
+def failed_under(lab: Lab, fails: Callable[[Lab], None]) -> tuple[Run, list[TrialRow]]:
+    """A run whose load host fails in mid-window, and the attempts of its trial."""
+    run = begun(lab)
+    fails(lab)
+    run = lab.follow(run)
+    return run, rows(lab, run)
+
+
 def assert_honest(lab: Lab, run: Run, attempts: list[TrialRow]) -> None:
     """The last attempt was measured, and the run is green exactly if that is valid (a busy bed may judge otherwise)."""
     assert attempts[-1].status != "failed", attempts[-1].reason
@@ -131,10 +139,7 @@ def kill(pattern: str) -> Callable[[Lab], None]:
 def test_a_load_goes_on_without_what_it_does_not_need(
     lab: Lab, fails: Callable[[Lab], None]
 ) -> None:
-    run = begun(lab)
-    fails(lab)
-    run = lab.follow(run)
-    attempts = rows(lab, run)
+    run, attempts = failed_under(lab, fails)
     assert_honest(lab, run, attempts)
     assert attempts[0].status != "failed", attempts[0].reason
 
@@ -158,10 +163,7 @@ def reboot(lab: Lab) -> None:
 def test_an_attempt_without_its_load_host_fails_by_name_and_another_is_made(
     lab: Lab, fails: Callable[[Lab], None]
 ) -> None:
-    run = begun(lab)
-    fails(lab)
-    run = lab.follow(run)
-    attempts = rows(lab, run)
+    run, attempts = failed_under(lab, fails)
     assert (attempts[0].status, len(attempts)) == ("failed", 2)
     assert "the load generator of virtual-2 is gone: its connection from " in str(
         attempts[0].reason

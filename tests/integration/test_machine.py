@@ -141,7 +141,7 @@ def machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
 # ── wall meters ─────────────────────────────────────────────────────────────────────────────────
 
 WALLED = "it-walled"
-#: W, alternating every so many seconds: a meter that lags by as much shows one for the other.
+#: Power alternates between these, W, after each STEP_S: a meter that lags by as much shows one for the other.
 LOW_W, HIGH_W, STEP_S = 40.0, 240.0, 3.0
 #: By this share of its first gain a plug that drifts shows less each second, down to the least.
 DRIFT_PER_S, LEAST = 0.03, 0.02

@@ -418,8 +418,10 @@ def bring(run: Run, host: Host, report: ReportDocument, folder: str, key: str) -
     stored: dict[str, dict[str, object]] = {}
     for name, expected in _files_of(report):  # CSVs are compressed
         raw[name] = data = fetch_file(host, f"{folder}/{name}", expected)
-        put = run.store.put_gzip if name.endswith(".csv") else run.store.put
-        packed = put(f"{key}/{name}.gz" if name.endswith(".csv") else f"{key}/{name}", data)
+        if name.endswith(".csv"):
+            packed = run.store.put_gzip(f"{key}/{name}.gz", data)
+        else:
+            packed = run.store.put(f"{key}/{name}", data)
         stored[packed.key.rpartition("/")[2]] = {"bytes": packed.bytes, "sha256": packed.sha256}
     run.store.put_json(f"{key}/attempt.json", {**report, "stored": stored})
     return raw

@@ -27,7 +27,7 @@ LEAD_S = 3.0
 CONTROLLER_LEAD_S = 30.0
 #: How long such a controller is waited for until it is at rest, s.
 CONTROLLER_REST_S = 15.0
-#: At rest it uses less than this, of one core, in so many seconds.
+#: It is at rest if it uses less than this share of one core for this time, s.
 CONTROLLER_REST_SHARE, CONTROLLER_LOOK_S = 0.2, 1.0
 #: How long an attempt that only holds may take until it accepts the request to end, s.
 FINISH_S = 30.0
